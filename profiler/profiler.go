@@ -1,11 +1,29 @@
 // Package profiler is the pipeline: the one place where the parts meet.
+//
+// Run reads records from the kernel (bpf), completes their stacks (unwind), counts them by address (internal/aggregate),
+// and at the end of the window names the addresses (symbolize) and hands one profile per target to an export.Exporter.
 package profiler
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/aggregate"
+	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/symbolize"
+	"github.com/pprofd/pprofd/unwind"
 )
 
 // Config says what to profile and how. The zero value of a field means its default.
@@ -21,29 +39,243 @@ type Config struct {
 	Version   string // of pprofd, for the profile's comments
 }
 
-// Profiler samples targets. New loads and checks what the kernel must do; its errors name the missing capability or kernel version.
-type Profiler struct{}
+const (
+	defaultFrequency = 99
+	pollInterval     = 200 * time.Millisecond
+)
 
-func New(Config) (*Profiler, error) { return &Profiler{}, nil }
+// Profiler samples targets. Add and AddAtExec come before Run; Stats may be called at any time.
+type Profiler struct {
+	cfg      Config
+	procs    procfs.FS
+	probes   *bpf.Probes
+	images   *objfile.Images
+	unwinder *unwind.Unwinder
+	table    *aggregate.Table
+	targets  map[uint32]*target // by PID
+	all      []*target          // by target.id - 1
 
-// Add makes a running process a target. The error wraps objfile.ErrNotGo, os.ErrNotExist, ... and names the process.
-func (p *Profiler) Add(pid int) error { return nil }
+	record   bpf.Record
+	input    unwind.Input
+	stack    []objfile.Addr
+	labels   []bpf.Label
+	started  time.Time
+	lastRead bpf.Stats
 
-// AddAtExec makes pid a target from its next execve on. path is the program that it will execute.
-func (p *Profiler) AddAtExec(pid int, path string) error { return nil }
+	mu    sync.Mutex
+	stats Stats
+}
 
-// Run samples until ctx ends or every target has exited, then exports each target's profile.
-func (p *Profiler) Run(ctx context.Context) error { return nil }
-
-// Stats is safe to call from other goroutines while Run runs.
-func (p *Profiler) Stats() Stats { return Stats{} }
-
-// Close frees everything.
-func (p *Profiler) Close() error { return nil }
+// New loads what the kernel must do and checks that it may. Errors name the missing capability or kernel version.
+func New(c Config) (*Profiler, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Frequency == 0 {
+		c.Frequency = defaultFrequency
+	}
+	if c.ProcRoot == "" {
+		c.ProcRoot = "/proc"
+	}
+	event := bpf.Event(c.Event)
+	if c.Event == "auto" {
+		event = bpf.EventAuto
+	}
+	probes, err := bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel})
+	if err != nil {
+		return nil, err
+	}
+	images := objfile.NewImages()
+	return &Profiler{
+		cfg: c, procs: procfs.New(c.ProcRoot), probes: probes, images: images,
+		unwinder: unwind.New(images), table: aggregate.New(aggregate.Limits{}),
+		targets: make(map[uint32]*target),
+	}, nil
+}
 
 // Stats counts since New. Recorded = exported + lost, exactly, once Run has returned.
 type Stats struct {
-	Recorded, Lost, Truncated, Broken uint64
-	Targets, Exited                   int
-	Notes                             []string // what the user should know: a target exited, labels are unknown, ...
+	Recorded  uint64 // samples that the kernel took of targets, lost ones included
+	Lost      uint64 // of these, in the profiles as [lost]
+	Truncated uint64 // stacks that end in [truncated]
+	Broken    uint64 // stacks that end in [broken]
+	Targets   int
+	Exited    int
+	Notes     []string // what the user should know: a target has exited, labels are unknown, ...
 }
+
+// Stats is safe to call from other goroutines while Run runs.
+func (p *Profiler) Stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.stats
+	s.Notes = slices.Clone(s.Notes)
+	return s
+}
+
+// note tells the user something, once.
+func (p *Profiler) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !slices.Contains(p.stats.Notes, text) && len(p.stats.Notes) < 100 {
+		p.stats.Notes = append(p.stats.Notes, text)
+		p.cfg.Log.Info(text)
+	}
+}
+
+// Run samples until ctx ends or every target has exited, then exports the profiles. The end of ctx is no error.
+// The exporter gets a context of its own: what was gathered is delivered also after ctx has ended.
+func (p *Profiler) Run(ctx context.Context) error {
+	if len(p.all) == 0 {
+		return errors.New("nothing to profile: no process was added")
+	}
+	if err := p.probes.Start(); err != nil {
+		return err
+	}
+	p.started = time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var g errgroup.Group
+	g.Go(func() error {
+		<-ctx.Done()
+		return errors.Join(p.probes.Stop(), p.probes.Flush())
+	})
+	g.Go(func() error {
+		defer cancel()
+		return p.read(cancel)
+	})
+	err := g.Wait()
+	return errors.Join(err, p.export(context.WithoutCancel(ctx)))
+}
+
+// read handles records until the ring buffer has been flushed; it calls stop once all targets have exited.
+func (p *Profiler) read(stop func()) error {
+	deadline := time.Now()
+	for {
+		err := p.probes.Read(&p.record, deadline)
+		switch {
+		case err == nil:
+			p.handle(&p.record)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			p.tick()
+			deadline = time.Now().Add(pollInterval)
+		case errors.Is(err, bpf.ErrFlushed):
+			p.tick()
+			return nil
+		case errors.Is(err, bpf.ErrMalformed):
+			return fmt.Errorf("bug in pprofd: the BPF program wrote a %w", err)
+		default:
+			return fmt.Errorf("read samples: %w", err)
+		}
+		if len(p.targets) == 0 {
+			stop()
+		}
+	}
+}
+
+// tick does what is due now and then: publish numbers, look again at what could not be verified.
+func (p *Profiler) tick() {
+	if s, err := p.probes.Stats(); err == nil {
+		p.lastRead = s
+	}
+	for _, t := range p.targets {
+		p.verifyLater(t)
+	}
+	p.publish()
+}
+
+func (p *Profiler) publish() {
+	a := p.table.Stats()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stats.Recorded = p.lastRead.Recorded + p.lastRead.LostRing
+	p.stats.Lost = p.lastRead.LostRing + a.Lost
+	p.stats.Truncated, p.stats.Broken = a.Truncated, a.Broken
+	p.stats.Targets, p.stats.Exited = len(p.all), len(p.all)-len(p.targets)
+}
+
+// export builds the window's profiles and hands them on, one at a time.
+func (p *Profiler) export(ctx context.Context) error {
+	duration := time.Since(p.started)
+	if err := p.countLosses(); err != nil {
+		return err
+	}
+	p.publish()
+	if p.cfg.Exporter == nil {
+		return nil
+	}
+	sym := symbolize.New(p.images.Get, &symbolize.Options{Kallsyms: p.cfg.ProcRoot + "/kallsyms"})
+	o := aggregate.BuildOptions{
+		Kind: uint8(bpf.KindCPU), Type: "cpu", Unit: "nanoseconds", Period: int64(time.Second) / int64(p.cfg.Frequency),
+		Start: p.started, Duration: duration, Merge: p.cfg.Merge, TargetLabels: p.targetLabels,
+	}
+	var errs []error
+	done := map[uint32]bool{}
+	for b := range p.table.Build(p.images.Get, sym, o) {
+		done[b.Target] = true
+		errs = append(errs, p.deliver(ctx, b, duration))
+	}
+	for _, t := range p.all {
+		if !done[t.id] && !p.cfg.Merge {
+			p.note("process %d (%s) used no CPU time that was sampled: no profile", t.pid, t.comm)
+		}
+	}
+	for _, n := range sym.Notes() {
+		p.note("%s", n)
+	}
+	return errors.Join(errs...)
+}
+
+// targetLabels name the process in a merged profile.
+func (p *Profiler) targetLabels(id uint32) []aggregate.Label {
+	if !p.cfg.Merge || id == 0 || int(id) > len(p.all) {
+		return nil
+	}
+	t := p.all[id-1]
+	return []aggregate.Label{{Key: "comm", Value: t.comm}, {Key: "pid", Value: fmt.Sprint(t.pid)}}
+}
+
+func (p *Profiler) deliver(ctx context.Context, b aggregate.Built, d time.Duration) error {
+	out := &export.Profile{Kind: "cpu", Start: p.started, Duration: d, Data: b.Profile}
+	if !p.cfg.Merge && b.Target > 0 && int(b.Target) <= len(p.all) {
+		t := p.all[b.Target-1]
+		out.PID, out.Comm = int(t.pid), t.comm
+	}
+	b.Profile.Comments = append(b.Profile.Comments,
+		"pprofd "+p.cfg.Version,
+		fmt.Sprintf("event %s at %d Hz", p.probes.Event(), p.cfg.Frequency),
+		fmt.Sprintf("samples recorded %d, lost %d", b.Samples.Count+b.Lost.Count, b.Lost.Count))
+	return p.cfg.Exporter.Export(ctx, out)
+}
+
+// countLosses puts what the kernel side had to drop into the table, by target.
+func (p *Profiler) countLosses() error {
+	losses, err := p.probes.Losses()
+	if err != nil {
+		return err
+	}
+	for _, t := range p.all {
+		if l := losses[t.pid]; l.Count > 0 {
+			p.table.Lost(t.id, uint8(bpf.KindCPU), "ring buffer full", int64(l.Count), int64(l.Value))
+			delete(losses, t.pid)
+		}
+	}
+	if len(losses) > 0 {
+		p.note("samples of %d processes that were replaced meanwhile are missing", len(losses))
+	}
+	return nil
+}
+
+// Close frees everything.
+func (p *Profiler) Close() error {
+	err := p.probes.Close()
+	for _, t := range p.all {
+		err = errors.Join(err, t.close())
+	}
+	clear(p.targets)
+	return err
+}
+
+// PIDs are the targets that still run.
+func (p *Profiler) PIDs() []uint32 { return slices.Sorted(maps.Keys(p.targets)) }

@@ -1,0 +1,273 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+)
+
+// ErrNotSupported is wrapped by errors that say that the kernel lacks a feature.
+var ErrNotSupported = ebpf.ErrNotSupported
+
+// Event is what triggers a CPU sample.
+type Event string
+
+// Events. EventAuto is cycles where the hardware counts them, else cpu-clock.
+const (
+	EventAuto     Event = ""
+	EventCPUClock Event = "cpu-clock"
+	EventCycles   Event = "cycles"
+)
+
+// Options for Load. The zero value samples at 99 Hz with kernel stacks.
+type Options struct {
+	Frequency int   // samples per second and CPU; default 99
+	Event     Event // default EventAuto
+	NoKernel  bool  // leave kernel stacks out
+	RingBytes int   // of the ring buffer: a power of two; default 1 MiB
+	NoLoop    bool  // do without bpf_loop, as kernels before 5.17 must (for tests)
+}
+
+// Probes are the loaded programs. Read belongs to one goroutine; SetTarget, Stats and Close may be called from others.
+type Probes struct {
+	objs   cpuObjects
+	links  []link.Link
+	events []int
+	reader *ringbuf.Reader
+	record ringbuf.Record
+	event  Event
+}
+
+// Load loads the programs and attaches them to process events; sampling starts with Start.
+// Errors name the capability or the kernel version that is missing.
+func Load(o Options) (*Probes, error) {
+	spec, err := loadCpu()
+	if err != nil {
+		return nil, fmt.Errorf("read embedded BPF programs: %w", err)
+	}
+	if err := configure(spec, o); err != nil {
+		return nil, err
+	}
+	p := &Probes{event: o.Event}
+	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
+		return nil, explain("load BPF programs", err)
+	}
+	if err := p.attach(o); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+func configure(spec *ebpf.CollectionSpec, o Options) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count CPUs: %w", err)
+	}
+	spec.Maps["scratches"].MaxEntries = uint32(cpus)
+	if o.RingBytes != 0 {
+		spec.Maps["samples"].MaxEntries = uint32(o.RingBytes)
+	}
+	vars := map[string]any{
+		"with_kernel":  uint32(1),
+		"have_loop":    uint32(1),
+		"wakeup_bytes": spec.Maps["samples"].MaxEntries / 4,
+	}
+	if o.NoKernel {
+		vars["with_kernel"] = uint32(0)
+	}
+	if o.NoLoop || errors.Is(features.HaveProgramHelper(ebpf.PerfEvent, asm.FnLoop), ebpf.ErrNotSupported) {
+		vars["have_loop"] = uint32(0)
+	}
+	if dev, ino, ok := ownPIDNamespace(); ok {
+		vars["pidns_dev"], vars["pidns_ino"] = dev, ino
+	}
+	for name, v := range vars {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return fmt.Errorf("set BPF constant %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// initialPIDNS is PROC_PID_INIT_INO of the kernel's include/linux/proc_ns.h.
+const initialPIDNS = 0xEFFFFFFC
+
+// ownPIDNamespace names our PID namespace, if it is not the initial one.
+func ownPIDNamespace() (dev, ino uint64, ok bool) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &st); err != nil || st.Ino == initialPIDNS {
+		return 0, 0, false
+	}
+	return st.Dev, st.Ino, true
+}
+
+func (p *Probes) attach(o Options) error {
+	for name, prog := range map[string]*ebpf.Program{
+		"sched_process_exec": p.objs.ProcessExec,
+		"sched_process_exit": p.objs.ProcessExit,
+	} {
+		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
+		if err != nil {
+			return explain("attach to tracepoint "+name, err)
+		}
+		p.links = append(p.links, l)
+	}
+	var err error
+	if p.reader, err = ringbuf.NewReader(p.objs.Samples); err != nil {
+		return fmt.Errorf("open BPF ring buffer: %w", err)
+	}
+	return p.openEvents(o)
+}
+
+// openEvents opens a perf event on every CPU that is online, disabled.
+func (p *Probes) openEvents(o Options) error {
+	cpus, err := onlineCPUs()
+	if err != nil {
+		return err
+	}
+	if p.event == EventAuto {
+		p.event = EventCycles
+		fd, err := openEvent(p.event, o.Frequency, cpus[0])
+		if err != nil {
+			p.event = EventCPUClock
+		} else if err := unix.Close(fd); err != nil {
+			return err
+		}
+	}
+	for _, cpu := range cpus {
+		fd, err := openEvent(p.event, o.Frequency, cpu)
+		if errors.Is(err, unix.ENODEV) {
+			continue // went offline
+		}
+		if err != nil {
+			return explain(fmt.Sprintf("open perf event %s on CPU %d", p.event, cpu), err)
+		}
+		p.events = append(p.events, fd)
+		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, p.objs.CpuSample.FD()); err != nil {
+			return explain("attach BPF program to perf event", err)
+		}
+	}
+	return nil
+}
+
+func openEvent(e Event, hz, cpu int) (int, error) {
+	if hz <= 0 {
+		hz = 99
+	}
+	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK,
+		Sample: uint64(time.Second) / uint64(hz), Bits: unix.PerfBitDisabled | unix.PerfBitExcludeIdle}
+	if e == EventCycles {
+		attr.Type, attr.Config = unix.PERF_TYPE_HARDWARE, unix.PERF_COUNT_HW_CPU_CYCLES
+		attr.Sample, attr.Bits = uint64(hz), unix.PerfBitDisabled|unix.PerfBitFreq
+	}
+	return unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+}
+
+// Start enables the perf events.
+func (p *Probes) Start() error { return p.eachEvent("enable", unix.PERF_EVENT_IOC_ENABLE) }
+
+// Stop disables the perf events; what was sampled can still be read.
+func (p *Probes) Stop() error { return p.eachEvent("disable", unix.PERF_EVENT_IOC_DISABLE) }
+
+func (p *Probes) eachEvent(what string, req uint) error {
+	for _, fd := range p.events {
+		if err := unix.IoctlSetInt(fd, req, 0); err != nil {
+			return fmt.Errorf("%s perf event: %w", what, err)
+		}
+	}
+	return nil
+}
+
+// Event says what triggers the samples.
+func (p *Probes) Event() Event { return p.event }
+
+// Flush wakes Read up with what the ring buffer holds; Read then returns ErrFlushed once it is empty.
+func (p *Probes) Flush() error { return p.reader.Flush() }
+
+// Close detaches and frees everything. Read returns os.ErrClosed from then on.
+func (p *Probes) Close() error {
+	var errs []error
+	for _, fd := range p.events {
+		errs = append(errs, unix.Close(fd))
+	}
+	for _, l := range p.links {
+		errs = append(errs, l.Close())
+	}
+	if p.reader != nil {
+		errs = append(errs, p.reader.Close())
+	}
+	p.events, p.links = nil, nil
+	return errors.Join(append(errs, p.objs.Close())...)
+}
+
+// Stats counts since Load.
+type Stats struct {
+	Recorded   uint64 // samples put into the ring buffer
+	LostRing   uint64 // samples that found it full
+	StalePID   uint64 // hits on a process that took over the PID of a target
+	LostEvents uint64 // exec and exit events that found it full
+	CutDepth   uint64 // stacks that were cut
+}
+
+// Stats reads the programs' counters.
+func (p *Probes) Stats() (Stats, error) {
+	var err error
+	get := func(c cpuCounter) uint64 {
+		var perCPU []uint64
+		if e := p.objs.Counters.Lookup(uint32(c), &perCPU); e != nil {
+			err = fmt.Errorf("read BPF counters: %w", e)
+		}
+		var sum uint64
+		for _, n := range perCPU {
+			sum += n
+		}
+		return sum
+	}
+	return Stats{
+		Recorded:   get(cpuCounterCOUNT_RECORDED),
+		LostRing:   get(cpuCounterCOUNT_LOST_RING),
+		StalePID:   get(cpuCounterCOUNT_STALE_PID),
+		LostEvents: get(cpuCounterCOUNT_EVENT_LOST),
+		CutDepth:   get(cpuCounterCOUNT_CUT_DEPTH),
+	}, err
+}
+
+// Loss is what was lost of one process: samples and their weights.
+type Loss struct{ Count, Value uint64 }
+
+// Losses reads what the programs had to drop since Load, by PID.
+func (p *Probes) Losses() (map[uint32]Loss, error) {
+	out := make(map[uint32]Loss)
+	var pid uint32
+	var l cpuLoss
+	it := p.objs.Losses.Iterate()
+	for it.Next(&pid, &l) {
+		out[pid] = Loss{l.Count, l.Value}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read BPF losses: %w", err)
+	}
+	return out, nil
+}
+
+// explain adds to an error of the kernel what the user can do about it.
+func explain(what string, err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && os.Geteuid() != 0:
+		return fmt.Errorf("%s: %w: pprofd needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE "+
+			"(with kernel.perf_event_paranoid above 2 on Debian and Ubuntu: CAP_SYS_ADMIN); see pprofd doctor", what, err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("%s: %w: Linux 5.15 or newer with BTF (CONFIG_DEBUG_INFO_BTF) is needed on %s; see pprofd doctor",
+			what, err, runtime.GOARCH)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

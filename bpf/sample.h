@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/* The wire between the BPF programs and user space: the only header that both sides share. bpf2go makes the Go side. */
+#ifndef PPROFD_SAMPLE_H
+#define PPROFD_SAMPLE_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
+
+#define MAX_FRAMES 1024	    /* user frames of one sample */
+#define MAX_FRAMES_PLAIN 255 /* the same on kernels without bpf_loop */
+#define MAX_KERNEL_FRAMES 127
+#define MAX_SEGMENTS 6
+#define MAX_LABELS 32
+#define MAX_LABEL_BYTES 256 /* of one key or one value */
+#define WINDOW_BYTES 512    /* user stack copied from SP */
+#define SCAN_BYTES 2048	    /* the same where the frame pointer is used as a scratch register */
+
+enum record_type {
+	RECORD_SAMPLE = 1,
+	RECORD_EXEC = 2,
+	RECORD_EXIT = 3,
+};
+
+enum sample_kind {
+	KIND_CPU = 1,
+};
+
+enum sample_flag {
+	SAMPLE_DEPTH = 1 << 0,	  /* cut at MAX_FRAMES */
+	SAMPLE_LABELS = 1 << 1,	  /* labels were cut at MAX_LABELS or MAX_LABEL_BYTES */
+	SAMPLE_KERNEL = 1 << 2,	  /* hit in kernel mode */
+	SAMPLE_NO_G = 1 << 3,	  /* the goroutine could not be read */
+	SAMPLE_ON_G0 = 1 << 4,	  /* TLS g was not the user goroutine */
+	SAMPLE_LABEL_ERR = 1 << 5, /* labels could not be read */
+};
+
+/* Every record starts with these 16 bytes. */
+struct record_header {
+	u8 type;
+	u8 kind;
+	u16 flags;
+	u32 pid;
+	u64 start; /* of the process, clock ticks since boot, as /proc/PID/stat has it */
+};
+
+/* A sample: this header, kernel_frames words, then segments, then labels. */
+struct sample_header {
+	struct record_header rec;
+	u32 tid;
+	u32 cpu;
+	u64 time; /* CLOCK_MONOTONIC, ns */
+	u64 goid;
+	u64 value; /* weight, in the kind's unit */
+	u16 kernel_frames;
+	u16 segments;
+	u16 labels;
+	u16 reserved;
+};
+
+enum segment_kind {
+	SEGMENT_START = 1,  /* the interrupted registers */
+	SEGMENT_SCHED = 2,  /* the goroutine that called systemstack, asmcgocall, mcall or morestack: its g.sched */
+	SEGMENT_RESUME = 3, /* the Go code below a callback from C */
+	SEGMENT_SIGNAL = 4, /* the code that a signal handler interrupted */
+};
+
+/*
+ * A piece of user stack: this header, window_bytes/8 words of memory from sp (arm64: from sp - 16), then frames return addresses of
+ * the frame pointer chain that starts at fp.
+ */
+struct segment_header {
+	u64 pc;
+	u64 sp;
+	u64 fp; /* where the chain starts; recovered by scanning where the register held none */
+	u64 lr; /* arm64 */
+	u16 frames;
+	u16 window_bytes;
+	u8 kind;
+	u8 scanned; /* fp was recovered */
+	u8 ended;   /* enum segment_end */
+	u8 stack;   /* enum stack_id: where sp lies */
+};
+
+enum stack_id {
+	STACK_UNKNOWN = 0,
+	STACK_CURG = 1, /* of the user goroutine */
+	STACK_G0 = 2,	/* of the thread */
+	STACK_SIGNAL = 3,
+};
+
+enum segment_end {
+	END_ZERO = 1,	/* frame pointer 0: the bottom */
+	END_BOUNDS = 2, /* the chain left the stack */
+	END_FAULT = 3,	/* memory could not be read */
+	END_DEPTH = 4,	/* MAX_FRAMES */
+	END_SWITCH = 5, /* goes on in the next segment */
+};
+
+/* One label: this header, then key_bytes and value_bytes bytes, each padded to 8. */
+struct label_header {
+	u16 key_bytes;
+	u16 value_bytes;
+	u16 key_cut;
+	u16 value_cut; /* 1: longer than MAX_LABEL_BYTES */
+};
+
+enum target_flag {
+	TARGET_WAIT_EXEC = 1 << 0, /* not sampled before its next exec */
+	TARGET_LAYOUT = 1 << 1,	   /* the offsets below are valid */
+	TARGET_CGO = 1 << 2,
+	TARGET_TLS = 1 << 3, /* g is found through the thread pointer, else in a register (arm64) */
+	TARGET_LABELS_MAP = 1 << 4,
+	TARGET_LABELS_SLICE = 1 << 5,
+};
+
+/* What the programs know of a process: the value of the targets map. Addresses are run-time ones. */
+struct target {
+	u64 start; /* ticks; 0: any */
+	u32 flags;
+	u32 reserved;
+	s64 tls;
+	u16 g_m, g_sched_sp, g_sched_pc, g_sched_bp;
+	u16 g_goid, g_labels, m_gsignal, m_curg;
+	u64 text, etext;
+	u64 sigtramp_ret;    /* the return address of sigtramp's call of sigtrampgo */
+	u64 cgocallback_ret; /* the return address of cgocallback's call of cgocallbackg */
+	u32 sigtramp_delta;  /* from SP at that address to the signal frame */
+	u32 cgocallback_delta; /* from SP at that address to the g.sched.sp saved there */
+	s32 asmcgocall_fp;   /* amd64: from that g.sched.sp to the frame record that the chain goes on with */
+	u32 reserved2;
+};
+
+struct loss {
+	u64 count;
+	u64 value;
+};
+
+enum counter {
+	COUNT_RECORDED = 0,
+	COUNT_LOST_RING = 1,   /* the ring buffer was full */
+	COUNT_STALE_PID = 2,   /* the PID belongs to another process by now */
+	COUNT_EVENT_LOST = 3,  /* exec or exit events that found no room */
+	COUNT_CUT_DEPTH = 4,
+	COUNT_MAX = 8,
+};
+
+/* Makes the compiler describe the types above in the object's BTF, from which bpf2go makes their Go side. */
+struct wire {
+	enum record_type record_type;
+	enum sample_kind sample_kind;
+	enum sample_flag sample_flag;
+	enum segment_kind segment_kind;
+	enum segment_end segment_end;
+	enum stack_id stack_id;
+	enum target_flag target_flag;
+	enum counter counter;
+	struct record_header record_header;
+	struct sample_header sample_header;
+	struct segment_header segment_header;
+	struct label_header label_header;
+	struct target target;
+	struct loss loss;
+};
+
+#define SAME_SIZE(type, n) _Static_assert(sizeof(type) == (n), #type)
+SAME_SIZE(struct record_header, 16);
+SAME_SIZE(struct sample_header, 56);
+SAME_SIZE(struct segment_header, 40);
+SAME_SIZE(struct label_header, 8);
+SAME_SIZE(struct target, 88);
+
+#endif

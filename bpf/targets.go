@@ -1,0 +1,66 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// Target is what the programs must know of a process. Addresses are run-time addresses; without HasLayout
+// only frame pointers are followed.
+type Target struct {
+	StartTime uint64 // clock ticks since boot; 0: whichever process has the PID
+	WaitExec  bool   // sample from the next exec on
+	HasLayout bool
+	Cgo       bool
+	HasTLS    bool
+	TLS       int64
+
+	GM, GSchedSP, GSchedPC, GSchedBP, GGoid, GLabels uint32
+	MGsignal, MCurg                                  uint32
+	LabelsMap, LabelsSlice                           bool
+
+	Text, EText                     uint64
+	SigtrampReturn, CgocallbackRet  uint64 // return addresses of the calls that switch stacks
+	SigtrampDelta, CgocallbackDelta uint32
+	AsmcgocallFP                    int32
+}
+
+// SetTarget makes pid a target, or replaces what is known of it.
+func (p *Probes) SetTarget(pid uint32, t *Target) error {
+	v := t.wire()
+	if err := p.objs.Targets.Put(pid, &v); err != nil {
+		return fmt.Errorf("add process %d to the BPF targets: %w", pid, err)
+	}
+	return nil
+}
+
+// RemoveTarget ends the sampling of pid.
+func (p *Probes) RemoveTarget(pid uint32) error {
+	if err := p.objs.Targets.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove process %d from the BPF targets: %w", pid, err)
+	}
+	return nil
+}
+
+func (t *Target) wire() cpuTarget {
+	v := cpuTarget{
+		Start: t.StartTime, Tls: t.TLS,
+		G_m: uint16(t.GM), G_schedSp: uint16(t.GSchedSP), G_schedPc: uint16(t.GSchedPC), G_schedBp: uint16(t.GSchedBP),
+		G_goid: uint16(t.GGoid), G_labels: uint16(t.GLabels), M_gsignal: uint16(t.MGsignal), M_curg: uint16(t.MCurg),
+		Text: t.Text, Etext: t.EText,
+		SigtrampRet: t.SigtrampReturn, SigtrampDelta: t.SigtrampDelta,
+		CgocallbackRet: t.CgocallbackRet, CgocallbackDelta: t.CgocallbackDelta, AsmcgocallFp: t.AsmcgocallFP,
+	}
+	for flag, on := range map[cpuTargetFlag]bool{
+		cpuTargetFlagTARGET_WAIT_EXEC: t.WaitExec, cpuTargetFlagTARGET_LAYOUT: t.HasLayout,
+		cpuTargetFlagTARGET_CGO: t.Cgo, cpuTargetFlagTARGET_TLS: t.HasTLS,
+		cpuTargetFlagTARGET_LABELS_MAP: t.LabelsMap, cpuTargetFlagTARGET_LABELS_SLICE: t.LabelsSlice,
+	} {
+		if on {
+			v.Flags |= uint32(flag)
+		}
+	}
+	return v
+}

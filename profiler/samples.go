@@ -1,0 +1,168 @@
+package profiler
+
+import (
+	"time"
+
+	"github.com/pprofd/pprofd/bpf"
+	"github.com/pprofd/pprofd/internal/aggregate"
+	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/unwind"
+)
+
+// handle takes one record.
+func (p *Profiler) handle(r *bpf.Record) {
+	t := p.targets[r.PID]
+	if t == nil || (t.start != 0 && t.start != r.StartTime) {
+		return // an event of a process that ended; its samples came before
+	}
+	switch r.Type {
+	case bpf.TypeSample:
+		p.sample(t, &r.Sample)
+	case bpf.TypeExec:
+		p.exec(t, r.StartTime)
+	case bpf.TypeExit:
+		delete(p.targets, t.pid)
+		p.note("process %d (%s) has exited", t.pid, t.comm)
+	}
+}
+
+// exec follows a target into another program.
+func (p *Profiler) exec(t *target, start uint64) {
+	if t.space != nil {
+		t.old = append(t.old, t.space)
+		t.space = nil
+		p.note("process %d (%s) has executed another program", t.pid, t.comm)
+	}
+	t.start, t.known = start, false
+	if stat, err := p.procs.Proc(int(t.pid)).Stat(); err == nil && stat.StartTime == start {
+		t.comm = stat.Comm
+	}
+	if err := p.openSpace(t); err != nil {
+		p.note("%v", err)
+		return
+	}
+	if t.space.Main() == nil {
+		p.note("process %d (%s) is not a Go program (%s): its C functions are named by symbol", t.pid, t.comm, p.describe(int(t.pid)))
+		return
+	}
+	p.findLayout(t)
+	if t.known {
+		p.verify(t, true)
+	}
+	if err := p.probes.SetTarget(t.pid, t.probeTarget()); err != nil {
+		p.note("%v", err)
+	}
+}
+
+const reloadInterval = 100 * time.Millisecond
+
+// sample counts one sample.
+func (p *Profiler) sample(t *target, s *bpf.Sample) {
+	key := aggregate.Key{Target: t.id, Kind: uint8(s.Kind), Labels: p.labelID(t, s)}
+	if t.space == nil {
+		p.table.Lost(t.id, key.Kind, "process gone before its memory map was read", 1, s.Value)
+		return
+	}
+	p.stack = p.stack[:0]
+	for i, pc := range s.Kernel {
+		if i > 0 {
+			pc-- // a return address
+		}
+		p.stack = append(p.stack, objfile.Addr{Image: objfile.KernelImage, Off: pc})
+	}
+	p.toInput(s)
+	kernel := len(p.stack)
+	var status unwind.Status
+	p.stack, status = p.unwinder.Complete(p.stack, t.space, &p.input)
+	if p.unresolved(kernel, status) && p.reload(t) {
+		p.stack, status = p.unwinder.Complete(p.stack[:kernel], t.space, &p.input)
+	}
+	switch status {
+	case unwind.Truncated:
+		key.Status = aggregate.Truncated
+	case unwind.Broken:
+		key.Status = aggregate.Broken
+	}
+	p.table.Add(key, p.stack, s.Value)
+}
+
+// unresolved reports whether the stack met an address that no known mapping covers.
+func (p *Profiler) unresolved(kernel int, status unwind.Status) bool {
+	return status == unwind.Broken || kernel < len(p.stack) && p.stack[kernel].Image == 0
+}
+
+// reload reads a target's memory map again, not too often: a library was loaded since.
+func (p *Profiler) reload(t *target) bool {
+	now := time.Now()
+	if now.Before(t.nextReload) {
+		return false
+	}
+	t.nextReload = now.Add(reloadInterval)
+	return t.space.Reload() == nil
+}
+
+// toInput hands the user part of a sample to the unwinder's types.
+func (p *Profiler) toInput(s *bpf.Sample) {
+	p.input.Truncated = s.Flags&bpf.FlagDepth != 0
+	p.input.Segments = p.input.Segments[:0]
+	for i := range s.Segments {
+		g := &s.Segments[i]
+		p.input.Segments = append(p.input.Segments, unwind.Segment{
+			Kind: unwind.SegmentKind(g.Kind), End: unwind.End(g.End), Stack: unwind.Stack(g.Stack), Scanned: g.Scanned,
+			PC: g.PC, SP: g.SP, FP: g.FP, LR: g.LR, Window: g.Window, Frames: g.Frames,
+		})
+	}
+}
+
+// labelID names the labels of a sample. Known ones cost no allocation.
+func (p *Profiler) labelID(t *target, s *bpf.Sample) aggregate.LabelID {
+	var num aggregate.Numbers
+	if p.cfg.Goid {
+		num.Goid = s.Goid
+	}
+	if p.cfg.TID {
+		num.TID = s.TID
+	}
+	if s.NumLabels == 0 {
+		return p.table.Labels(nil, num)
+	}
+	plain := num == aggregate.Numbers{}
+	if id, ok := t.labels[string(s.Labels)]; ok && plain {
+		return id
+	}
+	id := p.table.Labels(p.decodeLabels(s), num)
+	if plain {
+		if len(t.labels) >= maxLabelCache {
+			clear(t.labels)
+		}
+		t.labels[string(s.Labels)] = id
+	}
+	return id
+}
+
+// cutMark ends keys and values that were longer than what is recorded; cutLabel stands for labels beyond the limit.
+const (
+	cutMark  = "…"
+	cutLabel = "pprofd_labels_truncated"
+)
+
+func (p *Profiler) decodeLabels(s *bpf.Sample) []aggregate.Label {
+	list, err := s.AppendLabels(p.labels[:0])
+	p.labels = list
+	out := make([]aggregate.Label, 0, len(list)+1)
+	cut := false
+	for _, l := range list {
+		if l.KeyCut {
+			l.Key += cutMark
+		}
+		if l.ValueCut {
+			l.Value += cutMark
+		}
+		cut = cut || l.KeyCut || l.ValueCut
+		out = append(out, aggregate.Label{Key: l.Key, Value: l.Value})
+	}
+	if err != nil || s.Flags&bpf.FlagLabelError != 0 || (s.Flags&bpf.FlagLabels != 0 && !cut) {
+		out = append(out, aggregate.Label{Key: cutLabel, Value: "true"})
+	}
+	return out
+}

@@ -1,0 +1,289 @@
+package profiler
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pprofd/pprofd/bpf"
+	"github.com/pprofd/pprofd/internal/aggregate"
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// target is one process.
+type target struct {
+	id    uint32 // in the aggregate table, from 1
+	pid   uint32
+	start uint64 // clock ticks since boot; 0: not known before its first exec
+	comm  string
+
+	space *objfile.Space // nil before its first exec
+	old   []*objfile.Space
+
+	layout     goruntime.Layout
+	bias       uint64
+	known      bool // layout is usable
+	unverified bool // the live process was too young to check the layout against
+
+	labels     map[string]aggregate.LabelID // by the bytes of bpf.Sample.Labels
+	nextReload time.Time
+}
+
+const maxLabelCache = 1 << 14
+
+func (t *target) close() error {
+	var errs []error
+	for _, s := range append(t.old, t.space) {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	t.old, t.space = nil, nil
+	return errors.Join(errs...)
+}
+
+// Add makes a running process a target. The error names the process and wraps os.ErrNotExist, os.ErrPermission or
+// objfile.ErrNotGo.
+func (p *Profiler) Add(pid int) error {
+	if _, ok := p.targets[uint32(pid)]; ok {
+		return nil
+	}
+	stat, err := p.procs.Proc(pid).Stat()
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("process %d: %w (is it in another PID namespace?)", pid, os.ErrNotExist)
+		}
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	t := &target{pid: uint32(pid), start: stat.StartTime, comm: stat.Comm}
+	if err := p.openSpace(t); err != nil {
+		return err
+	}
+	if t.space.Main() == nil {
+		return errors.Join(fmt.Errorf("process %d (%s) is %w: %s", pid, t.comm, objfile.ErrNotGo, p.describe(pid)), t.close())
+	}
+	p.findLayout(t)
+	if t.known {
+		p.verify(t, t.age() < time.Second)
+	}
+	return p.register(t, false)
+}
+
+// AddAtExec makes pid a target from its next execve on. path is the program that it will execute, if known: what can be
+// learned from the file is ready then before the first sample.
+func (p *Profiler) AddAtExec(pid int, path string) error {
+	stat, err := p.procs.Proc(pid).Stat()
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	t := &target{pid: uint32(pid), start: stat.StartTime, comm: truncate(filepath.Base(path), 15)}
+	if f, err := openFile(path); err == nil {
+		if !f.PIE() {
+			p.layoutOf(t, f)
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return p.register(t, true)
+}
+
+func truncate(s string, n int) string { return s[:min(len(s), n)] }
+
+func openFile(path string) (*objfile.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if !st.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("%s is no regular file", path), f.Close())
+	}
+	return objfile.Open(f, st.Size())
+}
+
+func (p *Profiler) register(t *target, waitExec bool) error {
+	b := t.probeTarget()
+	b.WaitExec = waitExec
+	if err := p.probes.SetTarget(t.pid, b); err != nil {
+		return errors.Join(err, t.close())
+	}
+	t.labels = make(map[string]aggregate.LabelID)
+	p.targets[t.pid] = t
+	p.all = append(p.all, t)
+	t.id = uint32(len(p.all))
+	p.publish()
+	return nil
+}
+
+// describe says what a process is that is not Go.
+func (p *Profiler) describe(pid int) string {
+	proc := p.procs.Proc(pid)
+	exe, err := proc.Exe()
+	switch cmd, _ := proc.Cmdline(); {
+	case err != nil && len(cmd) == 0:
+		return "a kernel thread"
+	case err != nil:
+		return strings.Join(cmd, " ")
+	default:
+		return exe + " has no Go tables"
+	}
+}
+
+// openSpace reads the address space of t's process.
+func (p *Profiler) openSpace(t *target) error {
+	space, err := objfile.OpenSpace(p.images, p.cfg.ProcRoot, int(t.pid))
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("process %d (%s): %w: pprofd needs root or CAP_SYS_PTRACE to read it", t.pid, t.comm, err)
+	case err != nil:
+		return fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err)
+	}
+	t.space = space
+	return nil
+}
+
+// findLayout learns where the Go runtime of t keeps its state. Without it labels and goroutine ids are lost, stacks
+// are joined across stack switches by frame pointer alone, and the user is told.
+func (p *Profiler) findLayout(t *target) {
+	t.known = false
+	m := t.space.Main()
+	if m == nil || m.Image.File == nil {
+		return
+	}
+	t.bias = m.Bias
+	p.layoutOf(t, m.Image.File)
+	if t.known && t.layout.TLSSlot != 0 {
+		if err := t.layout.ResolveTLS(memory{t.space}, t.bias); err != nil {
+			p.note("process %d (%s): %v; no labels, and stacks may miss frames", t.pid, t.comm, err)
+			t.known = false
+		}
+	}
+}
+
+func (p *Profiler) layoutOf(t *target, f *objfile.File) {
+	info, err := f.BuildInfo()
+	version := ""
+	if err == nil {
+		version = info.GoVersion
+	}
+	l, err := goruntime.Find(f, version)
+	if err != nil {
+		p.note("process %d (%s): %v; no labels, and stacks may miss frames", t.pid, t.comm, err)
+		return
+	}
+	t.layout = l
+	t.known = l.GM != 0 && l.MCurg != 0 && l.GSchedSP != 0 && l.GSchedPC != 0
+	if !t.known {
+		p.note("process %d (%s), %s: the runtime's layout is unknown; no labels, and stacks may miss frames", t.pid, t.comm, version)
+	} else if l.GLabels == 0 || l.Labels == goruntime.LabelsNone {
+		p.note("process %d (%s), %s: where goroutines keep their labels is unknown", t.pid, t.comm, version)
+	}
+}
+
+// memory is the target's memory as an io.ReaderAt.
+type memory struct{ space *objfile.Space }
+
+func (m memory) ReadAt(b []byte, off int64) (int, error) {
+	if err := m.space.ReadMem(b, uint64(off)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+var _ io.ReaderAt = memory{}
+
+// verify checks the layout against the live process. A young process may not have started its runtime: then it is
+// looked at again later.
+func (p *Profiler) verify(t *target, young bool) {
+	err := t.layout.Verify(memory{t.space}, t.bias)
+	if err == nil {
+		t.unverified = false
+		return
+	}
+	if young && !t.layout.Unproven {
+		t.unverified = true
+		return
+	}
+	if m := t.space.Main(); t.layout.UseDWARF(m.Image.File) == nil && t.layout.Verify(memory{t.space}, t.bias) == nil {
+		t.unverified = false
+		return
+	}
+	p.note("process %d (%s): %v; goroutine labels and ids are left out", t.pid, t.comm, err)
+	t.unverified = false
+	t.layout.Labels, t.layout.GLabels, t.layout.GGoid = goruntime.LabelsNone, 0, 0
+}
+
+// verifyLater verifies what was too young before.
+func (p *Profiler) verifyLater(t *target) {
+	if !t.unverified || t.space == nil {
+		return
+	}
+	before := t.layout.GLabels
+	p.verify(t, t.age() < time.Second)
+	if t.layout.GLabels != before {
+		if err := p.probes.SetTarget(t.pid, t.probeTarget()); err != nil {
+			p.note("process %d: %v", t.pid, err)
+		}
+	}
+}
+
+// age of the process since its start; exec does not count.
+func (t *target) age() time.Duration {
+	var up unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
+		return time.Hour
+	}
+	return time.Duration(up.Nano()) - time.Duration(t.start)*10*time.Millisecond
+}
+
+// probeTarget is what the kernel side must know of t.
+func (t *target) probeTarget() *bpf.Target {
+	b := &bpf.Target{StartTime: t.start}
+	if !t.known {
+		return b
+	}
+	l := &t.layout
+	b.HasLayout, b.HasTLS, b.TLS = true, l.HasTLS, l.TLS
+	b.GM, b.GSchedSP, b.GSchedPC, b.GSchedBP = l.GM, l.GSchedSP, l.GSchedPC, l.GSchedBP
+	b.GGoid, b.GLabels, b.MGsignal, b.MCurg = l.GGoid, l.GLabels, l.MGsignal, l.MCurg
+	b.LabelsMap, b.LabelsSlice = l.Labels == goruntime.LabelsMap, l.Labels == goruntime.LabelsSlice
+	if t.space == nil {
+		return b
+	}
+	m := t.space.Main()
+	if m == nil || m.Image.File == nil {
+		return b
+	}
+	b.Cgo = m.Image.File.Cgo()
+	if mod, err := m.Image.File.GoModule(); err == nil {
+		b.Text, b.EText = mod.Text+t.bias, mod.EText+t.bias
+	}
+	if l.SigtrampReturn != 0 {
+		b.SigtrampReturn, b.SigtrampDelta = l.SigtrampReturn+t.bias, uint32(l.SigtrampDelta)
+	}
+	if l.CgocallbackReturn != 0 {
+		b.CgocallbackRet, b.CgocallbackDelta = l.CgocallbackReturn+t.bias, uint32(l.CgocallbackDelta)
+		b.AsmcgocallFP = asmcgocallFP(l)
+	}
+	return b
+}
+
+// asmcgocallFP is the distance from the g.sched.sp that asmcgocall saves to the frame record that goes on: its own
+// since Go 1.21; before, it had none, and the record is that of cgocall, its caller.
+func asmcgocallFP(l *goruntime.Layout) int32 {
+	if l.AsmcgocallDelta > 0 {
+		return l.AsmcgocallDelta - 8
+	}
+	return 8 + l.CgocallDelta - 8
+}

@@ -1,0 +1,145 @@
+package unwind
+
+import (
+	"debug/elf"
+	"slices"
+
+	"github.com/pprofd/pprofd/gopclntab"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// role tells the functions apart that unwinding must know by name.
+type role uint8
+
+const (
+	roleNone role = iota
+	roleTop       // goexit, mstart, rt0_go: the bottom of a stack
+	roleGoexit
+	roleMcall
+	roleMorestack
+	roleSystemstack
+	roleSystemstackSwitch
+	roleAsmcgocall
+	roleGogo
+	roleSigtramp
+	roleAsyncPreempt
+	roleSigpanic
+	roleClock // calls into the vDSO on the g0 stack
+)
+
+// roles by function name; the names stand in all versions from Go 1.16 to 1.27 (runtime/asm_*.s, sys_linux_*.s).
+var roles = map[string]role{
+	"runtime.goexit": roleGoexit, "runtime.mstart": roleTop, "runtime.rt0_go": roleTop, "runtime.mcall": roleMcall,
+	"runtime.morestack": roleMorestack, "runtime.morestack_noctxt": roleMorestack,
+	"runtime.systemstack": roleSystemstack, "runtime.systemstack_switch": roleSystemstackSwitch,
+	"runtime.asmcgocall": roleAsmcgocall, "runtime.asmcgocall_no_g": roleAsmcgocall,
+	"runtime.gogo": roleGogo, "gogo": roleGogo,
+	"runtime.sigtramp": roleSigtramp, "runtime.cgoSigtramp": roleSigtramp,
+	"runtime.asyncPreempt": roleAsyncPreempt, "runtime.sigpanic": roleSigpanic,
+	"runtime.nanotime1": roleClock, "runtime.walltime": roleClock, "time.now": roleClock, "runtime.vgetrandom1": roleClock,
+}
+
+type roleRange struct {
+	start, end uint64
+	role       role
+}
+
+// image is what the unwinder keeps of one mapped file.
+type image struct {
+	table  *gopclntab.Table // nil: not Go
+	arm64  bool
+	vdso   bool
+	roles  []roleRange // by address
+	lo, hi uint64      // covers all of roles
+}
+
+// pcInfo is what is known of one program counter.
+type pcInfo struct {
+	delta   int32
+	isGo    bool // the function is in the pc tables
+	sound   bool // delta is known
+	spWrite bool // the function switches stacks somewhere inside
+	role    role
+}
+
+func (u *Unwinder) image(id objfile.ImageID) *image {
+	if u.last != nil && id == u.lastID {
+		return u.last
+	}
+	im, ok := u.images[id]
+	if !ok {
+		im = newImage(u.table.Get(id))
+		u.images[id] = im
+	}
+	u.last, u.lastID = im, id
+	return im
+}
+
+func newImage(src *objfile.Image) *image {
+	im := &image{}
+	if src == nil {
+		return im
+	}
+	im.vdso = src.Path == "[vdso]"
+	if src.File == nil {
+		return im
+	}
+	im.arm64 = src.File.Machine() == elf.EM_AARCH64
+	t, err := src.File.Pclntab()
+	if err != nil {
+		return im
+	}
+	im.table = t
+	names := make([]string, 0, len(roles))
+	for name := range roles {
+		names = append(names, name)
+	}
+	for name, f := range t.Lookup(names...) {
+		im.roles = append(im.roles, roleRange{f.Entry, f.End, roles[name]})
+	}
+	slices.SortFunc(im.roles, func(a, b roleRange) int {
+		if a.start < b.start {
+			return -1
+		}
+		return 1
+	})
+	if n := len(im.roles); n > 0 {
+		im.lo, im.hi = im.roles[0].start, im.roles[n-1].end
+	}
+	return im
+}
+
+// role of the function that covers off.
+func (im *image) role(off uint64) role {
+	if off < im.lo || off >= im.hi {
+		return roleNone
+	}
+	for i := range im.roles {
+		if r := &im.roles[i]; off >= r.start && off < r.end {
+			return r.role
+		}
+	}
+	return roleNone
+}
+
+// info looks a program counter up, in the cache if it is known.
+func (u *Unwinder) info(a objfile.Addr) pcInfo {
+	if i, ok := u.pcs[a]; ok {
+		return i
+	}
+	im := u.image(a.Image)
+	var i pcInfo
+	if im.table != nil {
+		if f, ok := im.table.Find(a.Off); ok {
+			i.isGo = true
+			i.delta, i.sound = f.SPDelta(a.Off)
+			i.spWrite = f.Flags()&gopclntab.FlagSPWrite != 0
+			i.role = im.role(a.Off)
+		}
+	}
+	if len(u.pcs) >= maxCachedPC {
+		clear(u.pcs)
+	}
+	u.pcs[a] = i
+	return i
+}

@@ -1,0 +1,106 @@
+package unwind
+
+// steps walks by SP delta through the window of a segment, beside the chain of frame records.
+type steps struct {
+	*walk
+	arm64  bool
+	seg    *Segment
+	pc     pcInfo // of the current frame
+	sp, fp uint64
+	chain  []uint64 // what is left of it; chain[0] belongs to the record at fp
+	synced bool     // the record at fp is known to be the current frame's or a later one's
+}
+
+// run steps until the rest of the chain is certain. It reports whether the walk of the segment is over.
+func (s *steps) run() bool {
+	for range maxSteps {
+		if !s.pc.isGo || !s.pc.sound {
+			return false
+		}
+		ra, more := s.next()
+		if !more {
+			return false
+		}
+		if !s.frame(ra) {
+			return true
+		}
+		a, _ := s.space.Resolve(ra)
+		s.pc = s.u.info(a)
+	}
+	s.broken = s.broken || !s.synced
+	return false
+}
+
+// own reports whether the frame pointer is the current function's own: its record holds the return address.
+func (s *steps) own(i pcInfo) bool {
+	if s.arm64 {
+		return i.delta > 0 && s.fp == s.sp-8
+	}
+	return s.fp == s.sp+uint64(i.delta)-8
+}
+
+// next returns the return address of the current frame and makes the caller's the current one.
+// more is false where only the chain knows how to go on.
+func (s *steps) next() (ra uint64, more bool) {
+	if s.own(s.pc) {
+		s.synced = true
+		return s.follow()
+	}
+	ra, ok := s.returnAddress()
+	if ok {
+		_, ok = s.space.Resolve(ra)
+	}
+	if !ok {
+		s.broken = true
+		return 0, false
+	}
+	s.sp += uint64(s.pc.delta)
+	if !s.arm64 {
+		s.sp += 8
+	}
+	return ra, true
+}
+
+// follow takes one record of the chain; its successor must be in the window for the steps to go on.
+func (s *steps) follow() (ra uint64, more bool) {
+	next, ok := s.word(s.fp)
+	if !ok || len(s.chain) == 0 {
+		return 0, false
+	}
+	ra, s.chain = s.chain[0], s.chain[1:]
+	s.sp += uint64(s.pc.delta)
+	if !s.arm64 {
+		s.sp += 8
+	}
+	s.fp = next
+	return ra, true
+}
+
+// returnAddress of the current frame, by SP delta.
+func (s *steps) returnAddress() (uint64, bool) {
+	switch {
+	case !s.arm64:
+		return s.word(s.sp + uint64(s.pc.delta))
+	case s.pc.delta == 0:
+		lr := s.seg.LR
+		s.seg.LR = 0 // good for one frame
+		return lr, lr != 0
+	}
+	return s.word(s.sp)
+}
+
+// word reads the copied stack.
+func (s *steps) word(addr uint64) (uint64, bool) {
+	base := s.seg.SP
+	if s.arm64 {
+		base -= 16
+	}
+	if addr < base || addr&7 != 0 {
+		return 0, false
+	}
+	i := (addr - base) / 8
+	if i >= uint64(len(s.seg.Window)) {
+		return 0, false
+	}
+	return s.seg.Window[i], true
+}

@@ -1,0 +1,157 @@
+package unwind
+
+import "github.com/pprofd/pprofd/objfile"
+
+// walk is the state of one Complete.
+type walk struct {
+	u       *Unwinder
+	space   *objfile.Space
+	dst     []objfile.Addr
+	hasNext bool // another segment follows
+	done    bool // the bottom was reached
+	broken  bool
+	lastGo  bool // the last frame is Go's
+	exact   bool // the next address is no return address: its callee did not call it, a signal did
+}
+
+// segment walks one segment.
+func (w *walk) segment(seg *Segment) {
+	a, ok := w.space.Resolve(seg.PC)
+	if !ok && seg.Kind == SegmentStart {
+		w.dst = append(w.dst, a) // an address that nothing is mapped at any more still counts
+	}
+	info := pcInfo{}
+	if ok {
+		info = w.u.info(a)
+		w.leaf(seg, a, info)
+	}
+	if w.done {
+		return
+	}
+	if !info.isGo {
+		w.foreign(seg, a)
+		return
+	}
+	s := steps{walk: w, arm64: w.u.image(a.Image).arm64, seg: seg, pc: info, sp: seg.SP, fp: seg.FP, chain: seg.Frames}
+	switch {
+	case w.switched(seg, &s, info):
+	case s.run():
+	default:
+		w.rest(s.chain)
+	}
+}
+
+// leaf appends the first address of a segment, if it is a frame that the runtime shows.
+func (w *walk) leaf(seg *Segment, a objfile.Addr, info pcInfo) {
+	w.lastGo = info.isGo
+	switch {
+	case info.role == roleGoexit:
+		w.done = true
+		return
+	case seg.Kind == SegmentStart, seg.Kind == SegmentSignal:
+		w.exact = info.role == roleAsyncPreempt
+		w.dst = append(w.dst, a)
+		w.done = info.role == roleGogo
+	case info.role == roleSystemstackSwitch: // stands for systemstack or asmcgocall
+	default:
+		w.dst = append(w.dst, objfile.Addr{Image: a.Image, Off: a.Off - 1})
+	}
+}
+
+// switched handles a leaf that has already left the stack that its SP deltas speak of. It reports whether it was one.
+func (w *walk) switched(seg *Segment, s *steps, info pcInfo) bool {
+	if !info.spWrite || s.own(info) || (seg.Kind != SegmentStart && seg.Kind != SegmentSignal) {
+		return false
+	}
+	switch {
+	case info.role == roleClock:
+		if info.delta <= 8 {
+			return false
+		}
+		w.rest(seg.Frames)
+	case seg.Stack != StackG0:
+		return false
+	case info.role == roleMcall:
+		w.done = true
+	case w.hasNext: // systemstack, asmcgocall, morestack: g.sched follows
+	default:
+		w.rest(seg.Frames)
+	}
+	return true
+}
+
+// foreign appends the frames of a segment that was interrupted in code without pc tables: C, the vDSO.
+func (w *walk) foreign(seg *Segment, a objfile.Addr) {
+	if w.u.image(a.Image).vdso {
+		w.clockCaller(seg)
+	}
+	w.rest(seg.Frames)
+}
+
+// clockCaller appends runtime.nanotime1 (or its like) if the vDSO's code had no frame record of its own when it was
+// interrupted: the return address lies in the first words of the stack.
+func (w *walk) clockCaller(seg *Segment) {
+	if len(seg.Frames) > 0 && w.isClock(seg.Frames[0]) {
+		return
+	}
+	for _, word := range seg.Window {
+		if w.isClock(word) {
+			w.frame(word)
+			return
+		}
+	}
+}
+
+func (w *walk) isClock(pc uint64) bool {
+	a, ok := w.space.Resolve(pc)
+	return ok && w.u.image(a.Image).role(a.Off) == roleClock
+}
+
+// rest appends return addresses as the chain has them, until one is none or ends the stack.
+func (w *walk) rest(chain []uint64) {
+	for _, ra := range chain {
+		if !w.frame(ra) {
+			return
+		}
+	}
+}
+
+// frame appends the call that returns to ra. It reports whether the walk along this segment goes on.
+func (w *walk) frame(ra uint64) bool {
+	a, ok := w.space.Resolve(ra)
+	if !ok {
+		w.broken = w.broken || w.lastGo
+		return false
+	}
+	im := w.u.image(a.Image)
+	w.lastGo = im.table != nil
+	exact := w.exact
+	w.exact = false
+	switch im.role(a.Off) {
+	case roleGoexit:
+		w.done = true
+		return false
+	case roleMorestack:
+		w.broken = w.broken || !w.hasNext
+		return true
+	case roleAsmcgocall, roleSystemstackSwitch:
+		return true
+	case roleTop, roleMcall:
+		w.done = true
+	case roleSigtramp:
+		w.broken = w.broken || !w.hasNext
+		w.add(a, exact)
+		return false
+	case roleAsyncPreempt, roleSigpanic:
+		w.exact = true
+	}
+	w.add(a, exact)
+	return !w.done
+}
+
+func (w *walk) add(a objfile.Addr, exact bool) {
+	if !exact {
+		a.Off--
+	}
+	w.dst = append(w.dst, a)
+}
