@@ -22,6 +22,7 @@ static __always_inline u64 append_string(struct scratch *s, u64 ptr, u64 len)
 	BARRIER(len);
 	if (at > MAX_WORDS - LABEL_WORDS || len > MAX_LABEL_BYTES)
 		return 0;
+	BARRIER(at);
 	if (len) {
 		s->data[at + ((len - 1) >> 3 & 31)] = 0; /* the padding */
 		if (!user_read(&s->data[at], len, ptr)) {
@@ -42,6 +43,7 @@ static __always_inline long append_label(struct scratch *s, u64 kptr, u64 klen, 
 		s->flags |= SAMPLE_LABELS;
 		return 1;
 	}
+	BARRIER(at);
 	s->pos = at + 1;
 	u64 k = append_string(s, kptr, klen), v = append_string(s, vptr, vlen);
 	struct label_header *h = (struct label_header *)&s->data[at];
@@ -105,6 +107,9 @@ static long map_step(u32 i, struct walk_ctx *c)
 	u64 slot = s->lslot++;
 
 	slot &= 7;
+	BARRIER(slot);
+	if (slot > 7)
+		return 1;
 	if (((s->chunk[0] >> (slot * 8)) & 0xff) < MIN_TOPHASH)
 		return 0;
 	u64 k = 1 + slot * 2, v = 17 + slot * 2;

@@ -63,7 +63,7 @@ struct walk_ctx {
 #define WINDOW_BELOW 16 /* the frame record lies just below SP */
 #endif
 
-/* Keeps the compiler from undoing a bound that the verifier must see. */
+/* Behind a check: keeps the compiler from using a copy of x from before it, whose bound the verifier does not know. */
 #define BARRIER(x) asm volatile("" : "+r"(x))
 
 static __always_inline bool user_read(void *dst, u32 n, u64 addr)
@@ -205,9 +205,11 @@ static __always_inline bool load_chunk(struct scratch *s, u64 addr)
 
 	s->base = addr;
 	s->valid = 0;
-	BARRIER(len);
 	if (len > CHUNK_BYTES)
 		len = CHUNK_BYTES;
+	BARRIER(len);
+	if (len > CHUNK_BYTES)
+		return false;
 	if (!user_read(s->chunk, len, addr)) {
 		len = 16;
 		if (!user_read(s->chunk, 16, addr))
@@ -229,6 +231,7 @@ static __always_inline bool load(struct scratch *s, u64 *next, u64 *ra)
 	}
 	u64 i = (off >> 3) & (CHUNK_WORDS - 1);
 
+	BARRIER(i);
 	*next = s->chunk[i];
 	*ra = s->chunk[i + 1];
 	return true;
@@ -240,6 +243,7 @@ static __always_inline void end_segment(struct scratch *s, u32 why)
 
 	if (!s->segments || at > MAX_WORDS)
 		return;
+	BARRIER(at);
 	struct segment_header *h = (struct segment_header *)&s->data[at];
 
 	h->frames = s->frames;
@@ -254,6 +258,7 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 
 	if (at > MAX_WORDS - 64 || s->segments >= MAX_SEGMENTS || !pc)
 		return false;
+	BARRIER(at);
 	struct segment_header *h = (struct segment_header *)&s->data[at];
 
 	h->pc = pc;
@@ -277,9 +282,11 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 
 	if (s->hi - sp < len)
 		len = (s->hi - sp) & ~7ULL;
-	BARRIER(len);
 	if (len > SCAN_BYTES)
 		len = SCAN_BYTES;
+	BARRIER(len);
+	if (len > SCAN_BYTES)
+		return false;
 	if (!user_read(&s->data[at + sizeof(*h) / 8], len, sp - WINDOW_BELOW)) {
 		len = 64;
 		if (!user_read(&s->data[at + sizeof(*h) / 8], 64, sp - WINDOW_BELOW))
@@ -304,6 +311,8 @@ static __always_inline long scan_word(struct scratch *s, struct target *t)
 		s->scanning = 0;
 		return 0;
 	}
+	i &= CHUNK_WORDS - 1;
+	BARRIER(i);
 	u64 at = s->base + i * 8, next = s->chunk[i], ra = s->chunk[i + 1];
 
 	if (next <= at || next >= s->hi || (next & 7) || !within(ra, t->text, t->etext))
@@ -312,6 +321,7 @@ static __always_inline long scan_word(struct scratch *s, struct target *t)
 
 	if (seg > MAX_WORDS)
 		return 1;
+	BARRIER(seg);
 	struct segment_header *h = (struct segment_header *)&s->data[seg];
 
 	s->fp = at;
@@ -371,12 +381,17 @@ static __always_inline long enter_interrupted(struct scratch *s, struct target *
 #endif
 }
 
-static long step(u32 i, struct walk_ctx *c)
+/*
+ * walk_step takes one frame record, or one word of a scan. Nonzero ends the walk. A global function: the verifier checks
+ * it once, on its own, however often a loop calls it.
+ */
+__noinline long walk_step(struct scratch *s, struct target *t)
 {
-	struct scratch *s = c->s;
-	struct target *t = c->t;
-	u64 next, ra, at = s->pos;
+	u64 next, ra, at;
 
+	if (!s || !t)
+		return 1;
+	at = s->pos;
 	if (s->scanning)
 		return scan_word(s, t);
 	if (at >= MAX_WORDS) {
@@ -394,6 +409,10 @@ static long step(u32 i, struct walk_ctx *c)
 		return leave_stack(s, t, END_FAULT);
 	u64 record = s->fp;
 
+	at &= 2 * MAX_WORDS - 1;
+	BARRIER(at);
+	if (at >= MAX_WORDS)
+		return 1;
 	s->data[at] = ra;
 	s->pos = at + 1;
 	s->frames++;
@@ -414,6 +433,14 @@ static long step(u32 i, struct walk_ctx *c)
 	return 0;
 }
 
+static long step(u32 i, struct walk_ctx *c)
+{
+	long end = walk_step(c->s, c->t);
+
+	BARRIER(end); /* the verifier does not know what walk_step returns, and wants 0 or 1 */
+	return end ? 1 : 0;
+}
+
 /* walk appends the segments of the user stack. */
 static __always_inline void walk(struct scratch *s, struct target *t, struct pt_regs *regs)
 {
@@ -428,7 +455,7 @@ static __always_inline void walk(struct scratch *s, struct target *t, struct pt_
 		n = bpf_loop(MAX_STEPS, step, &c, 0);
 	} else {
 		for (n = 0; n < MAX_FRAMES_PLAIN; n++)
-			if (step(n, &c))
+			if (walk_step(s, t))
 				break;
 	}
 	if (n >= (have_loop ? MAX_STEPS : MAX_FRAMES_PLAIN)) {

@@ -1,11 +1,18 @@
 // Package objfile opens executables and follows the address spaces that they are mapped into.
+//
+// What it reads may have been crafted by anyone: no number of a file is trusted, every search has a
+// budget of bytes, and nothing is mapped into our own memory (a file that its owner truncates would
+// be a SIGBUS).
 package objfile
 
 import (
 	"debug/buildinfo"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
+	"sort"
 
 	"github.com/pprofd/pprofd/gopclntab"
 )
@@ -13,60 +20,155 @@ import (
 // ErrNotGo is wrapped by errors that say that a file is no Go program.
 var ErrNotGo = errors.New("not a Go program")
 
-// File is an opened ELF file. It is read through ReadAt and a bounded page cache, never mapped.
-// It is not safe for concurrent use.
-type File struct{}
+// File is an opened ELF file, or an image in a process's memory. It is read through ReadAt and a
+// bounded page cache, never mapped. It is not safe for concurrent use.
+type File struct {
+	header
+	src    *pageCache
+	closer io.Closer
+	size   int64
+	memory bool // an image that runs: relocated already, without headers of its own
 
-// Open reads the headers of the ELF file r of the given size. File takes ownership of r.
+	symbols *symbolTable
+	info    once[*buildinfo.BuildInfo]
+	module  once[Module]
+	table   once[*gopclntab.Table]
+	ids     once[buildIDs]
+	cgo     once[bool]
+	rela    once[relaTable]
+}
+
+// once holds a result that is computed at first use.
+type once[T any] struct {
+	done  bool
+	value T
+	err   error
+}
+
+func (o *once[T]) get(f func() (T, error)) (T, error) {
+	if !o.done {
+		o.value, o.err = f()
+		o.done = true
+	}
+	return o.value, o.err
+}
+
+// Open reads the headers of the ELF file r of the given size. File takes ownership of r, also where
+// Open fails. Errors wrap ErrUnsupported where r is no ELF file that can be profiled.
 func Open(r interface {
 	io.ReaderAt
 	io.Closer
 }, size int64) (*File, error) {
-	return nil, errors.New("objfile: not built")
+	src := newPageCache(r)
+	h, err := readHeader(src, size)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open object file: %w", err), r.Close())
+	}
+	return &File{header: *h, src: src, closer: r, size: size}, nil
 }
 
-// ReadAt reads the image's initial memory at a link-time virtual address; beyond the file's data it reads zeros up to memsz.
-func (f *File) ReadAt(p []byte, addr int64) (int, error) { return 0, io.EOF }
+// OpenMemory returns the image that lies in the process memory mem, which is addressed by run-time
+// address; segs are its mapped ranges: Vaddr, Memsz and Flags are used. It serves programs that were
+// unpacked into anonymous memory. Link-time addresses of such a File are run-time addresses.
+// mem stays the caller's.
+func OpenMemory(mem io.ReaderAt, segs []elf.ProgHeader, machine elf.Machine) (*File, error) {
+	segs = slices.Clone(segs)
+	for i := range segs {
+		segs[i].Type, segs[i].Off, segs[i].Filesz = elf.PT_LOAD, segs[i].Vaddr, segs[i].Memsz
+	}
+	loads := soundLoads(segs)
+	if len(loads) == 0 || len(loads) > maxProgs {
+		return nil, fmt.Errorf("open memory image: %d ranges: %w", len(loads), ErrUnsupported)
+	}
+	h := header{machine: machine, typ: elf.ET_EXEC, progs: loads, loads: loads}
+	return &File{header: h, src: newPageCache(mem), size: 1 << 62, memory: true}, nil
+}
+
+// ReadAt reads the image's initial memory at a link-time virtual address; beyond the file's data it
+// reads zeros up to memsz. Relocations are not applied. At the end of what is mapped it returns io.EOF.
+func (f *File) ReadAt(p []byte, addr int64) (int, error) {
+	if addr < 0 {
+		return 0, io.EOF
+	}
+	n := 0
+	for n < len(p) {
+		seg := f.segmentAt(uint64(addr) + uint64(n))
+		if seg == nil {
+			return n, io.EOF
+		}
+		m, err := f.readSegment(p[n:], seg, uint64(addr)+uint64(n)-seg.Vaddr)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// readSegment reads from offset off of a segment until its end.
+func (f *File) readSegment(p []byte, seg *elf.ProgHeader, off uint64) (int, error) {
+	p = p[:min(uint64(len(p)), seg.Memsz-off)]
+	data := p[:0]
+	if off < seg.Filesz {
+		data = p[:min(uint64(len(p)), seg.Filesz-off)]
+		if n, err := f.src.ReadAt(data, int64(seg.Off+off)); err != nil {
+			return n, noEOF(err)
+		}
+	}
+	clear(p[len(data):])
+	return len(p), nil
+}
+
+// segmentAt returns the PT_LOAD that covers addr, or nil.
+func (f *File) segmentAt(addr uint64) *elf.ProgHeader {
+	i := sort.Search(len(f.loads), func(i int) bool { return f.loads[i].Vaddr+f.loads[i].Memsz > addr })
+	if i == len(f.loads) || f.loads[i].Vaddr > addr {
+		return nil
+	}
+	return &f.loads[i]
+}
+
+// executable says whether addr lies in an executable segment.
+func (f *File) executable(addr uint64) bool {
+	seg := f.segmentAt(addr)
+	return seg != nil && seg.Flags&elf.PF_X != 0
+}
 
 // Machine is EM_X86_64 or EM_AARCH64.
-func (f *File) Machine() elf.Machine { return 0 }
+func (f *File) Machine() elf.Machine { return f.machine }
 
-// BuildID is the GNU build ID in hex, else the hash (hex) of Go's own build ID, else "".
-func (f *File) BuildID() string { return "" }
+// InMemory says that the image is read from a process (OpenMemory): reads fail once it has exited.
+func (f *File) InMemory() bool { return f.memory }
 
-// BuildInfo is Go's build information; the error wraps ErrNotGo where there is none.
-func (f *File) BuildInfo() (*buildinfo.BuildInfo, error) { return nil, ErrNotGo }
+// Entry is the link-time address where execution starts; 0 for memory images.
+func (f *File) Entry() uint64 { return f.entry }
 
-// PIE, Stripped (no .symtab), Cgo (Go program with C code linked externally).
-func (f *File) PIE() bool      { return false }
-func (f *File) Stripped() bool { return false }
-func (f *File) Cgo() bool      { return false }
+// PIE says whether the file is loaded at an address of the kernel's choice (also true for shared libraries).
+func (f *File) PIE() bool { return f.typ == elf.ET_DYN }
 
-// Segments are the PT_LOAD program headers.
-func (f *File) Segments() []elf.ProgHeader { return nil }
-
-// Symbol finds the ELF function symbol (.symtab, .dynsym, .gnu_debugdata) that covers addr.
-func (f *File) Symbol(addr uint64) (name string, start uint64, ok bool) { return "", 0, false }
-
-// SymbolAddr is the value of a named symbol of .symtab.
-func (f *File) SymbolAddr(name string) (uint64, bool) { return 0, false }
-
-// DWARF returns the file's debug sections by name suffix ("info", "abbrev", ...), decompressed, within limits.
-func (f *File) DWARFSection(name string) ([]byte, error) { return nil, errors.New("none") }
-
-// Module is a Go module (in the linker's sense) inside an image.
-type Module struct {
-	gopclntab.Image
-	ModuleData                                                         uint64 // address of runtime.firstmoduledata
-	Data, EData, BSS, EBSS, NoPtrData, ENoPtrData, NoPtrBSS, ENoPtrBSS uint64
-	Next                                                               uint64 // moduledata.next
+// Stripped says that there is no symbol table (.symtab).
+func (f *File) Stripped() bool {
+	return !slices.ContainsFunc(f.sections, func(s section) bool { return s.typ == elf.SHT_SYMTAB && s.size > 0 })
 }
 
-// GoModule finds the tables: by section and symbol, else by scan. The error wraps ErrNotGo.
-func (f *File) GoModule() (Module, error) { return Module{}, ErrNotGo }
+// Segments are the PT_LOAD program headers, by address. The slice is the File's.
+func (f *File) Segments() []elf.ProgHeader { return f.loads }
 
 // Pclntab is the opened table of GoModule; it is opened once.
-func (f *File) Pclntab() (*gopclntab.Table, error) { return nil, ErrNotGo }
+func (f *File) Pclntab() (*gopclntab.Table, error) {
+	return f.table.get(func() (*gopclntab.Table, error) {
+		m, err := f.GoModule()
+		if err != nil {
+			return nil, err
+		}
+		return gopclntab.Open(f, m.Image)
+	})
+}
 
 // Close closes the file.
-func (f *File) Close() error { return nil }
+func (f *File) Close() error {
+	if f.closer == nil {
+		return nil
+	}
+	return f.closer.Close()
+}

@@ -1,37 +1,28 @@
 package objfile
 
-import "io"
+import (
+	"cmp"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
 
-// ImageID names an image for the life of an Images table. 0 is no image: Addr.Off is then a PseudoXxx or an absolute address.
-type ImageID uint32
+	"github.com/pprofd/pprofd/internal/procfs"
+)
 
-// Addr is a place in an image: Off is a link-time virtual address, free of ASLR. Comparable, no pointers.
-type Addr struct {
-	Image ImageID
-	Off   uint64
-}
+const (
+	// maxMappings bounds a space's executable mappings: programs that compile at run time may have thousands.
+	maxMappings = 16 << 10
+	// maxAnonNames bounds the images of anonymous memory, which a process may give any number of names (PR_SET_VMA).
+	maxAnonNames = 64
+	maxVDSO      = 64 << 10
+	kernelSpace  = 1 << 63
+)
 
-// KernelImage is the image of all kernel addresses; Off is the absolute kernel address.
-const KernelImage ImageID = 1
-
-// Image is one file (or copied memory) that address spaces map. It keeps its file open, so that
-// a process that has exited still symbolizes.
-type Image struct {
-	ID      ImageID
-	Path    string // as the process sees it; "[vdso]", "[kernel.kallsyms]"
-	BuildID string
-	File    *File // nil where it could not be opened; then Err says why
-	Err     error
-}
-
-// Images is the reference-counted table of images, shared by all spaces. One goroutine at a time.
-type Images struct{}
-
-// NewImages returns a table that holds the kernel image only.
-func NewImages() *Images { return nil }
-
-// Get returns the image, or nil.
-func (t *Images) Get(id ImageID) *Image { return nil }
+// ErrProcessGone is wrapped by errors that say that the process has exited, has called exec, or that
+// its PID is another's.
+var ErrProcessGone = errors.New("process is gone")
 
 // Mapping is an executable mapping of a process.
 type Mapping struct {
@@ -40,26 +31,348 @@ type Mapping struct {
 	Bias                uint64 // run-time address - link-time address
 }
 
-// Space is the address space of one process at one exec.
-type Space struct{}
+// Space is the address space of one process at one exec. One goroutine at a time.
+type Space struct {
+	images *Images
+	proc   procfs.Proc
+	start  uint64 // of the process, in clock ticks since boot
+	mem    *processMemory
+
+	maps []Mapping // by address, without overlap
+	last int       // index of the last hit
+	// owned are the images that this space holds a reference to, by what maps says of them.
+	owned map[mapKey]*Image
+	exe   *Image
+}
+
+// mapKey is what maps says about a mapped file, or the name of anonymous memory.
+type mapKey struct {
+	dev   procfs.Dev
+	inode uint64
+	path  string
+}
 
 // OpenSpace reads /proc/PID/maps below procRoot ("/proc") and opens what is mapped executable.
-func OpenSpace(images *Images, procRoot string, pid int) (*Space, error) { return nil, io.EOF }
+// Errors wrap fs.ErrNotExist or ErrProcessGone where there is no such process (any more), and
+// fs.ErrPermission where rights are missing. A file that cannot be opened is no error: see Image.Err.
+func OpenSpace(images *Images, procRoot string, pid int) (*Space, error) {
+	s := &Space{images: images, proc: procfs.New(procRoot).Proc(pid), owned: make(map[mapKey]*Image)}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open address space of process %d: %w", pid, err), s.Close())
+	}
+	return s, nil
+}
+
+func (s *Space) open() error {
+	s.mem = openMemory(s.proc)
+	start, err := s.proc.StartTime()
+	if err != nil {
+		return err
+	}
+	s.start = start
+	s.mem.start = start
+	return s.load()
+}
+
+// PID is the process's number.
+func (s *Space) PID() int { return s.proc.PID }
+
+// StartTime is when the process started, in clock ticks since boot.
+func (s *Space) StartTime() uint64 { return s.start }
 
 // Resolve translates a run-time address. ok is false where nothing executable is mapped; it does no I/O and does not allocate.
-func (s *Space) Resolve(addr uint64) (Addr, bool) { return Addr{}, false }
+func (s *Space) Resolve(addr uint64) (Addr, bool) {
+	if addr >= kernelSpace {
+		return Addr{KernelImage, addr}, true
+	}
+	m := s.Mapping(addr)
+	if m == nil {
+		return Addr{}, false
+	}
+	return Addr{m.Image.ID, addr - m.Bias}, true
+}
 
 // Mapping returns the mapping that covers addr, or nil. The result is valid until the next Reload.
-func (s *Space) Mapping(addr uint64) *Mapping { return nil }
+func (s *Space) Mapping(addr uint64) *Mapping {
+	if s.last < len(s.maps) {
+		if m := &s.maps[s.last]; m.Start <= addr && addr < m.End {
+			return m
+		}
+	}
+	lo, hi := 0, len(s.maps)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if s.maps[mid].End <= addr {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	if lo == len(s.maps) || addr < s.maps[lo].Start {
+		return nil
+	}
+	s.last = lo
+	return &s.maps[lo]
+}
 
-// Main is the mapping of the Go program's text (the one that holds Go's tables), or nil.
-func (s *Space) Main() *Mapping { return nil }
+// Mappings are all executable mappings, by address. The slice is the Space's, valid until the next Reload.
+func (s *Space) Mappings() []Mapping { return s.maps }
 
-// Mappings are all executable mappings, by address.
-func (s *Space) Mappings() []Mapping { return nil }
+// Exe is the image of the process's executable file; nil where it is not mapped executable.
+func (s *Space) Exe() *Image { return s.exe }
 
-// Reload reads the maps again: after a look-up failed (dlopen). Known mappings stay known after they are gone.
-func (s *Space) Reload() error { return nil }
+// Main is the mapping of the Go program's text (the one that holds Go's tables), or nil: the
+// executable's, else that of the first image that is Go (a program of another language may have
+// loaded it). The first call searches the images; they remember the answer.
+func (s *Space) Main() *Mapping {
+	if s.exe != nil {
+		if m := s.goText(s.exe); m != nil {
+			return m
+		}
+	}
+	if all := s.GoMappings(); len(all) > 0 {
+		return all[0]
+	}
+	return nil
+}
+
+// GoMappings are the text mappings of all Go modules: the program, plugins and C shared libraries. By address.
+func (s *Space) GoMappings() []*Mapping {
+	var all []*Mapping
+	for _, im := range s.owned {
+		if m := s.goText(im); m != nil {
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Mapping) int { return cmp.Compare(a.Start, b.Start) })
+	return all
+}
+
+// goText is where the space maps the Go text of an image, or nil.
+func (s *Space) goText(im *Image) *Mapping {
+	if im.File == nil {
+		return nil
+	}
+	mod, err := im.File.GoModule()
+	if err != nil {
+		return nil
+	}
+	for i := range s.maps {
+		m := &s.maps[i]
+		if m.Image == im && mod.Text-(m.Start-m.Bias) < m.End-m.Start {
+			return m
+		}
+	}
+	return nil
+}
+
+// Reload reads the maps again: after a look-up failed (dlopen). Known mappings stay known after they
+// are gone. Errors wrap ErrProcessGone where the process has exited or called exec; the space then stays as it was.
+func (s *Space) Reload() error {
+	if err := s.load(); err != nil {
+		return fmt.Errorf("reload address space of process %d: %w", s.proc.PID, err)
+	}
+	return nil
+}
+
+// load reads maps and merges them in, once it is sure that they are this process's.
+func (s *Space) load() error {
+	var fresh []Mapping
+	for m, err := range s.proc.Maps() {
+		if err != nil {
+			return err
+		}
+		if m.Perm&procfs.PermExec == 0 || m.Start >= kernelSpace {
+			continue
+		}
+		if len(fresh) >= maxMappings {
+			break
+		}
+		if n := len(fresh); n == 0 || fresh[n-1].End <= m.Start {
+			fresh = append(fresh, s.mapping(m))
+		}
+	}
+	if err := s.check(fresh); err != nil {
+		return err
+	}
+	s.maps = mergeMappings(s.maps, fresh)
+	s.last = 0
+	s.findPacked()
+	return nil
+}
+
+// check makes sure that fresh was read from the process and program that the space was opened for.
+func (s *Space) check(fresh []Mapping) error {
+	if start, err := s.proc.StartTime(); err != nil || start != s.start {
+		return fmt.Errorf("its PID is free or another's: %w", errors.Join(ErrProcessGone, err))
+	}
+	if len(fresh) == 0 {
+		return fmt.Errorf("nothing is mapped (a kernel thread, or exiting): %w", ErrProcessGone)
+	}
+	if s.mem.gone(fresh[0].Start) {
+		return fmt.Errorf("it has exited or runs another program: %w", ErrProcessGone)
+	}
+	return nil
+}
+
+// mapping makes a Mapping of a line of maps.
+func (s *Space) mapping(m procfs.Map) Mapping {
+	im := s.image(m)
+	out := Mapping{Start: m.Start, End: m.End, FileOff: m.Offset, Image: im}
+	switch {
+	case im.File != nil && im.File.memory: // link-time addresses are run-time addresses
+	case im.File != nil:
+		out.Bias = im.File.bias(m.Start, m.Offset)
+	case m.IsFile():
+		out.Bias = m.Start - m.Offset
+	}
+	return out
+}
+
+// bias is the difference between run-time and link-time addresses where file offset off is mapped at start.
+func (f *File) bias(start, off uint64) uint64 {
+	var best *elf.ProgHeader
+	for i := range f.loads {
+		p := &f.loads[i]
+		first := p.Off &^ uint64(os.Getpagesize()-1)
+		if off < first || off >= p.Off+p.Filesz {
+			continue
+		}
+		if best == nil || best.Flags&elf.PF_X == 0 && p.Flags&elf.PF_X != 0 {
+			best = p
+		}
+	}
+	if best == nil {
+		return start - off
+	}
+	return start - off + best.Off - best.Vaddr
+}
+
+// image returns the image of what is mapped; the space keeps a reference.
+func (s *Space) image(m procfs.Map) *Image {
+	key := mapKey{m.Dev, m.Inode, m.Path}
+	if im := s.owned[key]; im != nil {
+		return im
+	}
+	var im *Image
+	switch {
+	case m.IsFile():
+		im = s.fileImage(m)
+	case m.Path == pathVDSO:
+		im = s.vdso(m)
+	default:
+		return s.anonImage(m.Path)
+	}
+	s.own(key, im)
+	return im
+}
+
+// own keeps the reference that came with im, or gives it back where the space has one already.
+func (s *Space) own(key mapKey, im *Image) {
+	for _, have := range s.owned {
+		if have == im {
+			im.refs--
+			break
+		}
+	}
+	s.owned[key] = im
+}
+
+func (s *Space) fileImage(m procfs.Map) *Image {
+	mf, isExe, err := openMapped(s.proc, m, s.images.AllowFUSE)
+	var im *Image
+	if err != nil {
+		im = s.images.add(&Image{Path: m.Path, Err: fmt.Errorf("open %s: %w", m.Path, err)})
+	} else {
+		im = s.images.file(m.Path, mf)
+	}
+	if isExe {
+		s.exe = im
+	}
+	return im
+}
+
+func (s *Space) anonImage(name string) *Image {
+	if name == "" || len(s.owned) >= maxAnonNames {
+		name = pathAnon
+	}
+	key := mapKey{path: name}
+	if im := s.owned[key]; im != nil {
+		return im
+	}
+	im := s.images.add(&Image{Path: name, Err: errAnonymous})
+	s.owned[key] = im
+	return im
+}
+
+var errAnonymous = errors.New("anonymous memory, no file")
+
+// vdso copies the kernel's shared object from the process's memory.
+func (s *Space) vdso(m procfs.Map) *Image {
+	b := make([]byte, min(m.End-m.Start, maxVDSO))
+	if err := s.ReadMem(b, m.Start); err != nil {
+		return s.images.add(&Image{Path: pathVDSO, Err: err})
+	}
+	return s.images.copied(pathVDSO, b)
+}
+
+// ReadMem reads the process's memory at a run-time address. It never reads another process's: not
+// after exec, nor where the PID has been reused; errors then wrap ErrProcessGone.
+func (s *Space) ReadMem(p []byte, addr uint64) error {
+	n, err := s.mem.ReadAt(p, int64(addr))
+	if n == len(p) {
+		return nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("read memory of process %d (needs CAP_SYS_PTRACE): %w", s.proc.PID, err)
+	}
+	return fmt.Errorf("read memory of process %d at %#x: %w", s.proc.PID, addr, err)
+}
 
 // Close gives the images back.
-func (s *Space) Close() error { return nil }
+func (s *Space) Close() error {
+	errs := []error{s.mem.Close()}
+	released := make(map[*Image]bool)
+	for _, im := range s.owned {
+		if !released[im] {
+			released[im] = true
+			errs = append(errs, s.images.Release(im.ID))
+		}
+	}
+	s.owned, s.maps, s.exe = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+// mergeMappings returns fresh and what is left of old beside it, by address.
+func mergeMappings(old, fresh []Mapping) []Mapping {
+	merged := slices.Clone(fresh)
+	j := 0
+	for _, m := range old {
+		for j > 0 && fresh[j-1].End > m.Start {
+			j--
+		}
+		for ; j < len(fresh) && fresh[j].Start < m.End; j++ {
+			if fresh[j].End <= m.Start {
+				continue
+			}
+			merged = appendPart(merged, m, m.Start, fresh[j].Start)
+			m = part(m, min(m.End, max(m.Start, fresh[j].End)), m.End)
+		}
+		merged = appendPart(merged, m, m.Start, m.End)
+	}
+	slices.SortFunc(merged, func(a, b Mapping) int { return cmp.Compare(a.Start, b.Start) })
+	return merged
+}
+
+func appendPart(to []Mapping, m Mapping, start, end uint64) []Mapping {
+	if start >= end || len(to) >= 2*maxMappings {
+		return to
+	}
+	return append(to, part(m, start, end))
+}
+
+func part(m Mapping, start, end uint64) Mapping {
+	m.FileOff += start - m.Start
+	m.Start, m.End = start, end
+	return m
+}

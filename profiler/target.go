@@ -146,11 +146,19 @@ func (p *Profiler) openSpace(t *target) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("process %d (%s): %w: pprofd needs root or CAP_SYS_PTRACE to read it", t.pid, t.comm, err)
+	case errors.Is(err, objfile.ErrProcessGone) && p.alive(t):
+		return fmt.Errorf("process %d (%s) is %w: %s", t.pid, t.comm, objfile.ErrNotGo, p.describe(int(t.pid)))
 	case err != nil:
 		return fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err)
 	}
 	t.space = space
 	return nil
+}
+
+// alive reports whether t's process still runs; one that does and maps nothing is a kernel thread.
+func (p *Profiler) alive(t *target) bool {
+	stat, err := p.procs.Proc(int(t.pid)).Stat()
+	return err == nil && stat.StartTime == t.start && stat.State != 'Z' && stat.State != 'X'
 }
 
 // findLayout learns where the Go runtime of t keeps its state. Without it labels and goroutine ids are lost, stacks

@@ -20,6 +20,7 @@ const (
 	roleSystemstack
 	roleSystemstackSwitch
 	roleAsmcgocall
+	roleCgocallback
 	roleGogo
 	roleSigtramp
 	roleAsyncPreempt
@@ -33,7 +34,8 @@ var roles = map[string]role{
 	"runtime.morestack": roleMorestack, "runtime.morestack_noctxt": roleMorestack,
 	"runtime.systemstack": roleSystemstack, "runtime.systemstack_switch": roleSystemstackSwitch,
 	"runtime.asmcgocall": roleAsmcgocall, "runtime.asmcgocall_no_g": roleAsmcgocall,
-	"runtime.gogo": roleGogo, "gogo": roleGogo,
+	"runtime.cgocallback": roleCgocallback,
+	"runtime.gogo":        roleGogo, "gogo": roleGogo,
 	"runtime.sigtramp": roleSigtramp, "runtime.cgoSigtramp": roleSigtramp,
 	"runtime.asyncPreempt": roleAsyncPreempt, "runtime.sigpanic": roleSigpanic,
 	"runtime.nanotime1": roleClock, "runtime.walltime": roleClock, "time.now": roleClock, "runtime.vgetrandom1": roleClock,

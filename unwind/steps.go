@@ -26,6 +26,9 @@ func (s *steps) run() bool {
 		}
 		a, _ := s.space.Resolve(ra)
 		s.pc = s.u.info(a)
+		if s.pc.spWrite || s.pc.role == roleCgocallback { // called on another stack than the one it runs on
+			return s.hasNext && s.pc.spWrite
+		}
 	}
 	s.broken = s.broken || !s.synced
 	return false

@@ -7,6 +7,7 @@ type walk struct {
 	u       *Unwinder
 	space   *objfile.Space
 	dst     []objfile.Addr
+	stack   Stack
 	hasNext bool // another segment follows
 	done    bool // the bottom was reached
 	broken  bool
@@ -16,6 +17,7 @@ type walk struct {
 
 // segment walks one segment.
 func (w *walk) segment(seg *Segment) {
+	w.stack = seg.Stack
 	a, ok := w.space.Resolve(seg.PC)
 	if !ok && seg.Kind == SegmentStart {
 		w.dst = append(w.dst, a) // an address that nothing is mapped at any more still counts
@@ -131,9 +133,12 @@ func (w *walk) frame(ra uint64) bool {
 	case roleGoexit:
 		w.done = true
 		return false
-	case roleMorestack:
-		w.broken = w.broken || !w.hasNext
-		return true
+	case roleMorestack: // the grower follows, unless it has been descheduled already
+		if w.hasNext || w.stack != StackG0 {
+			w.broken = w.broken || !w.hasNext
+			return true
+		}
+		w.done = true
 	case roleAsmcgocall, roleSystemstackSwitch:
 		return true
 	case roleTop, roleMcall:

@@ -1,0 +1,110 @@
+# make lists what there is to do. Everything here runs from a fresh clone; Debian packages that a target needs are
+# in .ci/run, and a target that lacks one says which.
+
+GO       ?= go
+FUZZTIME ?= 30s
+SUDO     := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+LINT     := $(GO) tool -modfile=tools/go.mod golangci-lint
+TARGETS  := internal/testprog/targets
+
+# Packages that need Linux, as patterns of import paths. All others build and pass go vet anywhere: the portable
+# ones are checked for another system below. Tests of the portable packages run programs on Linux; vet suffices there.
+LINUX_ONLY := /(bpf|profiler|cmd|benchmarks|internal/goruntime|internal/testprog|internal/kerneltest)(/|$$)
+
+# One exact compiler makes the committed BPF objects, so that anyone can prove that they come from these sources.
+CLANG_PACKAGES := clang-19=1:19.1.7-3~deb12u1 llvm-19=1:19.1.7-3~deb12u1
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/pprofd
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/pprofd ./cmd/pprofd
+
+.PHONY: demo
+demo: build ## profile a bundled program for a few seconds (root, or sudo)
+	@cd $(TARGETS) && CGO_ENABLED=0 $(GO) build -o $(CURDIR)/bin/mixed ./mixed
+	@bin/mixed -seconds 60 >/dev/null 2>&1 & demo=$$!; \
+	trap 'kill $$demo 2>/dev/null || true; wait $$demo 2>/dev/null || true' EXIT; \
+	echo "profiling bin/mixed, process $$demo, for 5 s"; \
+	$(SUDO) bin/pprofd record -p $$demo -d 5s -o demo.pb.gz; \
+	printf '\nprofile:   %s\nto see it: go tool pprof -http=: %s\n' '$(CURDIR)/demo.pb.gz' demo.pb.gz
+
+# Packages one after the other: tests that compare shares of CPU time would disturb each other.
+.PHONY: test
+test: ## run all tests (root for the BPF tests, which are else skipped by name)
+	cd $(TARGETS) && $(GO) vet ./... && $(GO) build -o /dev/null ./...
+	$(GO) test -p 1 $(TESTFLAGS) ./...
+
+.PHONY: race
+race: ## run all tests with the race detector
+	$(GO) test -race -p 1 $(TESTFLAGS) ./...
+
+.PHONY: check
+check: fmt-check vet lint generate-check test ## all that CI asks for
+
+.PHONY: fmt-check
+fmt-check:
+	@bad=$$(gofmt -l .); \
+	if [ -n "$$bad" ]; then printf 'not formatted; run gofmt -w on:\n%s\n' "$$bad" >&2; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet for all systems that the code is for
+	GOARCH=amd64 GOOS=linux $(GO) vet ./...
+	GOARCH=arm64 GOOS=linux $(GO) vet ./...
+	portable=$$($(GO) list ./... | grep -vE '$(LINUX_ONLY)'); GOOS=darwin GOARCH=arm64 $(GO) vet $$portable
+	GOARCH=arm64 GOOS=linux CGO_ENABLED=0 $(GO) build ./...
+
+.PHONY: lint
+lint: ## golangci-lint, with the rules of .golangci.yml
+	$(LINT) run ./...
+
+.PHONY: clang
+clang:
+	@for p in $(CLANG_PACKAGES); do \
+		have=$$(dpkg-query -W -f '$${Version}' "$${p%%=*}" 2>/dev/null || true); \
+		if [ "$$have" != "$${p#*=}" ]; then \
+			echo "$${p%%=*} is at version '$$have', BPF objects need $${p#*=}. On Debian bookworm: apt-get install $(CLANG_PACKAGES)" >&2; \
+			exit 1; \
+		fi; \
+	done
+
+.PHONY: generate
+generate: clang ## compile the BPF programs (bpf/*.c) and write their Go bindings
+	$(GO) generate ./bpf
+
+.PHONY: generate-check
+generate-check: clang ## fail if make generate would change what is committed
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
+	cp -r go.mod go.sum bpf "$$tmp"; \
+	(cd "$$tmp" && find bpf -name '*_bpfel.*' -delete && $(GO) generate ./bpf); \
+	if ! diff -rq bpf "$$tmp/bpf"; then echo 'bpf: generated files are not what their sources say: make generate' >&2; exit 1; fi
+
+# go test fuzzes one target at a time. A corpus that found something is in testdata/fuzz of its package.
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	@grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -rn1 dirname | sort -u | while read -r dir; do \
+		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$dir"/*_test.go); do \
+			echo "$$dir $$name"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir"; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## run the packages' Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem $(TESTFLAGS) ./...
+
+# Debian's 6.1 kernels in qemu; see internal/kerneltest. KERNELFLAGS="-arch amd64 -short -run TestX ./bpf"
+.PHONY: test-kernels
+test-kernels: ## run the BPF tests on Debian's 6.1 kernels, amd64 and arm64, in virtual machines
+	$(GO) run ./internal/kerneltest $(KERNELFLAGS)
+
+.PHONY: clean
+clean: ## remove what was built, and downloaded kernels
+	rm -rf bin out demo.pb.gz

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"debug/buildinfo"
+	"debug/elf"
+	"errors"
+	"fmt"
+	goversion "go/version"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+const procRoot = "/proc"
+
+var (
+	errKernelThread = errors.New("not a Go program: a kernel thread")
+	errZombie       = errors.New("has exited already (zombie)")
+)
+
+// process is a running Go program.
+type process struct {
+	PID     int
+	UID     uint32
+	Comm    string
+	Exe     string // as the process sees it, without " (deleted)"
+	Deleted bool   // or replaced: there is another file at Exe now, or none
+	Args    []string
+	*program
+}
+
+// program is what an executable says of itself. All processes that run the file share it.
+type program struct {
+	GoVersion, Module, Version, Revision string
+	PIE, Stripped, Cgo                   bool
+	Obstacle                             string // why it cannot be profiled; "" if it can
+	err                                  error  // it is no Go program
+	what                                 string // but this; only where err is set
+}
+
+// fileID names a file for as long as it is executed by somebody. The change time tells a file from one that was
+// written over it.
+type fileID struct {
+	dev, ino uint64
+	size     int64
+	ctime    syscall.Timespec
+}
+
+// inspector looks at processes and remembers executables, since most machines run the same few many times.
+// One goroutine at a time.
+type inspector struct {
+	fs       procfs.FS
+	programs map[fileID]*program
+}
+
+func newInspector(root string) *inspector {
+	return &inspector{fs: procfs.New(root), programs: map[fileID]*program{}}
+}
+
+// census is the Go processes of the machine.
+type census struct {
+	found  []*process
+	unread map[string]int // how many could not be looked at, by reason
+}
+
+// all looks at every process. Those that end meanwhile are left out.
+func (in *inspector) all(ctx context.Context) (c census, err error) {
+	pids, err := in.fs.PIDs()
+	if err != nil {
+		return census{}, err
+	}
+	c.unread = map[string]int{}
+	for _, pid := range pids {
+		if ctx.Err() != nil {
+			return census{}, ctx.Err()
+		}
+		p, err := in.inspect(pid)
+		switch {
+		case err == nil:
+			c.found = append(c.found, p)
+		case errors.Is(err, objfile.ErrNotGo), errors.Is(err, errKernelThread):
+		case gone(err):
+		default:
+			c.unread[reason(err)]++
+		}
+	}
+	return c, nil
+}
+
+// gone says whether err is that of a process that has ended meanwhile.
+func gone(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, errZombie)
+}
+
+// inspect looks at one process. The error says what the process is where it is not Go (it wraps objfile.ErrNotGo or is
+// errKernelThread), that it is gone (os.ErrNotExist), or that we may not look (os.ErrPermission).
+func (in *inspector) inspect(pid int) (*process, error) {
+	proc := in.fs.Proc(pid)
+	stat, err := proc.Stat()
+	if err != nil {
+		return nil, err
+	}
+	p := &process{PID: pid, Comm: stat.Comm}
+	if p.Exe, err = proc.Exe(); err != nil {
+		return nil, withoutExe(proc, stat, err)
+	}
+	p.Exe, p.Deleted = strings.CutSuffix(p.Exe, " (deleted)")
+	if p.program, err = in.programOf(proc.Path("exe")); err != nil {
+		return nil, err
+	}
+	if p.err != nil {
+		return nil, toldError{fmt.Sprintf("not a Go program: %s, %s", printable(p.Exe), p.what), p.err}
+	}
+	if p.Args, err = proc.Cmdline(); err != nil {
+		return nil, err
+	}
+	status, err := proc.Status()
+	p.UID = status.UID[1]
+	return p, err
+}
+
+// withoutExe says what a process is that has no executable: the kernel answers ENOENT for its own threads, which have no
+// command line either, and for zombies.
+func withoutExe(proc procfs.Proc, stat procfs.Stat, err error) error {
+	switch {
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	case stat.State == 'Z' || stat.State == 'X':
+		return errZombie
+	case stat.PPID == 2 || proc.PID == 2:
+		return errKernelThread
+	}
+	return err
+}
+
+// programOf describes the executable at path, a /proc/PID/exe, through which deleted files and those of other mount
+// namespaces are reached.
+func (in *inspector) programOf(path string) (*program, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no regular file: %w", path, objfile.ErrNotGo)
+	}
+	id := fileID{uint64(st.Dev), st.Ino, st.Size, st.Ctim}
+	if p, ok := in.programs[id]; ok {
+		return p, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	p := readProgram(file, info.Size())
+	in.programs[id] = p
+	return p, nil
+}
+
+// readProgram takes ownership of file.
+func readProgram(file *os.File, size int64) *program {
+	f, err := objfile.Open(file, size)
+	if err != nil {
+		return &program{err: fmt.Errorf("%w: %w", objfile.ErrNotGo, err), what: firstLine(err)}
+	}
+	defer f.Close()
+	bi, err := f.BuildInfo()
+	if err == nil {
+		return describe(f, bi)
+	}
+	// No build information: some packers and linker scripts drop it. The tables alone are enough to profile.
+	if _, tableErr := f.GoModule(); tableErr == nil {
+		return describe(f, &buildinfo.BuildInfo{})
+	}
+	if !errors.Is(err, objfile.ErrNotGo) {
+		err = fmt.Errorf("%w: %w", objfile.ErrNotGo, err)
+	}
+	return &program{err: err, what: "an ELF executable without Go's tables"}
+}
+
+func describe(f *objfile.File, bi *buildinfo.BuildInfo) *program {
+	p := &program{
+		GoVersion: bi.GoVersion,
+		Module:    bi.Main.Path,
+		Version:   bi.Main.Version,
+		Revision:  revisionOf(bi),
+		PIE:       f.PIE(), Stripped: f.Stripped(), Cgo: f.Cgo(),
+	}
+	if p.Module == "" {
+		p.Module = bi.Path
+	}
+	p.Obstacle = obstacle(f, bi.GoVersion)
+	return p
+}
+
+// obstacle is why a Go program cannot be profiled.
+func obstacle(f *objfile.File, goVersion string) string {
+	if want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[runtime.GOARCH]; f.Machine() != want {
+		return fmt.Sprintf("it is built for %v", f.Machine())
+	}
+	if lang := goLang(goVersion); lang != "" && goversion.Compare(lang, "go1.16") < 0 {
+		return "Go before 1.16 is not supported"
+	}
+	if _, err := f.GoModule(); err != nil {
+		return "its tables cannot be found: " + firstLine(err)
+	}
+	return ""
+}
+
+// goLang is "go1.26" of "go1.26.8", of "go1.26.8 X:loopvar" and of "devel go1.26-0123abcd Mon Nov 2"; "" where it is unknown.
+func goLang(v string) string {
+	for word := range strings.FieldsSeq(v) {
+		word, _, _ = strings.Cut(word, "-")
+		if lang := goversion.Lang(word); lang != "" {
+			return lang
+		}
+	}
+	return ""
+}

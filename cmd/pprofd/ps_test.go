@@ -1,0 +1,203 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+func psJSON(t *testing.T) map[int]psRow {
+	t.Helper()
+	code, out, _ := call(t, "ps", "--json")
+	var rows []psRow
+	if err := json.Unmarshal([]byte(out), &rows); code != 0 || err != nil {
+		t.Fatalf("exit code %d, %v\n%s", code, err, out)
+	}
+	byPID := map[int]psRow{}
+	for _, r := range rows {
+		byPID[r.PID] = r
+	}
+	return byPID
+}
+
+// The oracle is "go version", which reads the same files with other code.
+func TestPSKnowsHowProgramsWereBuilt(t *testing.T) {
+	for _, o := range []testprog.Options{{}, {Strip: true}, {PIE: true}, {Cgo: true, LDFlags: "-linkmode=external"}, {Go: "1.18.10"}} {
+		t.Run(o.String(), func(t *testing.T) {
+			path := testprog.Build(t, "spin", o)
+			p := testprog.Start(t, path, "-threads=1", "-seconds=60")
+			got, ok := psJSON(t)[p.PID]
+			if !ok {
+				t.Fatal("not listed")
+			}
+			out, err := exec.Command("go", "version", path).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := psRow{
+				PID: p.PID, UID: uint32(os.Geteuid()), User: got.User, Comm: "spin", Exe: path, Command: []string{path, "-threads=1", "-seconds=60"},
+				GoVersion: strings.TrimSpace(strings.TrimPrefix(string(out), path+": ")),
+				Module:    "targets", Version: "(devel)", Stripped: o.Strip, PIE: o.PIE, Cgo: o.Cgo, Profilable: true,
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestPSReadsProgramsWhoseFileIsGone(t *testing.T) {
+	data, err := os.ReadFile(testprog.Build(t, "spin", testprog.Options{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "spin")
+	if err := os.WriteFile(path, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := testprog.Start(t, path, "-threads=1", "-seconds=60")
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte("another file"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if got := psJSON(t)[p.PID]; !got.Deleted || got.Exe != path || got.Module != "targets" || !got.Profilable {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestProcessesThatAreNoTargetsAreNamed(t *testing.T) {
+	sleep := exec.Command(needs.Tool(t, "sleep"), "60")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sleep.Wait()
+	defer sleep.Process.Kill()
+	spin := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=1", "-seconds=60")
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", spin.PID))
+	if err != nil || len(tasks) < 2 {
+		t.Fatalf("%v, %v", tasks, err)
+	}
+	exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", sleep.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ pid, says string }{
+		"C program": {fmt.Sprint(sleep.Process.Pid), "not a Go program: " + exe + ", an ELF executable without Go's tables"},
+		"thread":    {tasks[1].Name(), fmt.Sprintf("%s is a thread of process %d", tasks[1].Name(), spin.PID)},
+		"nobody":    {"4194304", "no such process: 4194304"}, // PID_MAX_LIMIT, which no process has
+	} {
+		code, out, errOut := call(t, "record", "-p", c.pid, "-d", "1s", "-o", filepath.Join(t.TempDir(), "x"))
+		if code != exitFailure || out != "" || !strings.Contains(errOut, c.says) {
+			t.Errorf("%s: exit code %d, says %q, want %q", name, code, errOut, c.says)
+		}
+	}
+	if stat, err := procfs.New("").Proc(2).Stat(); err == nil && stat.Comm == "kthreadd" {
+		if _, _, errOut := call(t, "record", "-p", "2"); !strings.Contains(errOut, "process 2: not a Go program: a kernel thread") {
+			t.Errorf("kernel thread: %q", errOut)
+		}
+	}
+	code, _, errOut := call(t, "record", "--comm", "sleep")
+	if code != exitFailure || !strings.Contains(errOut, fmt.Sprintf("left out: process %d: not a Go program", sleep.Process.Pid)) || !strings.Contains(errOut, `no Go process matches --comm "sleep"`) {
+		t.Errorf("--comm sleep: exit code %d, %q", code, errOut)
+	}
+}
+
+func TestPatternsChooseProcesses(t *testing.T) {
+	path := testprog.Build(t, "spin", testprog.Options{})
+	a := testprog.Start(t, path, "-threads=1", "-seconds=60")
+	b := testprog.Start(t, path, "-threads=1", "-seconds=60")
+	for name, o := range map[string]recordOptions{
+		"comm":          {comms: []string{"sp[i]n"}},
+		"exe":           {exes: []string{filepath.Dir(path) + "/*"}},
+		"both, and PID": {comms: []string{"spin"}, exes: []string{path}, pids: []int{a.PID}},
+	} {
+		chosen, err := chooseTargets(t.Context(), io.Discard, &o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count := map[int]int{}
+		for _, p := range chosen {
+			count[p.PID]++
+		}
+		if count[a.PID] != 1 || count[b.PID] != 1 || count[os.Getpid()] != 0 {
+			t.Errorf("%s: %v, want %d and %d once", name, count, a.PID, b.PID)
+		}
+	}
+}
+
+func TestUnreadableProcessesAreCounted(t *testing.T) {
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "7"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	stat := "7 (x) S 1" + strings.Repeat(" 0", 40)
+	if err := os.WriteFile(filepath.Join(root, "7", "stat"), []byte(stat), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/", filepath.Join(root, "7", "exe")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := newInspector(root).inspect(7); !errors.Is(err, objfile.ErrNotGo) {
+		t.Errorf("a directory: %v", err)
+	}
+	os.Remove(filepath.Join(root, "7", "exe"))
+	os.WriteFile(filepath.Join(root, "7", "exe"), nil, 0o600) // readlink fails with EINVAL
+	var out, errOut bytes.Buffer
+	if err := ps(t.Context(), &out, &errOut, root, true); err != nil || out.String() != "[]\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	if !strings.Contains(errOut.String(), "could not be read: 1: invalid argument") {
+		t.Errorf("%q", errOut.String())
+	}
+}
+
+func TestGoLang(t *testing.T) {
+	for in, want := range map[string]string{
+		"go1.26.8": "go1.26", "go1.18": "go1.18", "go1.26.8 X:loopvar": "go1.26", "devel go1.27-0123abcd Mon Nov 2": "go1.27",
+		"go1.27rc1": "go1.27", "": "", "mine": "",
+	} {
+		if got := goLang(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestPrintableIsSafeForTerminals(t *testing.T) {
+	for in, want := range map[string]string{"a b é": "a b é", "a\x1b[2Jb": `a\x1b[2Jb`, "tab\tnew\n": `tab\tnew\n`, "\xff": `\xff`} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestVersionOf(t *testing.T) {
+	bi := func(version string, settings ...string) *debug.BuildInfo {
+		b := &debug.BuildInfo{Main: debug.Module{Version: version}}
+		for i := 0; i < len(settings); i += 2 {
+			b.Settings = append(b.Settings, debug.BuildSetting{Key: settings[i], Value: settings[i+1]})
+		}
+		return b
+	}
+	for want, b := range map[string]*debug.BuildInfo{
+		"v1.2.3":                   bi("v1.2.3", "vcs.revision", "0123456789abcdef"),
+		"devel":                    bi("(devel)"),
+		"devel-0123456789ab":       bi("(devel)", "vcs.revision", "0123456789abcdef"),
+		"devel-0123456789ab+dirty": bi("", "vcs.revision", "0123456789abcdef", "vcs.modified", "true"),
+	} {
+		if got := versionOf(b); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

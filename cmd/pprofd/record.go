@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pprofd/pprofd/export/file"
+)
+
+// recordOptions are the flags of record, and the program behind --.
+type recordOptions struct {
+	pids             []int
+	comms, exes      []string
+	duration         time.Duration // 0: until the program exits
+	frequency        int
+	output, format   string
+	kinds            []string
+	event            string
+	noKernel, merge  bool
+	pgo, goid, tid   bool
+	asRoot, quiet    bool
+	program          []string
+	durationExplicit bool
+}
+
+const maxFrequency = 10000
+
+// The words that flags take. Later kinds of profiles are added here.
+func knownKinds() []string { return []string{"cpu"} }
+func knownFormats() []string {
+	return []string{string(file.Pprof), string(file.Folded), string(file.Text)}
+}
+func knownEvents() []string { return []string{"auto", "cpu-clock", "cycles"} }
+
+func newRecord() *cobra.Command {
+	var o recordOptions
+	c := &cobra.Command{
+		Use:   "record [flags] {-p PID | --comm NAME | --exe GLOB | -- PROGRAM [ARG...]}",
+		Short: "Sample Go processes and write profiles",
+		Long: `Record samples running Go processes, or a program that it starts, and writes what runtime/pprof would have written.
+
+Which processes: -p, --comm and --exe add up; --comm and --exe take shell patterns (* does not match /), look
+once, at the start, and leave out processes that are not Go.
+
+Where to: one profile goes to the file -o, by default KIND.pb.gz. Several kinds or processes go to the directory -o, by
+default pprofd-TIME (UTC), as COMM-PID.KIND.pb.gz. -o - is standard output. Under sudo the files belong to
+the user who called it.
+
+A program behind -- is sampled from its exec to its exit. With -d the recording ends earlier, the profile is
+written then, and record goes on to wait for the program. Its exit status becomes record's: 128+n where signal n
+ended it, 127 where it cannot be found, 126 where it cannot be executed. Signals that record gets are passed on to
+it. Under sudo it runs as the user who called it, unless --as-root. The processes that it starts are not sampled;
+where it executes another program in its place, as env(1) does, that one is.
+
+Ctrl-C (or SIGTERM) ends a recording early and writes what there is; a second one aborts. With a program behind
+-- the first is the program's own, and record ends with it; the second ends the recording, and the third aborts.`,
+		Example: `  sudo pprofd record -p 4242                            # 10 s of CPU at 99 Hz -> cpu.pb.gz
+  sudo pprofd record -p 4242 -d 30s -F 199 -o x.pb.gz
+  sudo pprofd record -d 30s -o out.pb.gz -- ./server -flag
+  sudo pprofd record --comm api --exe '/srv/*'          # one profile each, in a directory
+  sudo pprofd record --comm api --merge -o all.pb.gz    # one for all
+  sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
+  sudo pprofd record -p 4242 --format folded -o - | flamegraph.pl > cpu.svg`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := o.arguments(args, c.ArgsLenAtDash()); err != nil {
+				return err
+			}
+			o.durationExplicit = c.Flags().Changed("duration")
+			if err := o.check(); err != nil {
+				return err
+			}
+			return record(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), &o)
+		},
+	}
+	o.flags(c)
+	return c
+}
+
+func (o *recordOptions) flags(c *cobra.Command) {
+	f := c.Flags()
+	f.IntSliceVarP(&o.pids, "pid", "p", nil, "process to sample; repeat or separate by commas")
+	f.StringArrayVar(&o.comms, "comm", nil, "sample Go processes whose name (comm) matches this pattern; repeatable")
+	f.StringArrayVar(&o.exes, "exe", nil, "sample Go processes whose executable's path matches this pattern; repeatable")
+	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long, such as 30s; a program behind -- is sampled until it exits unless this is given")
+	f.IntVarP(&o.frequency, "frequency", "F", 99, "samples per second and CPU, 1 to 10000")
+	f.StringVarP(&o.output, "output", "o", "", "file, directory for several profiles, or - for standard output")
+	f.StringVar(&o.format, "format", "pprof", strings.Join(knownFormats(), ", "))
+	f.StringSliceVarP(&o.kinds, "type", "t", []string{"cpu"}, "kinds of profiles: "+strings.Join(knownKinds(), ", "))
+	f.StringVar(&o.event, "event", "auto", "what triggers samples: cycles (hardware), cpu-clock (software), auto (cycles where there are any)")
+	f.BoolVar(&o.noKernel, "no-kernel", false, "leave kernel functions out")
+	f.BoolVar(&o.merge, "merge", false, "one profile for all processes")
+	f.BoolVar(&o.pgo, "pgo", false, "a profile for go build -pgo: no kernel functions, default output default.pgo")
+	f.BoolVar(&o.goid, "goid", false, "label samples with the goroutine's number")
+	f.BoolVar(&o.tid, "tid", false, "label samples with the thread's number")
+	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
+	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
+	complete(c, "type", knownKinds())
+	complete(c, "format", knownFormats())
+	complete(c, "event", knownEvents())
+	c.RegisterFlagCompletionFunc("pid", completePIDs)
+}
+
+func complete(c *cobra.Command, flag string, words []string) {
+	c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// arguments takes what is behind --; dash is how many arguments stand before it, -1 where there is none.
+func (o *recordOptions) arguments(args []string, dash int) error {
+	switch {
+	case dash < 0 && len(args) > 0, dash > 0:
+		return usagef("unexpected argument %q; processes are chosen by -p, --comm or --exe, a program to run stands behind --", args[0])
+	case dash == 0 && len(args) == 0:
+		return usagef("no program behind --")
+	}
+	o.program = args
+	return nil
+}
+
+// check refuses values that make no sense and fills defaults in. All its errors are usage errors.
+func (o *recordOptions) check() error {
+	for _, f := range []func() error{o.checkTargets, o.checkSampling, o.checkKinds, o.checkFormat} {
+		if err := f(); err != nil {
+			return usageError{err}
+		}
+	}
+	return nil
+}
+
+func (o *recordOptions) checkTargets() error {
+	chosen := len(o.pids) + len(o.comms) + len(o.exes)
+	switch {
+	case chosen > 0 && len(o.program) > 0:
+		return errors.New("choose either running processes or a program behind --, not both")
+	case chosen == 0 && len(o.program) == 0:
+		return errors.New("nothing to record: name processes by -p, --comm or --exe, or a program behind --")
+	case o.asRoot && len(o.program) == 0:
+		return errors.New("--as-root is for a program behind --")
+	}
+	for _, pid := range o.pids {
+		if pid <= 0 {
+			return fmt.Errorf("%d is no PID", pid)
+		}
+	}
+	for _, pattern := range slices.Concat(o.comms, o.exes) {
+		if _, err := path.Match(pattern, ""); err != nil || pattern == "" {
+			return fmt.Errorf("bad pattern %q", pattern)
+		}
+	}
+	slices.Sort(o.pids)
+	o.pids = slices.Compact(o.pids)
+	return nil
+}
+
+func (o *recordOptions) checkSampling() error {
+	if o.frequency < 1 || o.frequency > maxFrequency {
+		return fmt.Errorf("frequency %d is not in 1 to %d", o.frequency, maxFrequency)
+	}
+	if o.duration <= 0 {
+		return fmt.Errorf("duration %v is not positive", o.duration)
+	}
+	if !slices.Contains(knownEvents(), o.event) {
+		return fmt.Errorf("unknown event %q; known are %s", o.event, strings.Join(knownEvents(), ", "))
+	}
+	if !o.durationExplicit && len(o.program) > 0 {
+		o.duration = 0
+	}
+	return nil
+}
+
+func (o *recordOptions) checkKinds() error {
+	if len(o.kinds) == 0 {
+		return errors.New("no kind of profile given to --type")
+	}
+	for _, kind := range o.kinds {
+		if !slices.Contains(knownKinds(), kind) {
+			return fmt.Errorf("unknown kind of profile %q; known are %s", kind, strings.Join(knownKinds(), ", "))
+		}
+	}
+	slices.Sort(o.kinds)
+	o.kinds = slices.Compact(o.kinds)
+	return nil
+}
+
+func (o *recordOptions) checkFormat() error {
+	if !slices.Contains(knownFormats(), o.format) {
+		return fmt.Errorf("unknown format %q; known are %s", o.format, strings.Join(knownFormats(), ", "))
+	}
+	if !o.pgo {
+		return nil
+	}
+	if o.format != "pprof" {
+		return fmt.Errorf("--pgo writes pprof, not %s: go build -pgo reads nothing else", o.format)
+	}
+	if !slices.Equal(o.kinds, []string{"cpu"}) {
+		return errors.New("--pgo wants CPU profiles only")
+	}
+	o.noKernel = true
+	return nil
+}
+
+// completePIDs offers the Go processes that can be read.
+func completePIDs(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var words []string
+	all, err := newInspector(procRoot).all(c.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	for _, p := range all.found {
+		words = append(words, fmt.Sprintf("%d\t%s", p.PID, printable(p.Comm)))
+	}
+	return words, cobra.ShellCompDirectiveNoFileComp
+}
+
+// record does what the checked options say. Everything that can be refused is refused before the first sample, the
+// cheapest first: processes, output, the kernel's consent.
+func record(ctx context.Context, stdout, stderr io.Writer, o *recordOptions) error {
+	targets, err := chooseTargets(ctx, stderr, o)
+	if err != nil {
+		return err
+	}
+	sigs := watchSignals(len(o.program) > 0) // from here on there is something to clean up
+	defer sigs.close()
+	r, err := newRecording(stdout, stderr, o, targets)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	return r.run(ctx, targets, sigs)
+}

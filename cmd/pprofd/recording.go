@@ -1,0 +1,235 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/pprofd/pprofd/profiler"
+)
+
+// recording is one run of record: made by newRecording, run once, closed.
+type recording struct {
+	o              *recordOptions
+	stdout, stderr io.Writer // of people: where the table goes, and notes
+	out            output
+	sink           *sink
+	profiler       *profiler.Profiler
+	program        string    // the path of the program behind --, or ""
+	as             *identity // whom it runs as
+	child          *child    // from attach on, where there is a program
+	aborted        bool
+}
+
+var errAborted = errors.New("aborted; nothing was written")
+
+// newRecording checks the output, then loads the BPF programs. Nothing is sampled yet.
+func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*process) (*recording, error) {
+	r := &recording{o: o, stdout: stdout, stderr: stderr}
+	var err error
+	if len(o.program) > 0 {
+		if err := r.findProgram(); err != nil {
+			return nil, err
+		}
+	}
+	if r.out, err = planOutput(o, max(len(targets), 1), isTerminal(stdout), time.Now()); err != nil {
+		return nil, err
+	}
+	if r.sink, err = newSink(r.out, o, stdout); err != nil {
+		return nil, err
+	}
+	if r.out.standard() || len(o.program) > 0 {
+		r.stdout = stderr // standard output is the profile's, or the program's
+	}
+	r.profiler, err = profiler.New(profiler.Config{
+		Log:       slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Frequency: o.frequency,
+		Event:     eventName(o.event),
+		NoKernel:  o.noKernel,
+		Goid:      o.goid,
+		TID:       o.tid,
+		Merge:     o.merge,
+		Exporter:  r.sink,
+		ProcRoot:  procRoot,
+		Version:   version(),
+	})
+	if err != nil {
+		r.sink.Close()
+		return nil, explainLoad(err)
+	}
+	return r, nil
+}
+
+func eventName(event string) string {
+	if event == "auto" {
+		return ""
+	}
+	return event
+}
+
+func (r *recording) findProgram() (err error) {
+	if r.program, err = findProgram(r.o.program[0]); err != nil || r.o.asRoot {
+		return err
+	}
+	r.as, err = sudoUser(os.Geteuid(), os.Getenv)
+	return err
+}
+
+// explainLoad adds the way out to errors of the kernel.
+func explainLoad(err error) error {
+	h, hostErr := thisHost()
+	if hostErr != nil {
+		return err
+	}
+	if fix := fixOf(err, h); fix != "" {
+		return fmt.Errorf("%w\n  fix: %s", err, strings.ReplaceAll(fix, "; or ", "\n  or "))
+	}
+	return err
+}
+
+// fixOf is what to do about an error of loading, attaching or probing; "" where nothing is known.
+func fixOf(err error, h *host) string {
+	if errors.Is(err, os.ErrPermission) {
+		return h.perfFix(os.ErrPermission)
+	}
+	return ""
+}
+
+// run samples from attach to the end that signals, the duration or the targets set, and tells the result.
+func (r *recording) run(ctx context.Context, targets []*process, sigs *signals) error {
+	if err := r.attach(targets); err != nil {
+		return err
+	}
+	if sigs.early() {
+		return exitError{sigs.code(), errAborted}
+	}
+	sigs.child = r.child
+	err := r.sample(ctx, sigs)
+	if errors.Is(err, errAborted) {
+		r.aborted = true
+		return exitError{sigs.code(), err}
+	}
+	if err == nil {
+		err = r.tell(r.profiler.Stats())
+	}
+	if r.child == nil {
+		return err
+	}
+	return r.childResult(err, r.awaitChild(sigs))
+}
+
+// attach makes the processes targets, or starts the program's process, which waits.
+func (r *recording) attach(targets []*process) (err error) {
+	for _, p := range targets {
+		if err := r.profiler.Add(p.PID); err != nil {
+			return explainPID(p.PID, err)
+		}
+	}
+	if r.program == "" {
+		return nil
+	}
+	if r.child, err = spawn(r.program, r.as); err != nil {
+		return err
+	}
+	return r.profiler.AddAtExec(r.child.pid(), r.program)
+}
+
+// sample runs the profiler, which writes the profiles at its end.
+func (r *recording) sample(ctx context.Context, sigs *signals) error {
+	ctx, cancel := r.timeout(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- r.profiler.Run(ctx) }()
+	var exited <-chan struct{}
+	if r.child != nil {
+		exited = r.child.exited
+		if err := r.child.release(r.o.program, r.as); err != nil {
+			r.sink.discard.Store(true)
+			cancel()
+			<-done
+			return err
+		}
+	}
+	progress := newProgress(r)
+	defer progress.end()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-exited:
+			exited = nil
+			cancel()
+		case <-progress.tick:
+			progress.show(r.profiler.Stats())
+		case sig := <-sigs.c:
+			switch sigs.react(sig) {
+			case stop:
+				progress.note("ending; once more to abort")
+				cancel()
+			case abort:
+				return errAborted
+			}
+		}
+	}
+}
+
+func (r *recording) timeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.o.duration > 0 {
+		return context.WithTimeout(ctx, r.o.duration)
+	}
+	return context.WithCancel(ctx)
+}
+
+// awaitChild waits for the program's end and returns its exit code, or that of the signals that ended our patience.
+func (r *recording) awaitChild(sigs *signals) int {
+	select {
+	case <-r.child.exited:
+		return r.child.code()
+	default:
+	}
+	if sigs.asked > 1 {
+		return sigs.code()
+	}
+	for {
+		select {
+		case <-r.child.exited:
+			return r.child.code()
+		case sig := <-sigs.c:
+			if sigs.react(sig) != goOn {
+				return sigs.code()
+			}
+		}
+	}
+}
+
+// childResult: the program's failure is the exit code, but ours must not be hidden by its success.
+func (r *recording) childResult(err error, code int) error {
+	if err == nil && code == 0 {
+		return nil
+	}
+	var exit exitError
+	if errors.As(err, &exit) {
+		return exit
+	}
+	return exitError{cmp.Or(code, exitFailure), err}
+}
+
+// close ends what is left: a waiting child, the output, the profiler. An aborted recording leaves the profiler to the
+// kernel, since it may be at work.
+func (r *recording) close() {
+	if r.child != nil {
+		r.child.abandon()
+	}
+	if r.aborted {
+		r.sink.closeSoon()
+		return
+	}
+	r.profiler.Close()
+	r.sink.Close()
+}

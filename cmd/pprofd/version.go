@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+)
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version of pprofd",
+		Example: "  pprofd version",
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return printVersion(c.OutOrStdout())
+		},
+	}
+}
+
+func printVersion(w io.Writer) error {
+	_, err := fmt.Fprintf(w, "pprofd %s %s %s/%s\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// version is the version of this program, from what the go command stamped into it.
+func version() string {
+	bi, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return versionOf(bi)
+}
+
+// versionOf is the module version where there is one ("v1.2.3", or a pseudo-version that go build makes of the
+// revision since Go 1.24), else "devel" with the VCS revision where that is known.
+func versionOf(bi *debug.BuildInfo) string {
+	if v := bi.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	if rev := revisionOf(bi); rev != "" {
+		return "devel-" + rev
+	}
+	return "devel"
+}
+
+// revisionOf is the VCS revision, cut to 12 characters, with "+dirty" where the tree was modified; "" if unknown.
+func revisionOf(bi *debug.BuildInfo) string {
+	var rev, dirty string
+	for _, s := range bi.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			rev = s.Value[:min(len(s.Value), 12)]
+		case "vcs.modified":
+			if s.Value == "true" {
+				dirty = "+dirty"
+			}
+		}
+	}
+	if rev == "" {
+		return ""
+	}
+	return rev + dirty
+}

@@ -1,0 +1,249 @@
+package aggregate
+
+import (
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/symbolize"
+)
+
+// builder collects one profile.
+type builder struct {
+	t       *Table
+	o       BuildOptions
+	p       *profile.Profile
+	sym     *symbolize.Symbolizer
+	maps    mappings
+	locs    map[locKey]*profile.Location
+	kernel  map[string]*profile.Location // kernel addresses have no lines: one location per function
+	pseudo  map[string]*profile.Location
+	funcs   map[functionKey]*profile.Function
+	samples map[sampleKey]*profile.Sample
+	frames  [][]symbolize.Frame
+	masks   []uint64
+	stack   []*profile.Location
+}
+
+// locKey: wrappers are elided by what they call, so that one address may need several locations.
+type locKey struct {
+	addr uint32
+	mask uint64
+}
+
+// sampleKey finds samples that became equal: kernel addresses in one function, targets merged.
+type sampleKey struct {
+	hash   uint64
+	labels LabelID
+	target uint32
+}
+
+func newBuilder(t *Table, images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions) *builder {
+	p := emptyProfile(o)
+	return &builder{
+		t: t, o: o, p: p, sym: sym,
+		maps:    mappings{p: p, images: images, known: make(map[mapKey]*mapping)},
+		locs:    make(map[locKey]*profile.Location),
+		kernel:  make(map[string]*profile.Location),
+		pseudo:  make(map[string]*profile.Location),
+		funcs:   make(map[functionKey]*profile.Function),
+		samples: make(map[sampleKey]*profile.Sample),
+	}
+}
+
+func (b *builder) add(e *entry) {
+	b.stack = b.stack[:0]
+	b.frames = b.frames[:0]
+	for i := range int(e.n) {
+		b.frames = append(b.frames, b.sym.Frames(b.addr(e, i)))
+	}
+	b.masks = symbolize.Elide(b.masks[:0], b.frames)
+	for i, mask := range b.masks {
+		if mask != 0 {
+			b.stack = append(b.stack, b.location(*b.t.frames.at(int(e.first) + i), mask, b.frames[i]))
+		}
+	}
+	b.roots(e.key.Status)
+	b.sample(e)
+}
+
+func (b *builder) addr(e *entry, i int) objfile.Addr {
+	return *b.t.addrs.list.at(int(*b.t.frames.at(int(e.first) + i)))
+}
+
+// roots marks what is missing.
+func (b *builder) roots(s Status) {
+	switch {
+	case s&Broken != 0:
+		b.stack = append(b.stack, b.named(BrokenFrame))
+	case s&Truncated != 0:
+		b.stack = append(b.stack, b.named(TruncatedFrame))
+	case len(b.stack) == 0:
+		b.stack = append(b.stack, b.named(NoStackFrame))
+	}
+}
+
+func (b *builder) sample(e *entry) {
+	k := sampleKey{hash: b.hash(), labels: e.key.Labels}
+	if b.o.TargetLabels != nil {
+		k.target = e.key.Target
+	}
+	if s := b.samples[k]; s != nil && equalStacks(s.Location, b.stack) {
+		s.Value[0] += e.value.Count
+		s.Value[1] += e.value.Sum
+		return
+	}
+	s := &profile.Sample{
+		Location: append([]*profile.Location(nil), b.stack...),
+		Value:    []int64{e.value.Count, e.value.Sum},
+	}
+	b.label(s, e.key)
+	b.samples[k] = s
+	b.p.Sample = append(b.p.Sample, s)
+}
+
+func (b *builder) hash() (h uint64) {
+	for _, l := range b.stack {
+		h = b.t.hash.addr(h, objfile.Addr{Off: l.ID})
+	}
+	return h
+}
+
+func equalStacks(a, b []*profile.Location) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *builder) label(s *profile.Sample, k Key) {
+	v := b.t.labels.get(k.Labels)
+	for _, l := range v.list {
+		addLabel(s, l)
+	}
+	b.targetLabels(s, k.Target)
+	addNumber(s, "goid", int64(v.num.Goid))
+	addNumber(s, "tid", int64(v.num.TID))
+}
+
+func (b *builder) targetLabels(s *profile.Sample, target uint32) {
+	if b.o.TargetLabels == nil {
+		return
+	}
+	for _, l := range b.o.TargetLabels(target) {
+		addLabel(s, l)
+	}
+}
+
+func addLabel(s *profile.Sample, l Label) {
+	if s.Label == nil {
+		s.Label = make(map[string][]string)
+	}
+	key := clean(l.Key)
+	s.Label[key] = append(s.Label[key], clean(l.Value))
+}
+
+func addNumber(s *profile.Sample, key string, v int64) {
+	if v == 0 {
+		return
+	}
+	if s.NumLabel == nil {
+		s.NumLabel = make(map[string][]int64)
+	}
+	s.NumLabel[key] = []int64{v}
+}
+
+func (b *builder) lost(k lostKey, v Value) {
+	s := &profile.Sample{Location: []*profile.Location{b.named(LostFrame)}, Value: []int64{v.Count, v.Sum}}
+	addLabel(s, Label{"lost", k.reason})
+	b.targetLabels(s, k.target)
+	b.p.Sample = append(b.p.Sample, s)
+}
+
+// location returns the location of an address with the frames in mask.
+func (b *builder) location(n uint32, mask uint64, frames []symbolize.Frame) *profile.Location {
+	k := locKey{n, mask}
+	if l := b.locs[k]; l != nil {
+		return l
+	}
+	l := b.newLocation(*b.t.addrs.list.at(int(n)), mask, frames)
+	b.locs[k] = l
+	return l
+}
+
+func (b *builder) newLocation(a objfile.Addr, mask uint64, frames []symbolize.Frame) *profile.Location {
+	if a.Image == objfile.KernelImage && len(frames) > 0 {
+		return b.kernelLocation(frames[0])
+	}
+	m := b.maps.get(a)
+	l := b.append(a.Off, m)
+	for i := range frames {
+		if i >= 64 || mask&(1<<i) != 0 {
+			l.Line = append(l.Line, b.line(&frames[i]))
+		}
+		m.observe(&frames[i])
+	}
+	return l
+}
+
+// kernelLocation is the function's, with the offset from _text as address: the absolute one would tell
+// whoever reads the file where the kernel lies (KASLR), and would differ after each boot.
+func (b *builder) kernelLocation(f symbolize.Frame) *profile.Location {
+	if l := b.kernel[f.Func]; l != nil {
+		return l
+	}
+	m := b.maps.get(objfile.Addr{Image: objfile.KernelImage})
+	l := b.append(f.Entry, m)
+	l.Line = []profile.Line{b.line(&f)}
+	m.observe(&f)
+	b.kernel[f.Func] = l
+	return l
+}
+
+func (b *builder) named(name string) *profile.Location {
+	if l := b.pseudo[name]; l != nil {
+		return l
+	}
+	l := b.append(0, nil)
+	l.Line = []profile.Line{b.line(&symbolize.Frame{Func: name, SystemName: name})}
+	b.pseudo[name] = l
+	return l
+}
+
+func (b *builder) append(addr uint64, m *mapping) *profile.Location {
+	l := &profile.Location{ID: uint64(len(b.p.Location) + 1), Address: addr}
+	if m != nil {
+		l.Mapping = m.Mapping
+	}
+	b.p.Location = append(b.p.Location, l)
+	return l
+}
+
+func (b *builder) line(f *symbolize.Frame) profile.Line {
+	return profile.Line{Function: b.function(f), Line: int64(f.Line)}
+}
+
+func (b *builder) function(f *symbolize.Frame) *profile.Function {
+	k := functionKey{f.Func, f.SystemName, f.File, f.StartLine}
+	if fn := b.funcs[k]; fn != nil {
+		return fn
+	}
+	fn := &profile.Function{
+		ID: uint64(len(b.p.Function) + 1), Name: f.Func, SystemName: f.SystemName,
+		Filename: f.File, StartLine: int64(f.StartLine),
+	}
+	b.p.Function = append(b.p.Function, fn)
+	b.funcs[k] = fn
+	return fn
+}
+
+func (b *builder) finish() { b.maps.finish() }
+
+type functionKey struct {
+	name, system, file string
+	startLine          int
+}

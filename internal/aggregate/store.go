@@ -1,0 +1,131 @@
+package aggregate
+
+import (
+	"math/bits"
+	"math/rand/v2"
+	"unsafe"
+
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// arena is a list that grows by chunks: nothing is copied, nothing becomes garbage.
+type arena[T any] struct {
+	chunks [][]T
+	n      int
+}
+
+const chunk = 1024
+
+func (a *arena[T]) at(i int) *T { return &a.chunks[i/chunk][i%chunk] }
+
+func (a *arena[T]) push(v T) *T {
+	if a.n == len(a.chunks)*chunk {
+		a.chunks = append(a.chunks, make([]T, chunk))
+	}
+	a.n++
+	p := a.at(a.n - 1)
+	*p = v
+	return p
+}
+
+func (a *arena[T]) bytes() int {
+	var v T
+	return len(a.chunks) * chunk * int(unsafe.Sizeof(v))
+}
+
+// growth is how many elements room is made for when n are pushed.
+func (a *arena[T]) growth(n int) int {
+	need := a.n + n - len(a.chunks)*chunk
+	if need <= 0 {
+		return 0
+	}
+	return (need + chunk - 1) / chunk * chunk
+}
+
+// index is an open-addressed table of element numbers, counted from 1, at most half full.
+type index struct {
+	slots []uint32
+}
+
+func newIndex() index { return index{make([]uint32, minIndex)} }
+
+func (x *index) slot(h uint64) int    { return int(h & uint64(len(x.slots)-1)) }
+func (x *index) next(slot int) int    { return (slot + 1) & (len(x.slots) - 1) }
+func (x *index) growth(total int) int { return x.size(total) - len(x.slots) }
+
+func (x *index) size(total int) int {
+	size := len(x.slots)
+	for 2*total > size {
+		size *= 2
+	}
+	return size
+}
+
+// add enters element number n (the last one) with its hash; hash tells those of the earlier ones.
+func (x *index) add(h uint64, n int, hash func(i int) uint64) {
+	if size := x.size(n); size != len(x.slots) {
+		x.slots = make([]uint32, size)
+		for i := range n - 1 {
+			x.put(hash(i), i+1)
+		}
+	}
+	x.put(h, n)
+}
+
+func (x *index) put(h uint64, n int) {
+	slot := x.slot(h)
+	for x.slots[slot] != 0 {
+		slot = x.next(slot)
+	}
+	x.slots[slot] = uint32(n)
+}
+
+// addrSet numbers distinct addresses from 0.
+type addrSet struct {
+	hash  hasher
+	index index
+	list  arena[objfile.Addr]
+}
+
+func newAddrSet(h hasher) addrSet { return addrSet{hash: h, index: newIndex()} }
+
+func (s *addrSet) intern(a objfile.Addr) uint32 {
+	h := s.hash.one(a)
+	for slot := s.index.slot(h); s.index.slots[slot] != 0; slot = s.index.next(slot) {
+		if n := s.index.slots[slot] - 1; *s.list.at(int(n)) == a {
+			return n
+		}
+	}
+	s.list.push(a)
+	s.index.add(h, s.list.n, func(i int) uint64 { return s.hash.one(*s.list.at(i)) })
+	return uint32(s.list.n - 1)
+}
+
+// hasher is a multiply-and-fold hash keyed by random words: targets choose the addresses
+// and must not be able to choose collisions.
+type hasher [3]uint64
+
+func newHasher() hasher { return hasher{rand.Uint64(), rand.Uint64(), rand.Uint64() | 1} }
+
+func (s *hasher) mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a^s[0], b^s[1])
+	return hi ^ lo
+}
+
+// addr extends h by an address; last makes every bit of the result depend on every bit of it.
+func (s *hasher) addr(h uint64, a objfile.Addr) uint64 { return s.mix(h^a.Off, uint64(a.Image)<<20) }
+
+func (s *hasher) last(h uint64) uint64 {
+	hi, lo := bits.Mul64(h^h>>32, s[2])
+	return hi ^ lo
+}
+
+func (s *hasher) one(a objfile.Addr) uint64 { return s.last(s.addr(0, a)) }
+
+func (s *hasher) stack(k Key, stack []objfile.Addr) uint64 {
+	h := s.mix(uint64(k.Target)<<32|uint64(k.Labels), uint64(k.Kind)<<8|uint64(k.Status)|uint64(len(stack))<<16)
+	for _, a := range stack {
+		h = s.addr(h, a)
+	}
+	return s.last(h)
+}

@@ -1,0 +1,225 @@
+// Package aggregate counts samples by stack and builds profiles from the counts.
+package aggregate
+
+import (
+	"maps"
+	"unsafe"
+
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// Status says what is wrong with a stack.
+type Status uint8
+
+const (
+	Truncated Status = 1 << iota // deeper than what is walked: ends in [truncated]
+	Broken                       // the walk could not go on: ends in [broken]
+)
+
+// Key is what a sample is counted by, beside its stack.
+type Key struct {
+	Target uint32  // the caller's number of the process
+	Labels LabelID // from Table.Labels
+	Kind   uint8   // the caller's number of the kind of profile
+	Status Status
+}
+
+// Stack is a stack of addresses, leaf first: kernel frames, then user frames.
+type Stack []objfile.Addr
+
+// Reasons of losses in this package.
+const (
+	LostStacks = "too many distinct stacks"
+	LostMemory = "memory limit of the sample table"
+)
+
+// Limits bound a Table; zero means the default.
+type Limits struct {
+	Stacks int // distinct (Key, Stack); 1<<17
+	Bytes  int // of the whole table; 12 MB
+	Labels int // distinct label sets; 1<<14
+}
+
+const (
+	defaultStacks = 1 << 17
+	defaultBytes  = 12 << 20
+	defaultLabels = 1 << 14
+	maxBytes      = 1 << 30
+	maxDepth      = 4096 // addresses of a stack; the rest is cut at the root and marked
+	minIndex      = 1 << 10
+)
+
+// Table counts samples. It is not safe for concurrent use.
+type Table struct {
+	limits  Limits
+	hash    hasher
+	index   index
+	entries arena[entry]
+	frames  arena[uint32] // numbers of addrs, stack after stack
+	addrs   addrSet
+	labels  labelSet
+	lost    map[lostKey]Value
+	stats   Stats
+}
+
+// entry is one distinct (Key, Stack).
+type entry struct {
+	hash  uint64
+	value Value
+	key   Key
+	first uint32 // in frames
+	n     uint32
+}
+
+// Value is what a stack has collected.
+type Value struct {
+	Count int64
+	Sum   int64 // of the samples' weights, in the kind's unit
+}
+
+type lostKey struct {
+	target uint32
+	kind   uint8
+	reason string
+}
+
+// Stats count since New, except Stacks, Addrs and Bytes, which are of now.
+type Stats struct {
+	Samples, Lost, Truncated, Broken uint64 // Samples does not include Lost
+	Stacks, Addrs, Bytes             int
+}
+
+// New returns an empty table.
+func New(l Limits) *Table {
+	if l.Stacks <= 0 {
+		l.Stacks = defaultStacks
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = defaultBytes
+	}
+	l.Bytes = min(l.Bytes, maxBytes)
+	if l.Labels <= 0 {
+		l.Labels = defaultLabels
+	}
+	t := &Table{limits: l, hash: newHasher()}
+	t.Reset()
+	return t
+}
+
+// Reset forgets all counts, stacks and labels, at the end of a window. LabelIDs become invalid. Stats go on.
+func (t *Table) Reset() {
+	t.index = newIndex()
+	t.entries = arena[entry]{}
+	t.frames = arena[uint32]{}
+	t.addrs = newAddrSet(t.hash)
+	t.labels = newLabelSet(t.limits.Labels)
+	t.lost = make(map[lostKey]Value)
+}
+
+// Add counts one sample of the given weight. A stack that is known costs one hash and one look-up and
+// no allocation. Beyond the limits the sample is counted as lost. stack is not kept.
+func (t *Table) Add(key Key, stack []objfile.Addr, weight int64) {
+	if len(stack) > maxDepth {
+		stack = stack[:maxDepth]
+		key.Status |= Truncated
+	}
+	e, reason := t.find(key, stack)
+	if e == nil {
+		t.Lost(key.Target, key.Kind, reason, 1, weight)
+		return
+	}
+	e.value.Count++
+	e.value.Sum += weight
+	t.stats.Samples++
+	if key.Status&Truncated != 0 {
+		t.stats.Truncated++
+	}
+	if key.Status&Broken != 0 {
+		t.stats.Broken++
+	}
+}
+
+// Lost counts samples that have no stack because of reason, a short constant phrase. They appear as
+// [lost] in the profile of the target.
+func (t *Table) Lost(target uint32, kind uint8, reason string, count, sum int64) {
+	k := lostKey{target, kind, reason}
+	v := t.lost[k]
+	t.lost[k] = Value{v.Count + count, v.Sum + sum}
+	t.stats.Lost += uint64(max(count, 0))
+}
+
+// Stats returns the counters.
+func (t *Table) Stats() Stats {
+	s := t.stats
+	s.Stacks, s.Addrs, s.Bytes = t.entries.n, t.addrs.list.n, t.bytes()
+	return s
+}
+
+// Targets are the targets that have samples or losses of the kind.
+func (t *Table) targets(kind uint8) map[uint32]bool {
+	found := make(map[uint32]bool)
+	for i := range t.entries.n {
+		if k := &t.entries.at(i).key; k.Kind == kind {
+			found[k.Target] = true
+		}
+	}
+	for k := range maps.Keys(t.lost) {
+		if k.kind == kind {
+			found[k.target] = true
+		}
+	}
+	return found
+}
+
+func (t *Table) find(key Key, stack []objfile.Addr) (e *entry, lost string) {
+	h := t.hash.stack(key, stack)
+	slot := t.index.slot(h)
+	for ; t.index.slots[slot] != 0; slot = t.index.next(slot) {
+		e := t.entries.at(int(t.index.slots[slot] - 1))
+		if e.hash == h && e.key == key && t.equal(e, stack) {
+			return e, ""
+		}
+	}
+	if t.entries.n >= t.limits.Stacks {
+		return nil, LostStacks
+	}
+	if t.bytes()+t.growth(len(stack)) > t.limits.Bytes {
+		return nil, LostMemory
+	}
+	return t.insert(h, key, stack), ""
+}
+
+func (t *Table) equal(e *entry, stack []objfile.Addr) bool {
+	if int(e.n) != len(stack) {
+		return false
+	}
+	for i, a := range stack {
+		if *t.addrs.list.at(int(*t.frames.at(int(e.first) + i))) != a {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *Table) insert(h uint64, key Key, stack []objfile.Addr) *entry {
+	first := uint32(t.frames.n)
+	for _, a := range stack {
+		t.frames.push(t.addrs.intern(a))
+	}
+	e := t.entries.push(entry{hash: h, key: key, first: first, n: uint32(len(stack))})
+	t.index.add(h, t.entries.n, func(i int) uint64 { return t.entries.at(i).hash })
+	return e
+}
+
+// bytes is what the table occupies.
+func (t *Table) bytes() int {
+	return t.entries.bytes() + t.frames.bytes() + t.addrs.list.bytes() + t.labels.bytes +
+		4*(len(t.index.slots)+len(t.addrs.index.slots))
+}
+
+// growth is the most by which a new stack of n addresses lets bytes grow.
+func (t *Table) growth(n int) int {
+	const entrySize, addrSize = int(unsafe.Sizeof(entry{})), int(unsafe.Sizeof(objfile.Addr{}))
+	return t.entries.growth(1)*entrySize + t.frames.growth(n)*4 + t.addrs.list.growth(n)*addrSize +
+		4*(t.index.growth(t.entries.n+1)+t.addrs.index.growth(t.addrs.list.n+n))
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/pprofd/pprofd/internal/kerneltest/job"
+)
+
+// Where things are in the machine.
+const (
+	testsDir   = "/tests"
+	sourcesDir = "/src" // packages' directories, with their testdata
+	targetsDir = "/targets"
+)
+
+// targetsModule is the nested module of the programs that tests profile.
+const targetsModule = "internal/testprog/targets"
+
+// builder compiles for the machine, to files in dir, and collects them.
+type builder struct {
+	dir, arch string
+	kernel    string // release of the kernel that will run; "any" if not known
+	short     bool
+	root      tree
+}
+
+// initramfs builds everything for the suites and returns the file of the initramfs.
+func (b *builder) initramfs(ctx context.Context, suites []suite) (string, error) {
+	if err := b.program(ctx, "/init", ".", "./internal/kerneltest/init"); err != nil {
+		return "", err
+	}
+	jobs := make([]job.Job, 0, len(suites))
+	for _, s := range suites {
+		if err := b.suite(ctx, &s); err != nil {
+			return "", err
+		}
+		jobs = append(jobs, b.job(&s))
+	}
+	list, err := job.Encode(jobs)
+	if err != nil {
+		return "", fmt.Errorf("list of tests: %w", err)
+	}
+	b.root.addData(job.ListFile, list)
+	return b.root.write(filepath.Join(b.dir, "initramfs.cpio"))
+}
+
+func (b *builder) job(s *suite) job.Job {
+	return job.Job{
+		Name: s.pkg,
+		Path: s.binary(),
+		Dir:  sourcesDir + "/" + s.dir(),
+		Args: s.args(b.short),
+		Env: []string{
+			"PPROFD_KERNELTEST=" + b.kernel,
+			"PPROFD_REQUIRE=root,bpf",
+			"PPROFD_TARGETS_DIR=" + targetsDir,
+		},
+		Timeout: s.timeout,
+	}
+}
+
+// dir is the package's, from the module's root.
+func (s *suite) dir() string { return strings.TrimPrefix(s.pkg, "./") }
+
+// binary is where the package's tests are in the machine.
+func (s *suite) binary() string {
+	return testsDir + "/" + strings.ReplaceAll(s.dir(), "/", "-") + ".test"
+}
+
+func (b *builder) suite(ctx context.Context, s *suite) error {
+	if err := b.compile(ctx, s.binary(), ".", "test", "-c", s.pkg); err != nil {
+		return err
+	}
+	src := sourcesDir + "/" + s.dir()
+	b.root.addDir(src)
+	if err := b.root.addTree(src+"/testdata", s.dir()+"/testdata"); err != nil {
+		return fmt.Errorf("testdata of %s: %w", s.pkg, err)
+	}
+	for _, name := range s.targets {
+		// A plain build by the local toolchain is what testprog.Options{}.String() calls golocal.
+		if err := b.program(ctx, targetsDir+"/golocal/"+name, targetsModule, "./"+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) program(ctx context.Context, dst, dir, pkg string) error {
+	return b.compile(ctx, dst, dir, "build", pkg)
+}
+
+// compile runs the go command in dir and adds its output as dst. Two suites may want the same program.
+func (b *builder) compile(ctx context.Context, dst, dir string, args ...string) error {
+	if b.root.has(dst) {
+		return nil
+	}
+	file := filepath.Join(b.dir, filepath.FromSlash(dst))
+	pkg := args[len(args)-1]
+	args = append(args[:len(args)-1:len(args)-1], "-o", file, pkg)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+b.arch)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	if _, err := os.Stat(file); err != nil {
+		return fmt.Errorf("go test -c %s made no binary: does it have tests? %w", pkg, err)
+	}
+	b.root.addFile(dst, file)
+	return nil
+}
+
+// addTree adds the files and symbolic links of a directory of the host, if it is there.
+func (t *tree) addTree(dst, dir string) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := dst + filepath.ToSlash(strings.TrimPrefix(path, dir))
+		switch d.Type() {
+		case 0:
+			t.addFile(name, path)
+		case fs.ModeDir:
+			t.addDir(name)
+		case fs.ModeSymlink:
+			to, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			t.addLink(name, to)
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestChoose(t *testing.T) {
+	all := []suite{{pkg: "./a"}, {pkg: "./b", slow: true, run: "TestB"}}
+	tests := map[string]struct {
+		args []string
+		want string
+	}{
+		"all":                                 {nil, "./a: ./b:TestB"},
+		"the short part":                      {[]string{"-short"}, "./a:"},
+		"one":                                 {[]string{"./a"}, "./a:"},
+		"a slow one by name":                  {[]string{"-short", "./b"}, "./b:TestB"},
+		"other tests of it":                   {[]string{"-run", "X", "./b"}, "./b:X"},
+		"a package that is not in the suite":  {[]string{"./c"}, "./c:"},
+		"not a path from the module's root":   {[]string{"c"}, "error"},
+		"both kinds, the suite's come before": {[]string{"./c", "./a"}, "./a: ./c:"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			c, err := parse(tt.args)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chosen, err := choose(slices.Clone(all), c)
+			var got []string
+			for _, s := range chosen {
+				got = append(got, s.pkg+":"+s.run)
+			}
+			if err != nil {
+				got = []string{"error"}
+			}
+			if strings.Join(got, " ") != tt.want {
+				t.Errorf("chose %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestSuitesExist keeps the list true when packages and programs move.
+func TestSuitesExist(t *testing.T) {
+	t.Chdir("../..")
+	for _, s := range allSuites() {
+		dirs := []string{s.pkg}
+		for _, name := range s.targets {
+			dirs = append(dirs, targetsModule+"/"+name)
+		}
+		for _, dir := range dirs {
+			if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+				t.Errorf("%s: %v", dir, err)
+			}
+		}
+	}
+}
+
+func TestAnUnknownArchitectureIsAnError(t *testing.T) {
+	if _, err := machineFor("mips"); err == nil || !strings.Contains(err.Error(), "mips") {
+		t.Errorf("error %v, want one that names it", err)
+	}
+}

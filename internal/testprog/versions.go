@@ -1,0 +1,12 @@
+package testprog
+
+import "os"
+
+// Versions are the Go toolchains that end-to-end tests build their targets with: the local one ("") and the ends of
+// what is supported, or, with PPROFD_FULL=1, the last patch release of each minor version.
+func Versions() []string {
+	if os.Getenv("PPROFD_FULL") != "" {
+		return []string{"", "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.7", "1.27.4"}
+	}
+	return []string{"", "1.18.10", "1.23.12", "1.27.4"}
+}

@@ -1,0 +1,210 @@
+package objfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/pprofd/pprofd/internal/procfs"
+	"golang.org/x/sys/unix"
+)
+
+// processMemory reads the memory that a process had when it was opened. An open /proc/PID/mem stays
+// with that memory: after exec or exit it reads nothing, whoever has the PID then.
+type processMemory struct {
+	proc  procfs.Proc
+	start uint64 // of the process
+	f     *os.File
+	err   error // why f is nil
+}
+
+func openMemory(p procfs.Proc) *processMemory {
+	f, err := os.Open(p.Path("mem"))
+	return &processMemory{proc: p, f: f, err: err}
+}
+
+// ReadAt implements io.ReaderAt by run-time address.
+func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
+	if addr < 0 {
+		return 0, io.EOF
+	}
+	if m.f == nil {
+		return m.readVM(p, addr)
+	}
+	n, err := m.f.ReadAt(p, addr)
+	if n == 0 && errors.Is(err, io.EOF) {
+		return 0, ErrProcessGone
+	}
+	return n, err
+}
+
+// readVM reads without /proc/PID/mem (where a sandbox hides it), and makes sure afterwards that the
+// process is still the same.
+func (m *processMemory) readVM(p []byte, addr int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	local := []unix.Iovec{{Base: &p[0], Len: uint64(len(p))}}
+	n, err := unix.ProcessVMReadv(m.proc.PID, local, []unix.RemoteIovec{{Base: uintptr(addr), Len: len(p)}}, 0)
+	if err != nil {
+		return 0, errors.Join(m.err, os.NewSyscallError("process_vm_readv", err))
+	}
+	if start, err := m.proc.StartTime(); err != nil || start != m.start {
+		clear(p)
+		return 0, ErrProcessGone
+	}
+	if n < len(p) {
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, nil
+}
+
+// gone says that the memory does not exist any more. addr is a mapped address.
+func (m *processMemory) gone(addr uint64) bool {
+	if m.f == nil {
+		return false
+	}
+	var b [1]byte
+	_, err := m.f.ReadAt(b[:], int64(addr))
+	return errors.Is(err, io.EOF)
+}
+
+func (m *processMemory) Close() error {
+	if m == nil || m.f == nil {
+		return nil
+	}
+	return m.f.Close()
+}
+
+// errNotMapped says that a path leads to another file than the mapped one.
+var errNotMapped = errors.New("the file at this path is not the mapped one (deleted or replaced)")
+
+// openMapped opens the file that a process maps, without following what it may have put in its place
+// meanwhile: first by the kernel's own links, which work for deleted files and in other mount
+// namespaces, then by path below the process's root, if the inode is the mapped one.
+func openMapped(p procfs.Proc, m procfs.Map, allowFUSE bool) (mf *mappedFile, isExe bool, err error) {
+	isExe = isExecutable(p, m)
+	ways := []func() (int, error){
+		// needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE (fs/proc/base.c, proc_map_files_get_link)
+		func() (int, error) {
+			return openPath(p.Path(fmt.Sprintf("map_files/%x-%x", m.Start, m.End)))
+		},
+		func() (int, error) { return openPath(p.Path("exe")) },
+		func() (int, error) { return openInRoot(p.Path("root"), m.Path) },
+	}
+	if !isExe {
+		ways = append(ways[:1], ways[2])
+	}
+	var errs []error
+	for _, way := range ways {
+		mf, err := openVerified(way, p, m, allowFUSE)
+		if err == nil {
+			return mf, isExe, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, isExe, errors.Join(errs...)
+}
+
+// isExecutable says whether the mapped file is the process's executable.
+func isExecutable(p procfs.Proc, m procfs.Map) bool {
+	fd, err := openPath(p.Path("exe"))
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	st, err := statCached(fd)
+	return err == nil && st.Ino == m.Inode && (sameDev(st, m.Dev) || sameExePath(p, m))
+}
+
+func sameExePath(p procfs.Proc, m procfs.Map) bool {
+	exe, err := p.Exe()
+	return err == nil && strings.TrimSuffix(exe, " (deleted)") == m.Path
+}
+
+// openPath opens a kernel link as O_PATH, which touches neither the file nor, were it a device or FIFO, what is behind it.
+func openPath(path string) (int, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return fd, nil
+}
+
+// openInRoot opens a path as the process would: its symbolic links cannot lead out of its root.
+func openInRoot(root, path string) (int, error) {
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: root, Err: err}
+	}
+	defer unix.Close(dir)
+	fd, err := unix.Openat2(dir, path, &unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
+	})
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: root + path, Err: err}
+	}
+	return fd, nil
+}
+
+// openVerified opens a file for reading if it is the mapped one, regular, and not on FUSE.
+func openVerified(way func() (int, error), p procfs.Proc, m procfs.Map, allowFUSE bool) (*mappedFile, error) {
+	fd, err := way()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	st, err := statCached(fd)
+	if err != nil {
+		return nil, os.NewSyscallError("statx", err)
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return nil, errors.New("not a regular file")
+	case st.Ino != m.Inode:
+		return nil, errNotMapped
+	case !allowFUSE && onFUSE(p, st):
+		return nil, errors.New("on a FUSE file system, whose server could stall the profiler")
+	}
+	r, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open for reading: %w", err)
+	}
+	mf := &mappedFile{r: r, key: statKey(st)}
+	if !sameDev(st, m.Dev) {
+		mf.note = fmt.Sprintf("device %d:%d, mapped from %d:%d: matched by inode", st.Dev_major, st.Dev_minor, m.Dev.Major, m.Dev.Minor)
+	}
+	return mf, nil
+}
+
+// statCached asks for what the kernel knows: a network or FUSE server is not asked.
+func statCached(fd int) (*unix.Statx_t, error) {
+	var st unix.Statx_t
+	err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS, &st)
+	return &st, err
+}
+
+// sameDev compares a file's device with that of maps. They may differ in truth on btrfs and overlayfs.
+func sameDev(st *unix.Statx_t, d procfs.Dev) bool {
+	return st.Dev_major == d.Major && st.Dev_minor == d.Minor
+}
+
+func statKey(st *unix.Statx_t) imageKey {
+	return imageKey{
+		dev: uint64(st.Dev_major)<<32 | uint64(st.Dev_minor), inode: st.Ino, size: int64(st.Size),
+		mtime: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec), ctime: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec), shared: true,
+	}
+}
+
+// onFUSE looks the file's device up in the process's mounts; statfs would ask the server.
+func onFUSE(p procfs.Proc, st *unix.Statx_t) bool {
+	if st.Dev_major != 0 { // a block device
+		return false
+	}
+	typ, err := p.FSType(procfs.Dev{Major: st.Dev_major, Minor: st.Dev_minor})
+	return err == nil && strings.HasPrefix(typ, "fuse")
+}

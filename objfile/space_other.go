@@ -1,0 +1,24 @@
+//go:build !linux
+
+package objfile
+
+import (
+	"errors"
+
+	"github.com/pprofd/pprofd/internal/procfs"
+)
+
+// processMemory exists on Linux only.
+type processMemory struct{ start uint64 }
+
+func openMemory(procfs.Proc) *processMemory { return new(processMemory) }
+
+func (*processMemory) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
+
+func (*processMemory) gone(uint64) bool { return false }
+
+func (*processMemory) Close() error { return nil }
+
+func openMapped(procfs.Proc, procfs.Map, bool) (*mappedFile, bool, error) {
+	return nil, false, errors.ErrUnsupported
+}

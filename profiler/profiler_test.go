@@ -1,0 +1,409 @@
+package profiler
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// keep is an exporter that keeps what it gets.
+type keep struct {
+	mu       sync.Mutex
+	profiles []*export.Profile
+}
+
+func (k *keep) Export(_ context.Context, p *export.Profile) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.profiles = append(k.profiles, p)
+	return nil
+}
+
+func (*keep) Close() error { return nil }
+
+// start makes a profiler with a keep; the test ends with no loss of memory or descriptors.
+func start(t *testing.T, c Config) (*Profiler, *keep) {
+	t.Helper()
+	needs.BPF(t)
+	k := &keep{}
+	c.Exporter = k
+	p, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p, k
+}
+
+// sample profiles a running process for d.
+func sample(t *testing.T, c Config, pid int, d time.Duration) (*profile.Profile, Stats) {
+	t.Helper()
+	p, k := start(t, c)
+	if err := p.Add(pid); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	if err := p.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if len(k.profiles) != 1 {
+		t.Fatalf("%d profiles, want one; %+v", len(k.profiles), p.Stats())
+	}
+	prof := k.profiles[0].Data
+	if err := prof.CheckValid(); err != nil {
+		t.Fatal(err)
+	}
+	return prof, p.Stats()
+}
+
+// names of a sample's functions, innermost first, without the kernel's.
+func names(s *profile.Sample) []string {
+	var out []string
+	for _, l := range s.Location {
+		if l.Mapping != nil && strings.HasPrefix(l.Mapping.File, "[kernel") {
+			continue
+		}
+		for _, line := range l.Line {
+			out = append(out, line.Function.Name)
+		}
+	}
+	return out
+}
+
+// truth is what the programs leaf and spin print of themselves.
+type truth struct {
+	Paths map[string]struct {
+		CPUNS int64 `json:"cpu_ns"`
+		Stack []string
+	}
+	RusageNS int64 `json:"rusage_ns"`
+	WallNS   int64 `json:"wall_ns"`
+}
+
+func readTruth(t *testing.T, p *testprog.Proc) (out truth) {
+	t.Helper()
+	line := p.WaitLine(t, "truth ", time.Minute)
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, "truth ")), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestKnownStacks holds every sample against the program's own list of what its paths look like.
+func TestKnownStacks(t *testing.T) {
+	for _, version := range testprog.Versions() {
+		t.Run("go"+version, func(t *testing.T) {
+			bin := testprog.Build(t, "leaf", testprog.Options{Go: version})
+			for seconds := 3; ; seconds *= 2 { // a busy machine gives few samples
+				few := knownStacks(t, bin, seconds)
+				if len(few) == 0 || t.Failed() {
+					return
+				}
+				if seconds > 30 {
+					t.Fatalf("too few samples, or too few that reach the innermost function, of %v", few)
+				}
+			}
+		})
+	}
+}
+
+// knownStacks fails the test on a stack that is not as known, and returns the paths without enough samples.
+func knownStacks(t *testing.T, bin string, seconds int) (few []string) {
+	t.Helper()
+	proc := testprog.StartWith(t, testprog.StartOptions{Env: []string{"GODEBUG=asyncpreemptoff=1"}}, bin, "-seconds", fmt.Sprint(seconds))
+	prof, _ := sample(t, Config{Frequency: 499, NoKernel: true}, proc.PID, time.Duration(seconds)*time.Second-500*time.Millisecond)
+	want := readTruth(t, proc)
+	right, whole := map[string]int{}, map[string]int{}
+	for _, s := range prof.Sample {
+		path := strings.Join(s.Label["path"], "")
+		from, ok := matches(names(s), want.Paths[path].Stack)
+		if from < 0 { // between the paths
+			continue
+		}
+		if !ok {
+			t.Errorf("%s: %v", path, names(s))
+		}
+		right[path]++
+		if from == 0 {
+			whole[path]++
+		}
+	}
+	for path := range want.Paths {
+		if whole[path] < 10 || whole[path]*2 < right[path] {
+			few = append(few, path)
+		}
+	}
+	return few
+}
+
+// matches finds the innermost of want's functions in got (-1: only the two outermost, or none, are there), and reports
+// whether all of want from there on follow in order.
+func matches(got, want []string) (from int, ok bool) {
+	from = slices.IndexFunc(want, func(w string) bool { return slices.Contains(got, w) })
+	if from < 0 || from >= len(want)-2 {
+		return -1, false
+	}
+	for _, w := range want[from:] {
+		i := slices.Index(got, w)
+		if i < 0 {
+			return from, false
+		}
+		got = got[i+1:]
+	}
+	return from, true
+}
+
+// TestTotals compares the sum of weights with the process's own rusage, and shares with its threads' clocks.
+func TestTotals(t *testing.T) {
+	bin := testprog.Build(t, "spin", testprog.Options{})
+	p, k := start(t, Config{})
+	proc := testprog.Start(t, bin, "-threads", "2", "-seconds", "8")
+	if err := p.Add(proc.PID); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Run(t.Context()); err != nil { // until it exits
+		t.Fatal(err)
+	}
+	want := readTruth(t, proc)
+	prof := k.profiles[0].Data
+	var sum, count int64
+	shares := map[string]int64{}
+	for _, s := range prof.Sample {
+		count += s.Value[0]
+		sum += s.Value[1]
+		for _, n := range names(s) {
+			if _, ok := want.Paths[n]; ok {
+				shares[n] += s.Value[1]
+			}
+		}
+	}
+	stats := p.Stats()
+	if uint64(count) != stats.Recorded {
+		t.Errorf("%d samples in the profile, %d recorded", count, stats.Recorded)
+	}
+	t.Logf("sum %v, rusage %v, %d samples", time.Duration(sum), time.Duration(want.RusageNS), count)
+	// three standard errors, and what the program used before it was added
+	if limit := 3/math.Sqrt(float64(count)) + 0.02; math.Abs(float64(sum-want.RusageNS)) > limit*float64(want.RusageNS) {
+		t.Errorf("weights sum to %v, rusage says %v", time.Duration(sum), time.Duration(want.RusageNS))
+	}
+	for name, path := range want.Paths {
+		share, exact := float64(shares[name])/float64(sum), float64(path.CPUNS)/float64(want.RusageNS)
+		if limit := 4 * math.Sqrt(exact*(1-exact)/float64(count)); math.Abs(share-exact) > limit+0.02 {
+			t.Errorf("%s has %.3f of the time, its thread's clock says %.3f", name, share, exact)
+		}
+	}
+}
+
+// TestLabels holds the labels of every sample against those that its goroutine set.
+func TestLabels(t *testing.T) {
+	for _, version := range testprog.Versions() {
+		t.Run("go"+version, func(t *testing.T) {
+			bin := testprog.Build(t, "labels", testprog.Options{Go: version})
+			proc := testprog.Start(t, bin, "-seconds", "5")
+			prof, _ := sample(t, Config{Frequency: 199}, proc.PID, 3*time.Second)
+			sets := labelSets(t, proc)
+			seen := map[string]int{}
+			for _, s := range prof.Sample {
+				for fn, want := range sets {
+					if !slices.Contains(names(s), fn) {
+						continue
+					}
+					seen[fn]++
+					if why := wrongLabels(s.Label, want); why != "" && seen[fn] < 100 {
+						seen[fn] = 100
+						t.Errorf("%s: %s", fn, why)
+					}
+				}
+			}
+			for fn := range sets {
+				if seen[fn] == 0 {
+					t.Errorf("no sample of %s", fn)
+				}
+			}
+		})
+	}
+}
+
+func labelSets(t *testing.T, p *testprog.Proc) map[string]map[string]string {
+	t.Helper()
+	sets := map[string]map[string]string{}
+	for _, line := range p.Lines() {
+		fields := strings.SplitN(line, " ", 3)
+		if fields[0] != "set" {
+			continue
+		}
+		coded, set := map[string]string{}, map[string]string{}
+		if err := json.Unmarshal([]byte(fields[2]), &coded); err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range coded {
+			key, errK := hex.DecodeString(k)
+			value, errV := hex.DecodeString(v)
+			if err := errors.Join(errK, errV); err != nil {
+				t.Fatal(err)
+			}
+			set[string(key)] = string(value)
+		}
+		sets[fields[1]] = set
+	}
+	return sets
+}
+
+// wrongLabels says what differs: all labels must be there, cut visibly beyond 32 pairs or 256 bytes.
+func wrongLabels(got map[string][]string, want map[string]string) string {
+	flat := map[string]string{}
+	for k, v := range got {
+		flat[k] = strings.Join(v, "|")
+	}
+	if len(want) > 32 {
+		if _, ok := flat[cutLabel]; !ok || len(flat) != 33 {
+			return "more than 32 labels: want 32 and " + cutLabel + ", got " + cmp.Diff(want, flat)
+		}
+		for k, v := range flat {
+			if k != cutLabel && want[k] != v {
+				return "label " + k + " is " + v
+			}
+		}
+		return ""
+	}
+	expect := map[string]string{}
+	for k, v := range want {
+		if !utf8.ValidString(v) {
+			continue // pprof wants UTF-8; anything goes
+		}
+		expect[cutString(k)] = cutString(v)
+	}
+	maps.DeleteFunc(flat, func(k, _ string) bool { return !utf8.ValidString(want[k]) })
+	return cmp.Diff(expect, flat)
+}
+
+// cutString is how a string beyond 256 bytes must appear: its valid beginning, then the mark.
+func cutString(s string) string {
+	if len(s) <= 256 {
+		return s
+	}
+	s = s[:256]
+	for !utf8.ValidString(s) {
+		s = s[:len(s)-1]
+	}
+	return s + cutMark
+}
+
+// TestDeep counts the frames of recursions whose depth is known.
+func TestDeep(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		depth string
+		want  int
+		cut   bool
+	}{
+		{"whole stack of 200 calls", "200", 200, false},
+		{"whole stack of 900 calls", "900", 900, false},
+		{"1500 calls are cut at 1024, visibly", "1500", 1000, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			bin := testprog.Build(t, "deep", testprog.Options{})
+			proc := testprog.Start(t, bin, "-depth", c.depth, "-seconds", "4")
+			prof, stats := sample(t, Config{}, proc.PID, time.Second)
+			right := 0
+			for _, s := range prof.Sample {
+				n := 0
+				for _, name := range names(s) {
+					if name == "main.recurse" {
+						n++
+					}
+				}
+				root := names(s)[len(names(s))-1]
+				if !c.cut && n == c.want && root == "runtime.main" || c.cut && n >= c.want && root == "[truncated]" {
+					right++
+				}
+			}
+			if right*10 < len(prof.Sample)*9 {
+				t.Errorf("%d of %d stacks are right", right, len(prof.Sample))
+			}
+			if (stats.Truncated > 0) != c.cut {
+				t.Errorf("%d stacks counted as truncated", stats.Truncated)
+			}
+		})
+	}
+}
+
+func TestAddRefuses(t *testing.T) {
+	p, _ := start(t, Config{})
+	sleep := exec.CommandContext(t.Context(), "sleep", "60")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer sleep.Wait()
+	defer sleep.Process.Kill()
+	for _, c := range []struct {
+		name string
+		pid  int
+		want error
+		text string
+	}{
+		{"no such process", 1 << 22, os.ErrNotExist, "process 4194304"},
+		{"not a Go program", sleep.Process.Pid, objfile.ErrNotGo, "sleep"},
+		{"a kernel thread", 2, objfile.ErrNotGo, "kernel thread"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := p.Add(c.pid)
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("error %v, want %v with %q", err, c.want, c.text)
+			}
+		})
+	}
+}
+
+// TestExit writes the profile of a process that ends before the recording does.
+func TestExit(t *testing.T) {
+	p, k := start(t, Config{Frequency: 999})
+	proc := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-seconds", "1")
+	if err := p.Add(proc.PID); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := p.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if time.Since(began) > 30*time.Second {
+		t.Error("Run did not end with its only target")
+	}
+	if len(k.profiles) != 1 || !strings.Contains(strings.Join(p.Stats().Notes, "\n"), "has exited") {
+		t.Fatalf("%d profiles, notes %q", len(k.profiles), p.Stats().Notes)
+	}
+	fns := map[string]bool{}
+	for _, f := range k.profiles[0].Data.Function {
+		fns[f.Name] = true
+	}
+	if !fns["main.alpha"] || !fns["main.thread"] {
+		t.Error("functions of a process that is gone are not named")
+	}
+}

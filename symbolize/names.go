@@ -1,0 +1,38 @@
+package symbolize
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ianlancetaylor/demangle"
+)
+
+const (
+	maxName    = 4096
+	maxMangled = 1024 // longer names are shown as they are: demangling can take time beyond proportion
+)
+
+// clean makes a string of a foreign file fit for a protobuf string: valid UTF-8, of bounded length.
+func clean(s string) string {
+	if len(s) > maxName {
+		s = s[:maxName-len("...")] + "..."
+	}
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// demangled is the C++ or Rust name in the short form that pprof shows (no parameters, no template
+// arguments); other names stay as they are.
+func demangled(symbol string) string {
+	if len(symbol) > maxMangled || !strings.HasPrefix(symbol, "_Z") && !strings.HasPrefix(symbol, "_R") {
+		return symbol
+	}
+	name, err := demangle.ToString(symbol, demangle.NoParams, demangle.NoEnclosingParams,
+		demangle.NoTemplateParams, demangle.MaxLength(12))
+	if err != nil || name == "" {
+		return symbol
+	}
+	return clean(name)
+}
