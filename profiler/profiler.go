@@ -5,6 +5,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,7 @@ func New(c Config) (*Profiler, error) {
 		return nil, err
 	}
 	images := objfile.NewImages()
+	c.Version = cmp.Or(c.Version, "(devel)")
 	return &Profiler{
 		cfg: c, procs: procfs.New(c.ProcRoot), probes: probes, images: images,
 		unwinder: unwind.New(images), table: aggregate.New(aggregate.Limits{}),
@@ -209,22 +211,41 @@ func (p *Profiler) export(ctx context.Context) error {
 	o := aggregate.BuildOptions{
 		Kind: uint8(bpf.KindCPU), Type: "cpu", Unit: "nanoseconds", Period: int64(time.Second) / int64(p.cfg.Frequency),
 		Start: p.started, Duration: duration, Merge: p.cfg.Merge, TargetLabels: p.targetLabels,
-	}
-	var errs []error
-	done := map[uint32]bool{}
-	for b := range p.table.Build(p.images.Get, sym, o) {
-		done[b.Target] = true
-		errs = append(errs, p.deliver(ctx, b, duration))
+		Main: func(id uint32) objfile.ImageID { return p.all[id-1].main },
 	}
 	for _, t := range p.all {
-		if !done[t.id] && !p.cfg.Merge {
-			p.note("process %d (%s) used no CPU time that was sampled: no profile", t.pid, t.comm)
-		}
+		o.Targets = append(o.Targets, t.id)
+		p.tellNotGo(t)
+	}
+	var errs []error
+	for b := range p.table.Build(p.images.Get, sym, o) {
+		p.tellEmpty(b)
+		errs = append(errs, p.deliver(ctx, b, duration))
 	}
 	for _, n := range sym.Notes() {
 		p.note("%s", n)
 	}
 	return errors.Join(errs...)
+}
+
+// tellNotGo tells of a target that ended up in a program that is not Go; on the way to a Go program, as with env(1) and
+// shells, nobody wants to know.
+func (p *Profiler) tellNotGo(t *target) {
+	if t.notGo != "" {
+		p.note("%s", t.notGo)
+	}
+}
+
+// tellEmpty tells of a profile without samples, which says that no CPU time was used.
+func (p *Profiler) tellEmpty(b aggregate.Built) {
+	switch {
+	case b.Samples.Count+b.Lost.Count > 0:
+	case b.Target == 0:
+		p.note("no process used CPU time that was sampled: the profile is empty")
+	default:
+		t := p.all[b.Target-1]
+		p.note("process %d (%s) used no CPU time that was sampled: its profile is empty", t.pid, t.comm)
+	}
 }
 
 // targetLabels name the process in a merged profile.

@@ -1,6 +1,9 @@
 package profiler
 
 import (
+	"errors"
+	"fmt"
+	"os"
 	"time"
 
 	"github.com/pprofd/pprofd/bpf"
@@ -21,28 +24,27 @@ func (p *Profiler) handle(r *bpf.Record) {
 	case bpf.TypeExec:
 		p.exec(t, r.StartTime)
 	case bpf.TypeExit:
-		delete(p.targets, t.pid)
+		p.exit(t)
+	}
+}
+
+// exit ends a target. That a program ends that was started to be profiled is no news.
+func (p *Profiler) exit(t *target) {
+	delete(p.targets, t.pid)
+	if !t.started {
 		p.note("process %d (%s) has exited", t.pid, t.comm)
 	}
 }
 
 // exec follows a target into another program.
 func (p *Profiler) exec(t *target, start uint64) {
-	if t.space != nil {
-		t.old = append(t.old, t.space)
-		t.space = nil
-		p.note("process %d (%s) has executed another program", t.pid, t.comm)
-	}
-	t.start, t.known = start, false
-	if stat, err := p.procs.Proc(int(t.pid)).Stat(); err == nil && stat.StartTime == start {
-		t.comm = stat.Comm
-	}
-	if err := p.openSpace(t); err != nil {
-		p.note("%v", err)
+	// A quick exec: what was read of the program before it is of this one already.
+	if !t.current() && !p.replace(t, start) {
 		return
 	}
+	t.known, t.unverified, t.notGo = false, false, ""
 	if t.space.Main() == nil {
-		p.note("process %d (%s) is not a Go program (%s): its C functions are named by symbol", t.pid, t.comm, p.describe(int(t.pid)))
+		t.notGo = fmt.Sprintf("process %d (%s) is not a Go program (%s): its C functions are named by symbol", t.pid, t.comm, p.describe(int(t.pid)))
 		return
 	}
 	p.findLayout(t)
@@ -54,13 +56,34 @@ func (p *Profiler) exec(t *target, start uint64) {
 	}
 }
 
+// replace gives t the address space of its new program. That a wrapper such as env(1) executes it is no news.
+func (p *Profiler) replace(t *target, start uint64) bool {
+	if t.space != nil {
+		if t.space.Main() != nil {
+			p.note("process %d (%s) has executed another program", t.pid, t.comm)
+		}
+		t.old = append(t.old, t.space)
+		t.space = nil
+	}
+	t.start = start
+	if stat, err := p.procs.Proc(int(t.pid)).Stat(); err == nil && stat.StartTime == start {
+		t.comm = stat.Comm
+	}
+	err := p.openSpace(t)
+	// That it is gone already its exit tells, and its samples are counted as lost.
+	if err != nil && !errors.Is(err, objfile.ErrProcessGone) && !errors.Is(err, os.ErrNotExist) {
+		p.note("%v", err)
+	}
+	return err == nil
+}
+
 const reloadInterval = 100 * time.Millisecond
 
 // sample counts one sample.
 func (p *Profiler) sample(t *target, s *bpf.Sample) {
 	key := aggregate.Key{Target: t.id, Kind: uint8(s.Kind), Labels: p.labelID(t, s)}
 	if t.space == nil {
-		p.table.Lost(t.id, key.Kind, "process gone before its memory map was read", 1, s.Value)
+		p.table.Lost(t.id, key.Kind, "process ended before its memory map was read", 1, s.Value)
 		return
 	}
 	p.stack = p.stack[:0]

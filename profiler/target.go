@@ -24,8 +24,11 @@ type target struct {
 	start uint64 // clock ticks since boot; 0: not known before its first exec
 	comm  string
 
-	space *objfile.Space // nil before its first exec
-	old   []*objfile.Space
+	space   *objfile.Space // nil before its first exec
+	old     []*objfile.Space
+	main    objfile.ImageID // of the Go program, the last one after an exec
+	started bool            // by us: AddAtExec
+	notGo   string          // what to tell if the program that runs now, which is not Go, is the last
 
 	layout     goruntime.Layout
 	bias       uint64
@@ -83,7 +86,7 @@ func (p *Profiler) AddAtExec(pid int, path string) error {
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
-	t := &target{pid: uint32(pid), start: stat.StartTime, comm: truncate(filepath.Base(path), 15)}
+	t := &target{pid: uint32(pid), start: stat.StartTime, comm: truncate(filepath.Base(path), 15), started: true}
 	if f, err := openFile(path); err == nil {
 		if !f.PIE() {
 			p.layoutOf(t, f)
@@ -152,6 +155,9 @@ func (p *Profiler) openSpace(t *target) error {
 		return fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err)
 	}
 	t.space = space
+	if m := space.Main(); m != nil {
+		t.main = m.Image.ID
+	}
 	return nil
 }
 
@@ -159,6 +165,15 @@ func (p *Profiler) openSpace(t *target) error {
 func (p *Profiler) alive(t *target) bool {
 	stat, err := p.procs.Proc(int(t.pid)).Stat()
 	return err == nil && stat.StartTime == t.start && stat.State != 'Z' && stat.State != 'X'
+}
+
+// current reports whether t's space is of the program that runs now: the memory of one from before an exec is gone.
+func (t *target) current() bool {
+	if t.space == nil || len(t.space.Mappings()) == 0 {
+		return false
+	}
+	var b [1]byte
+	return t.space.ReadMem(b[:], t.space.Mappings()[0].Start) == nil
 }
 
 // findLayout learns where the Go runtime of t keeps its state. Without it labels and goroutine ids are lost, stacks
@@ -265,6 +280,7 @@ func (t *target) probeTarget() *bpf.Target {
 	b.HasLayout, b.HasTLS, b.TLS = true, l.HasTLS, l.TLS
 	b.GM, b.GSchedSP, b.GSchedPC, b.GSchedBP = l.GM, l.GSchedSP, l.GSchedPC, l.GSchedBP
 	b.GGoid, b.GLabels, b.MGsignal, b.MCurg = l.GGoid, l.GLabels, l.MGsignal, l.MCurg
+	b.GStatus = l.GAtomicStatus
 	b.LabelsMap, b.LabelsSlice = l.Labels == goruntime.LabelsMap, l.Labels == goruntime.LabelsSlice
 	if t.space == nil {
 		return b

@@ -30,6 +30,11 @@ type BuildOptions struct {
 	Duration   time.Duration
 	Comments   []string
 	Merge      bool // one profile for all targets, under target 0
+	// Targets have a profile each also where they have no samples. Without Merge.
+	Targets []uint32
+	// Main is the image of a target's program, 0 where there is none; may be nil. Its mapping comes first
+	// in the profile, samples or not: readers take that for the program that was profiled.
+	Main func(target uint32) objfile.ImageID
 	// TargetLabels are added to each sample of a target; may be nil. Useful with Merge.
 	TargetLabels func(target uint32) []Label
 }
@@ -51,7 +56,11 @@ func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o Buil
 			yield(t.build(images, sym, o, t.pick(o.Kind, nil)))
 			return
 		}
-		for _, target := range slices.Sorted(maps.Keys(t.targets(o.Kind))) {
+		targets := t.targets(o.Kind)
+		for _, target := range o.Targets {
+			targets[target] = true
+		}
+		for _, target := range slices.Sorted(maps.Keys(targets)) {
 			if !yield(t.build(images, sym, o, t.pick(o.Kind, &target))) {
 				return
 			}
@@ -87,6 +96,19 @@ func (t *Table) pick(kind uint8, target *uint32) selection {
 	return s
 }
 
+// targets are those that the selection has anything of, in order.
+func (s *selection) targets() []uint32 {
+	var list []uint32
+	for _, e := range s.entries {
+		list = append(list, e.key.Target)
+	}
+	for _, k := range s.lost {
+		list = append(list, k.target)
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
 func (t *Table) kernelAddrs() []objfile.Addr {
 	var list []objfile.Addr
 	for i := range t.addrs.list.n {
@@ -99,6 +121,7 @@ func (t *Table) kernelAddrs() []objfile.Addr {
 
 func (t *Table) build(images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions, s selection) Built {
 	b := newBuilder(t, images, sym, o)
+	b.main(s)
 	r := Built{Target: s.target, Profile: b.p}
 	for _, e := range s.entries {
 		b.add(e)

@@ -50,6 +50,20 @@ func newBuilder(t *Table, images symbolize.Images, sym *symbolize.Symbolizer, o 
 	}
 }
 
+// main makes the mappings of the programs, in the order of their targets, before any other.
+func (b *builder) main(s selection) {
+	if b.o.Main == nil {
+		return
+	}
+	targets := []uint32{s.target}
+	if b.o.Merge {
+		targets = s.targets()
+	}
+	for _, target := range targets {
+		b.maps.main(b.o.Main(target))
+	}
+}
+
 func (b *builder) add(e *entry) {
 	b.stack = b.stack[:0]
 	b.frames = b.frames[:0]

@@ -1,7 +1,10 @@
 package aggregate
 
 import (
+	"cmp"
 	"debug/elf"
+	"slices"
+	"strings"
 
 	"github.com/google/pprof/profile"
 
@@ -28,6 +31,7 @@ type mapKey struct {
 type mapping struct {
 	*profile.Mapping
 	tree                           bool // the image has inline trees
+	rank                           int
 	noFunc, noFile, noLine, noneGo bool
 }
 
@@ -61,6 +65,7 @@ func (m *mappings) add(im *objfile.Image, id objfile.ImageID, prog elf.ProgHeade
 	mp := &mapping{Mapping: pm}
 	if id == objfile.KernelImage {
 		pm.File, pm.Limit = "[kernel.kallsyms]", ^uint64(0)
+		mp.rank = rankKernel
 		return mp
 	}
 	pm.File, pm.BuildID = clean(im.Path), clean(im.BuildID)
@@ -70,6 +75,7 @@ func (m *mappings) add(im *objfile.Image, id objfile.ImageID, prog elf.ProgHeade
 		pm.Offset = prog.Off &^ (page - 1)
 	}
 	mp.tree = hasInlineTree(im)
+	mp.rank = rank(im)
 	return mp
 }
 
@@ -92,6 +98,46 @@ func hasInlineTree(im *objfile.Image) bool {
 	}
 	mod, err := im.File.GoModule()
 	return err == nil && mod.GoFunc != 0
+}
+
+func isGo(im *objfile.Image) bool {
+	if im.File == nil {
+		return false
+	}
+	_, err := im.File.GoModule()
+	return err == nil
+}
+
+// main adds the mapping of a program's Go text, found through the image's tables, and gives it the first rank.
+func (m *mappings) main(id objfile.ImageID) {
+	im := m.images(id)
+	if im == nil || im.File == nil || id == objfile.KernelImage {
+		return
+	}
+	mod, err := im.File.GoModule()
+	if err != nil {
+		return
+	}
+	m.get(objfile.Addr{Image: id, Off: mod.Text}).rank = rankMain
+}
+
+// Ranks order the mappings of a profile.
+const (
+	rankMain   = iota // the program
+	rankGo            // images with Go's tables: what the program was before an exec, plugins
+	rankFile          // C libraries
+	rankPseudo        // [vdso], [anon]
+	rankKernel
+)
+
+func rank(im *objfile.Image) int {
+	switch {
+	case isGo(im):
+		return rankGo
+	case strings.HasPrefix(im.Path, "["):
+		return rankPseudo
+	}
+	return rankFile
 }
 
 // cover extends a mapping whose extent is not known.
@@ -120,9 +166,30 @@ func (m *mapping) observe(f *symbolize.Frame) {
 	m.noneGo = m.noneGo || f.Kind != symbolize.Go
 }
 
-// finish sets the flags: each says that all of the mapping's locations have it. pprof looks for the binary
-// to add what is missing, so a flag that claims too much would cost the reader symbols.
+// finish sets the flags and the order.
 func (m *mappings) finish() {
+	m.flags()
+	m.order()
+}
+
+// order: the program first, the kernel last. pprof names the first mapping as the file that was profiled.
+// Within a rank the order of first use stays: it is that of the programs in a merged profile.
+func (m *mappings) order() {
+	ranks := make(map[*profile.Mapping]int, len(m.known))
+	for _, mp := range m.known {
+		ranks[mp.Mapping] = mp.rank
+	}
+	slices.SortStableFunc(m.p.Mapping, func(a, b *profile.Mapping) int {
+		return cmp.Compare(ranks[a], ranks[b])
+	})
+	for i, pm := range m.p.Mapping {
+		pm.ID = uint64(i + 1)
+	}
+}
+
+// flags sets the flags: each says that all of the mapping's locations have it. pprof looks for the binary
+// to add what is missing, so a flag that claims too much would cost the reader symbols.
+func (m *mappings) flags() {
 	for _, mp := range m.known {
 		mp.HasFunctions = !mp.noFunc
 		mp.HasFilenames = !mp.noFile

@@ -11,6 +11,7 @@ import (
 // Status says what is wrong with a stack.
 type Status uint8
 
+// Status bits.
 const (
 	Truncated Status = 1 << iota // deeper than what is walked: ends in [truncated]
 	Broken                       // the walk could not go on: ends in [broken]
