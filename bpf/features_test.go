@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -61,7 +62,7 @@ func TestFeaturesAgreeWithTheKernelsVersion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code < 6<<16|1<<8 {
-		t.Skipf("needs Linux 6.1, this is %d.%d", code>>16, code>>8&0xff)
+		needs.Missing(t, "linux6.1", fmt.Sprintf("Linux 6.1, this is %d.%d", code>>16, code>>8&0xff))
 	}
 	for _, f := range Features() {
 		if !f.OK || f.Fix != "" {

@@ -54,14 +54,15 @@ func drain(t *testing.T, p *Probes, f func(*Record)) {
 	}
 }
 
+var burnt uint64 // keeps the compiler from removing the work
+
 //go:noinline
-func burn(d time.Duration) (x uint64) {
+func burn(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		for i := range uint64(10000) {
-			x ^= x<<13 ^ i
+			burnt ^= burnt<<13 ^ i
 		}
 	}
-	return x
 }
 
 // TestSample samples this very test, whose CPU time is known well enough, and nothing else.

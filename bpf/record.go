@@ -29,7 +29,7 @@ const (
 // Kind is the profile kind of a sample.
 type Kind uint8
 
-// Kinds.
+// KindCPU is the kind of a sample whose weight is CPU time.
 const KindCPU = Kind(cpuSampleKindKIND_CPU)
 
 // Flags of a sample.
@@ -56,11 +56,11 @@ const (
 	SegmentSignal = SegmentKind(cpuSegmentKindSEGMENT_SIGNAL)
 )
 
-// End says why the frame pointer chain of a segment ended, Stack on which stack its SP lies.
-type (
-	End   uint8
-	Stack uint8
-)
+// End says why the frame pointer chain of a segment ended.
+type End uint8
+
+// Stack says on which stack the SP of a segment lies.
+type Stack uint8
 
 // Ends and stacks, see enum segment_end and enum stack_id of sample.h.
 const (

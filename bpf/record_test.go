@@ -51,7 +51,7 @@ func TestDecode(t *testing.T) {
 
 func TestDecodeRefuses(t *testing.T) {
 	whole := sampleWithLabel()
-	for n := range len(whole) {
+	for n := range whole {
 		var r Record
 		err := r.Decode(whole[:n])
 		if err == nil {

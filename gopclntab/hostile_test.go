@@ -10,9 +10,8 @@ import (
 
 // A forgery is a table of one function at Text, laid out by hand.
 type forgery struct {
-	text, gofunc uint64
-	pctab, tree  []byte
-	npcdata      uint32
+	pctab, tree []byte
+	npcdata     uint32
 }
 
 const forgedText = 1 << 30

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // fullMatrix says that all Go versions are to be tested, not the newest and two others.
@@ -82,7 +83,7 @@ func (v variant) build(t testing.TB, version string) string {
 	}
 	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=go"+version, "GOFLAGS=-mod=mod", "GOOS=linux", cgo)
 	if b, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("go%s: %v\n%s", version, err, b)
+		t.Fatalf("go%s: %v\n%s", version, err, b)
 	}
 	return out
 }
@@ -90,7 +91,7 @@ func (v variant) build(t testing.TB, version string) string {
 func stripped(t testing.TB, path string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), filepath.Base(path))
-	if b, err := exec.CommandContext(t.Context(), "strip", "-o", out, path).CombinedOutput(); err != nil {
+	if b, err := exec.CommandContext(t.Context(), needs.Tool(t, "strip"), "-o", out, path).CombinedOutput(); err != nil {
 		t.Fatalf("strip: %v\n%s", err, b)
 	}
 	return out

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // The oracle is debug/elf's reading of each segment.
@@ -53,7 +54,7 @@ func TestReadAtIsTheSegmentsContent(t *testing.T) {
 
 // A binary of 100 MB (sparse at its end) opens, and tells all that a sampler needs, within 1 MB of heap.
 func TestHeapOfALargeProgram(t *testing.T) {
-	path := copyOfFile(t, filepath.Join(runtime.GOROOT(), "bin", "go"))
+	path := copyOfFile(t, needs.Tool(t, "go"))
 	if err := os.Truncate(path, 100<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,7 @@ func copyOfFile(t testing.TB, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	out := filepath.Join(t.TempDir(), filepath.Base(path))
 	if err := os.WriteFile(out, b, 0o755); err != nil {
@@ -87,7 +88,7 @@ func copyOfFile(t testing.TB, path string) string {
 }
 
 func BenchmarkOpen(b *testing.B) {
-	path := copyOfFile(b, filepath.Join(runtime.GOROOT(), "bin", "go"))
+	path := copyOfFile(b, needs.Tool(b, "go"))
 	if err := os.Truncate(path, 100<<20); err != nil {
 		b.Fatal(err)
 	}
@@ -120,8 +121,8 @@ func TestOpenSaysWhatIsUnsupported(t *testing.T) {
 	}
 	b = b[:4096]
 	for name, change := range map[string]func([]byte) []byte{
-		"empty": func(b []byte) []byte { return nil },
-		"script": func(b []byte) []byte {
+		"empty": func([]byte) []byte { return nil },
+		"script": func([]byte) []byte {
 			return []byte("#!/bin/sh\nexit 0\n# and so on, longer than an ELF header is\n....")
 		},
 		"32-bit":           func(b []byte) []byte { b[elf.EI_CLASS] = 1; return b },

@@ -77,7 +77,7 @@ func readHeader(r io.ReaderAt, size int64) (*header, error) {
 	if err := h.readProgs(r, le.Uint64(b[32:]), le.Uint16(b[54:]), le.Uint16(b[56:])); err != nil {
 		return nil, err
 	}
-	h.readSections(r, size, le.Uint64(b[40:]), le.Uint16(b[58:]), int(le.Uint16(b[60:])), int(le.Uint16(b[62:])))
+	h.readSections(r, size, b[:])
 	return h, nil
 }
 
@@ -136,8 +136,10 @@ func soundLoads(progs []elf.ProgHeader) []elf.ProgHeader {
 	})
 }
 
-// readSections leaves h.sections nil where anything is odd.
-func (h *header) readSections(r io.ReaderAt, size int64, off uint64, entSize uint16, n, strndx int) {
+// readSections leaves h.sections nil where anything is odd. ehdr is the ELF header.
+func (h *header) readSections(r io.ReaderAt, size int64, ehdr []byte) {
+	off, entSize := le.Uint64(ehdr[40:]), le.Uint16(ehdr[58:])
+	n, strndx := int(le.Uint16(ehdr[60:])), int(le.Uint16(ehdr[62:]))
 	if off == 0 || entSize != shdrSize || n == 0 || n > maxSections || strndx >= n || off > uint64(size) {
 		return
 	}

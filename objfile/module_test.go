@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // truth is what the symbols of an unstripped program say, read by debug/elf.
@@ -127,10 +129,7 @@ func checkIdentity(t *testing.T, f *File, path string, v variant) {
 }
 
 func TestBuildIDAgreesWithReadelf(t *testing.T) {
-	readelf, err := exec.LookPath("readelf")
-	if err != nil {
-		t.Skip("needs readelf")
-	}
+	readelf := needs.Tool(t, "readelf")
 	paths := []string{variants()[5].build(t, "")}
 	for _, lib := range []string{"/bin/sh", "/lib64/ld-linux-x86-64.so.2"} {
 		if _, err := os.Stat(lib); err == nil {

@@ -8,15 +8,13 @@ import (
 	"testing"
 
 	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // buildLoader compiles the stub of a packed program, without section headers as packers make it.
 func buildLoader(t *testing.T) string {
 	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("needs gcc")
-	}
+	gcc := needs.Tool(t, "gcc")
 	out := filepath.Join(t.TempDir(), "loader")
 	if b, err := exec.CommandContext(t.Context(), gcc, "-O1", "-pie", "-fPIE", "-o", out, "testdata/loader.c").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, b)

@@ -13,11 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // process is a running program that ends when the test does.
@@ -56,13 +58,6 @@ func run(t testing.TB, cmd *exec.Cmd) *process {
 func (p *process) end() {
 	p.stdin.Close()
 	_ = p.cmd.Wait()
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
 }
 
 func openSpace(t testing.TB, pid int) (*Space, *Images) {
@@ -221,11 +216,8 @@ func TestPathIsVerifiedByInode(t *testing.T) {
 }
 
 func TestOtherMountNamespace(t *testing.T) {
-	needRoot(t)
-	unshare, err := exec.LookPath("unshare")
-	if err != nil {
-		t.Skip("needs unshare")
-	}
+	needs.Root(t)
+	unshare := needs.Tool(t, "unshare")
 	hello := testprog.Build(t, "hello", testprog.Options{})
 	dir := t.TempDir()
 	script := `mount -t tmpfs none "$1" && cp "$2" "$1/hello" && mkdir "$1/old" && cd "$1" && pivot_root . old && exec /hello`
@@ -317,7 +309,8 @@ func TestSpaceIsOfOneExec(t *testing.T) {
 	}
 	var b [1]byte
 	addr := s.Mappings()[0].Start
-	for s.ReadMem(b[:], addr) == nil {
+	for s.ReadMem(b[:], addr) == nil { // until sh has executed the program
+		time.Sleep(time.Millisecond)
 	}
 	if err := s.ReadMem(b[:], addr); !errors.Is(err, ErrProcessGone) {
 		t.Errorf("memory: %v", err)

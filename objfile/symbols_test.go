@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/ulikunitz/xz"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // functions are the functions of a table as debug/elf reads it, in order, without those that overlap another.
@@ -78,10 +80,10 @@ func TestSymtab(t *testing.T) {
 }
 
 func TestDynsym(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), "gcc", "-print-file-name=libc.so.6").Output()
+	out, err := exec.CommandContext(t.Context(), needs.Tool(t, "gcc"), "-print-file-name=libc.so.6").Output()
 	path := string(bytes.TrimSpace(out))
 	if err != nil || !filepath.IsAbs(path) {
-		t.Skip("needs gcc, which knows where libc is")
+		t.Fatalf("gcc does not know where libc is: %q, %v", path, err)
 	}
 	checkSymbols(t, openFile(t, path), elfSymbols(t, path, true))
 }
@@ -139,10 +141,7 @@ func compressGo(t testing.TB, b []byte) []byte {
 
 func compressXZ(t testing.TB, b []byte, args ...string) []byte {
 	t.Helper()
-	path, err := exec.LookPath("xz")
-	if err != nil {
-		t.Skip("needs xz")
-	}
+	path := needs.Tool(t, "xz")
 	cmd := exec.CommandContext(t.Context(), path, append(args, "-c")...)
 	cmd.Stdin = bytes.NewReader(b)
 	out, err := cmd.Output()

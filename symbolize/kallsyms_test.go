@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -95,7 +96,7 @@ func noImages(objfile.ImageID) *objfile.Image { return nil }
 func TestOwnKernel(t *testing.T) {
 	data, err := os.ReadFile("/proc/kallsyms")
 	if err != nil || !bytes.Contains(data, []byte(" _text\n")) || bytes.HasPrefix(data, []byte("0000000000000000 T")) {
-		t.Skipf("needs CAP_SYSLOG and kptr_restrict < 2 to read /proc/kallsyms (%v)", err)
+		needs.Missing(t, "kallsyms", fmt.Sprintf("CAP_SYSLOG and kptr_restrict < 2, to read /proc/kallsyms: %v", err))
 	}
 	type symbol struct {
 		addr uint64

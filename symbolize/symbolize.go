@@ -16,6 +16,7 @@ import (
 // Kind says where a frame's name comes from.
 type Kind uint8
 
+// Kinds of frames.
 const (
 	Unknown Kind = iota // no symbol covers the address
 	Go                  // pclntab: file, line and inlining are known

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -137,13 +138,7 @@ func TestGenericNameIsWhole(t *testing.T) {
 }
 
 func TestNativeAndUnknown(t *testing.T) {
-	gcc, err := exec.LookPath("g++")
-	if err != nil {
-		gcc, err = exec.LookPath("gcc")
-	}
-	if err != nil {
-		t.Skip("needs gcc")
-	}
+	gcc := needs.Tool(t, "gcc")
 	dir := t.TempDir()
 	src := filepath.Join(dir, "x.c")
 	code := "int plain(int x){return x*3+1;}\nint _ZN5outer5innerEi(int x){return x*5+2;}\n"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -38,12 +37,15 @@ func thisHost() (*host, error) {
 		return nil, fmt.Errorf("read own capabilities: %w", err)
 	}
 	exe, err := os.Executable()
+	if err != nil {
+		exe = "pprofd"
+	}
 	return &host{
 		proc:      "/proc",
 		sys:       "/sys",
 		release:   unix.ByteSliceToString(u.Release[:]),
 		arch:      runtime.GOARCH,
-		exe:       cmp.Or(exe, "pprofd"),
+		exe:       exe,
 		has:       func(c capability.Cap) bool { return caps.Get(capability.EFFECTIVE, c) },
 		openEvent: openEvent,
 	}, nil

@@ -149,7 +149,7 @@ func (in *inspector) programOf(path string) (*program, error) {
 	if !ok || !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no regular file: %w", path, objfile.ErrNotGo)
 	}
-	id := fileID{uint64(st.Dev), st.Ino, st.Size, st.Ctim}
+	id := fileID{st.Dev, st.Ino, st.Size, st.Ctim}
 	if p, ok := in.programs[id]; ok {
 		return p, nil
 	}

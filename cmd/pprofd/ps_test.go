@@ -82,8 +82,7 @@ func TestProcessesThatAreNoTargetsAreNamed(t *testing.T) {
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer sleep.Wait()
-	defer sleep.Process.Kill()
+	defer func() { sleep.Process.Kill(); _ = sleep.Wait() }()
 	spin := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=1", "-seconds=60")
 	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", spin.PID))
 	if err != nil || len(tasks) < 2 {
@@ -152,8 +151,10 @@ func TestUnreadableProcessesAreCounted(t *testing.T) {
 	if _, err := newInspector(root).inspect(7); !errors.Is(err, objfile.ErrNotGo) {
 		t.Errorf("a directory: %v", err)
 	}
-	os.Remove(filepath.Join(root, "7", "exe"))
-	os.WriteFile(filepath.Join(root, "7", "exe"), nil, 0o600) // readlink fails with EINVAL
+	exe := filepath.Join(root, "7", "exe")
+	if err := errors.Join(os.Remove(exe), os.WriteFile(exe, nil, 0o600)); err != nil { // readlink fails with EINVAL
+		t.Fatal(err)
+	}
 	var out, errOut bytes.Buffer
 	if err := ps(t.Context(), &out, &errOut, root, true); err != nil || out.String() != "[]\n" {
 		t.Errorf("%q, %v", out.String(), err)

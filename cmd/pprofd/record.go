@@ -102,14 +102,20 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.tid, "tid", false, "label samples with the thread's number")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
-	complete(c, "type", knownKinds())
-	complete(c, "format", knownFormats())
-	complete(c, "event", knownEvents())
-	c.RegisterFlagCompletionFunc("pid", completePIDs)
+	complete(c, "type", words(knownKinds()))
+	complete(c, "format", words(knownFormats()))
+	complete(c, "event", words(knownEvents()))
+	complete(c, "pid", completePIDs)
 }
 
-func complete(c *cobra.Command, flag string, words []string) {
-	c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+func complete(c *cobra.Command, flag string, f cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(flag, f); err != nil {
+		panic(err) // the flag does not exist, or has a function: a mistake in this file
+	}
+}
+
+func words(words []string) cobra.CompletionFunc {
+	return cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)
 }
 
 // arguments takes what is behind --; dash is how many arguments stand before it, -1 where there is none.

@@ -212,6 +212,13 @@ func hasEvents(pid int) bool {
 	})
 }
 
+func sendSignal(t *testing.T, cmd *exec.Cmd, sig syscall.Signal) {
+	t.Helper()
+	if err := cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCtrlCEndsEarlyAndWrites(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
 		cmd, _, errOut := command(t, "record", "-p", fmt.Sprint(spin(t).PID), "-d", "1m", often)
@@ -221,7 +228,7 @@ func TestCtrlCEndsEarlyAndWrites(t *testing.T) {
 		until(t, "pprofd opens perf events", func() bool { return hasEvents(cmd.Process.Pid) })
 		time.Sleep(700 * time.Millisecond)
 		begin := time.Now()
-		cmd.Process.Signal(sig)
+		sendSignal(t, cmd, sig)
 		if err := cmd.Wait(); err != nil || time.Since(begin) > 5*time.Second {
 			t.Errorf("%v: %v after %v, %s", sig, err, time.Since(begin), errOut)
 		}
@@ -232,17 +239,17 @@ func TestCtrlCEndsEarlyAndWrites(t *testing.T) {
 // However early the signal comes, nothing but a whole profile is left.
 func TestCtrlCWhileStartingLeavesNothing(t *testing.T) {
 	p := spin(t)
-	for _, wait := range []time.Duration{20, 60, 150} {
+	for _, wait := range []time.Duration{20 * time.Millisecond, 60 * time.Millisecond, 150 * time.Millisecond} {
 		cmd, _, errOut := command(t, "record", "-p", fmt.Sprint(p.PID), "-d", "1m")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(wait * time.Millisecond)
-		cmd.Process.Signal(syscall.SIGINT)
-		cmd.Wait()
+		time.Sleep(wait)
+		sendSignal(t, cmd, syscall.SIGINT)
+		_ = cmd.Wait() // with what code depends on how early the signal came
 		left, err := os.ReadDir(cmd.Dir)
 		if err != nil || len(left) > 1 || len(left) == 1 && left[0].Name() != "cpu.pb.gz" {
-			t.Errorf("after %d ms: left %v, %v; says %q", wait, left, err, errOut)
+			t.Errorf("after %v: left %v, %v; says %q", wait, left, err, errOut)
 		}
 	}
 }
@@ -291,9 +298,9 @@ func TestRecordPassesExitCodeAndSignals(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "the program runs", func() bool { return exists(filepath.Join(cmd.Dir, "ready")) })
-	cmd.Process.Signal(syscall.SIGUSR1)
+	sendSignal(t, cmd, syscall.SIGUSR1)
 	time.Sleep(300 * time.Millisecond)
-	cmd.Process.Signal(syscall.SIGTERM)
+	sendSignal(t, cmd, syscall.SIGTERM)
 	if code := exitCode(t, cmd.Wait()); code != 7 || out.String() != "usr1\nterm\n" {
 		t.Errorf("exit code %d, output %q", code, out)
 	}
@@ -404,12 +411,8 @@ func TestRecordWithoutRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "pprofd-test-") // t.TempDir is closed to other users
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
-	if err := errors.Join(os.Chmod(dir, 0o777), os.WriteFile(filepath.Join(dir, "pprofd"), data, 0o755)); err != nil {
+	dir := t.TempDir() // closed to other users, as is its parent
+	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o777), os.WriteFile(filepath.Join(dir, "pprofd"), data, 0o755)); err != nil {
 		t.Fatal(err)
 	}
 	nobody := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

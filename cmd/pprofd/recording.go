@@ -152,8 +152,7 @@ func (r *recording) sample(ctx context.Context, sigs *signals) error {
 		if err := r.child.release(r.o.program, r.as); err != nil {
 			r.sink.discard.Store(true)
 			cancel()
-			<-done
-			return err
+			return errors.Join(err, <-done)
 		}
 	}
 	progress := newProgress(r)

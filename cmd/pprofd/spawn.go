@@ -77,7 +77,7 @@ func spawn(program string, as *identity) (*child, error) {
 
 // wait is the owner of the process; its end is the close of exited.
 func (c *child) wait() {
-	c.cmd.Wait() // what it returns stands in ProcessState, too
+	_ = c.cmd.Wait() // what it returns stands in ProcessState, too
 	close(c.exited)
 }
 
@@ -118,5 +118,5 @@ func (c *child) code() int {
 
 // signal passes sig on. A process that has ended is no error.
 func (c *child) signal(sig os.Signal) {
-	c.cmd.Process.Signal(sig)
+	_ = c.cmd.Process.Signal(sig)
 }

@@ -16,6 +16,7 @@ import (
 // Format is how a profile is written.
 type Format string
 
+// Formats.
 const (
 	Pprof  Format = "pprof"  // gzip-compressed protobuf
 	Folded Format = "folded" // a line per stack: root first, joined by ";", then the value

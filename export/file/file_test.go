@@ -15,6 +15,7 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 func cpuProfile(seed uint64) *export.Profile {
@@ -245,9 +246,7 @@ func TestPipe(t *testing.T) {
 }
 
 func TestForeignPipeIsRefused(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: chown")
-	}
+	needs.Root(t)
 	name := filepath.Join(t.TempDir(), "pipe")
 	if err := errors.Join(syscall.Mkfifo(name, 0o666), os.Chown(name, 12345, 12345)); err != nil {
 		t.Fatal(err)
@@ -268,9 +267,7 @@ func TestForeignPipeIsRefused(t *testing.T) {
 }
 
 func TestOwner(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: chown")
-	}
+	needs.Root(t)
 	dir := filepath.Join(t.TempDir(), "new")
 	e, err := OpenDir(dir, &Options{Owner: &Owner{12345, 54321}})
 	if err != nil {
@@ -286,38 +283,6 @@ func TestOwner(t *testing.T) {
 		if s := st.Sys().(*syscall.Stat_t); s.Uid != 12345 || s.Gid != 54321 {
 			t.Errorf("%s belongs to %d:%d", name, s.Uid, s.Gid)
 		}
-	}
-}
-
-// A file system of 64 KB that is full.
-func TestDiskFullIsReportedAndOldFileStays(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {
-		t.Skipf("needs CAP_SYS_ADMIN to mount a small tmpfs: %v", err)
-	}
-	defer syscall.Unmount(dir, syscall.MNT_DETACH)
-	name := filepath.Join(dir, "cpu.pb.gz")
-	if err := os.WriteFile(name, bytes.Repeat([]byte("x"), 60<<10), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	e, err := Open(name, &Options{Format: Folded})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer e.Close()
-	p := cpuProfile(1)
-	for i := range 500 {
-		p.Data.Sample = append(p.Data.Sample, randomProfile(uint64(i)).Sample...)
-	}
-	err = e.Export(t.Context(), p)
-	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "not saved") {
-		t.Errorf("Export: %v", err)
-	}
-	if d := cmp.Diff([]string{"cpu.pb.gz"}, listing(t, dir)); d != "" {
-		t.Error(d)
-	}
-	if b, _ := os.ReadFile(name); len(b) != 60<<10 {
-		t.Errorf("the old file has %d bytes", len(b))
 	}
 }
 

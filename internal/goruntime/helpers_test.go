@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // full says whether the slow matrix was asked for.
@@ -31,7 +33,6 @@ func toolchains() []string {
 type mode struct {
 	name string
 	args []string
-	env  []string
 	cgo  bool
 }
 
@@ -61,6 +62,7 @@ func buildTruth(t *testing.T, toolchain string, m mode, env ...string) string {
 	t.Helper()
 	cgo := "CGO_ENABLED=0"
 	if m.cgo {
+		needs.Tool(t, "gcc")
 		cgo = "CGO_ENABLED=1"
 	}
 	out := filepath.Join(t.TempDir(), "gtruth")
@@ -71,7 +73,7 @@ func buildTruth(t *testing.T, toolchain string, m mode, env ...string) string {
 	cmd.Env = append(cmd.Env, env...)
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		if strings.Contains(string(msg), "toolchain not available") {
-			t.Skipf("toolchain %s is not installed", toolchain)
+			needs.Missing(t, "toolchain", toolchain)
 		}
 		t.Fatalf("build gtruth with %s: %v\n%s", toolchain, err, msg)
 	}

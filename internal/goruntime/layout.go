@@ -83,6 +83,7 @@ func (o Offsets) missing() []string {
 // LabelKind says how g.labels is laid out.
 type LabelKind uint8
 
+// Kinds of labels.
 const (
 	LabelsNone  LabelKind = iota // unknown
 	LabelsMap                    // *map[string]string, Go <= 1.23

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -76,7 +77,7 @@ func startTruth(t *testing.T, f *objfile.File, path string, command ...string) t
 	tr := truth{pid: cmd.Process.Pid, labels: make(map[uint64]string)}
 	tr.read(t, stdout)
 	if tr.mem, err = os.Open(fmt.Sprintf("/proc/%d/mem", tr.pid)); err != nil {
-		t.Skipf("reading another process's memory needs CAP_SYS_PTRACE: %v", err)
+		needs.Missing(t, "ptrace", "CAP_SYS_PTRACE, to read another process's memory: "+err.Error())
 	}
 	t.Cleanup(func() { tr.mem.Close() })
 	tr.bias = loadBias(t, f, tr.pid, path)
@@ -223,7 +224,7 @@ func fsBase(t *testing.T, tid int) uint64 {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := syscall.PtraceAttach(tid); err != nil {
-		t.Skipf("ptrace: %v", err)
+		needs.Missing(t, "ptrace", "CAP_SYS_PTRACE, to stop a thread: "+err.Error())
 	}
 	defer syscall.PtraceDetach(tid)
 	var ws syscall.WaitStatus
@@ -287,10 +288,7 @@ int main(int argc, char **argv) {
 
 // TestSharedObject: in c-shared libraries the TLS offset stands in the GOT of the live process.
 func TestSharedObject(t *testing.T) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil {
-		t.Skip("gcc is not installed")
-	}
+	gcc := needs.Tool(t, "gcc")
 	for _, tc := range toolchains() {
 		t.Run(tc, func(t *testing.T) {
 			t.Parallel()

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 func TestPIDsAreNumericDirectoriesInOrder(t *testing.T) {
@@ -189,7 +191,10 @@ func TestMapsMemoryDoesNotGrowWithLines(t *testing.T) {
 	res := testing.Benchmark(func(b *testing.B) {
 		for b.Loop() {
 			n = 0
-			for range ParseMaps(bytes.NewReader(big)) {
+			for _, err := range ParseMaps(bytes.NewReader(big)) {
+				if err != nil {
+					b.Fatal(err)
+				}
 				n++
 			}
 		}
@@ -204,13 +209,10 @@ func TestMapsMemoryDoesNotGrowWithLines(t *testing.T) {
 
 // ps is another reader of the same facts.
 func TestStatAgreesWithPS(t *testing.T) {
-	ps, err := exec.LookPath("ps")
-	if err != nil {
-		t.Skip("needs ps")
-	}
+	ps := needs.Tool(t, "ps")
 	out, err := exec.CommandContext(t.Context(), ps, "-o", "ppid=,nlwp=,comm=", "-p", "1").Output()
 	if err != nil {
-		t.Skipf("ps: %v", err)
+		t.Fatalf("ps: %v", err)
 	}
 	st, err := New("").Proc(1).Stat()
 	if err != nil {

@@ -3,6 +3,7 @@ package testprog
 import (
 	"debug/buildinfo"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -73,7 +74,7 @@ func TestBuildCache(t *testing.T) {
 func TestBuildMissingToolchain(t *testing.T) {
 	t.Setenv("GOPROXY", "off")
 	_, err := build(t.TempDir(), "deep", Options{Go: "1.18.999"})
-	if _, ok := err.(*missingError); !ok {
+	if _, ok := errors.AsType[*missingError](err); !ok {
 		t.Errorf("error %v, want a missingError, for which tests are skipped", err)
 	}
 }

@@ -75,7 +75,7 @@ func (p *Proc) read(r io.Reader) {
 		p.changed = make(chan struct{})
 		p.mu.Unlock()
 	}
-	io.Copy(io.Discard, r) // after a line too long: never block the target
+	_, _ = io.Copy(io.Discard, r) // after a line too long: never block the target
 	p.err = p.cmd.Wait()
 	close(p.exited)
 }

@@ -50,7 +50,9 @@ func run(out string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", tc, err)
 		}
-		writeRow(&b, tc, off)
+		if err := writeRow(&b, tc, off); err != nil {
+			return err
+		}
 	}
 	b.WriteString("}\n}\n")
 	src, err := format.Source(b.Bytes())
@@ -77,14 +79,17 @@ func writeModule(dir string) error {
 }
 
 // writeRow leaves out what moves in patch releases.
-func writeRow(b *bytes.Buffer, tc string, o goruntime.Offsets) {
+func writeRow(b *bytes.Buffer, tc string, o goruntime.Offsets) error {
 	var minor int
-	fmt.Sscanf(tc, "go1.%d", &minor)
+	if _, err := fmt.Sscanf(tc, "go1.%d", &minor); err != nil {
+		return fmt.Errorf("toolchain %q: %w", tc, err)
+	}
 	fmt.Fprintf(b, "{minor: %d, off: Offsets{\n", minor)
 	fmt.Fprintf(b, "GM: %#x, GSchedSP: %#x, GSchedPC: %#x, GSchedBP: %#x, GSyscallSP: %#x, GSyscallPC: %#x,\n",
 		o.GM, o.GSchedSP, o.GSchedPC, o.GSchedBP, o.GSyscallSP, o.GSyscallPC)
 	fmt.Fprintf(b, "GAtomicStatus: %#x, GGoid: %#x, GLabels: %#x,\n", o.GAtomicStatus, o.GGoid, o.GLabels)
 	fmt.Fprintf(b, "MG0: %#x, MProcid: %#x, MGsignal: %#x, MCurg: %#x,\n}},\n", o.MG0, o.MProcid, o.MGsignal, o.MCurg)
+	return nil
 }
 
 // readBoth insists that both architectures agree.

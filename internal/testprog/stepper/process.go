@@ -63,7 +63,7 @@ func pin() func() {
 	if unix.SchedSetaffinity(0, &one) != nil {
 		return func() {}
 	}
-	return func() { unix.SchedSetaffinity(0, &before) }
+	return func() { _ = unix.SchedSetaffinity(0, &before) }
 }
 
 // wait waits until any thread of this process stops. It never waits for one alone, for a leader's end is reported only
@@ -163,7 +163,8 @@ func (p *process) step(r *unix.PtraceRegs) error {
 		return err
 	}
 	tid, err := p.wait()
-	for ; err == nil && tid != p.tid; tid, err = p.wait() { // a new thread stays stopped
+	for err == nil && tid != p.tid { // a new thread stays stopped
+		tid, err = p.wait()
 	}
 	var sig *signalError
 	if errors.As(err, &sig) && (sig.sig == unix.SIGURG || sig.sig == unix.SIGWINCH) {

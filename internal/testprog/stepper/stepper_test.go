@@ -260,7 +260,7 @@ func TestRunEnds(t *testing.T) {
 	}
 	t.Run("when cancelled", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := Run(ctx, path, nil, func(s *Step) error { cancel(); return nil })
+		_, err := Run(ctx, path, nil, func(*Step) error { cancel(); return nil })
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("error %v, want it to be the context's", err)
 		}
