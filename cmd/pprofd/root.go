@@ -41,8 +41,8 @@ func (e exitError) Error() string {
 func newRoot(stdout, stderr io.Writer, started *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pprofd",
-		Short: "Profile any Go process from outside, through eBPF",
-		Long: `Pprofd profiles Go processes that know nothing of it, through eBPF, and writes pprof files.
+		Short: "Take CPU profiles of Go processes from outside, through eBPF",
+		Long: `Pprofd takes CPU profiles of Go processes that know nothing of it, through eBPF, and writes pprof files.
 The processes need no import, no restart and no symbols; nothing is written into them.`,
 		Example: `  sudo pprofd record -p 4242        # 10 s of CPU -> cpu.pb.gz
   sudo pprofd record -- ./server    # from exec to exit
