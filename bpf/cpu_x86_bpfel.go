@@ -104,7 +104,7 @@ type cpuScratch struct {
 	Joined    uint32
 	Flags     uint32
 	Labels    uint32
-	Ended     uint32
+	Copying   uint32
 	Scanning  uint32
 	G         uint64
 	G0        uint64
@@ -196,7 +196,8 @@ type cpuTarget struct {
 	SigtrampDelta    uint32
 	CgocallbackDelta uint32
 	AsmcgocallFp     int32
-	Reserved2        uint32
+	G_status         uint16
+	Reserved2        uint16
 }
 
 type cpuTargetFlag uint32

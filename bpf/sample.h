@@ -131,7 +131,8 @@ struct target {
 	u32 sigtramp_delta;  /* from SP at that address to the signal frame */
 	u32 cgocallback_delta; /* from SP at that address to the g.sched.sp saved there */
 	s32 asmcgocall_fp;   /* amd64: from that g.sched.sp to the frame record that the chain goes on with */
-	u32 reserved2;
+	u16 g_status;
+	u16 reserved2;
 };
 
 struct loss {

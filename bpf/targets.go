@@ -17,9 +17,9 @@ type Target struct {
 	HasTLS    bool
 	TLS       int64
 
-	GM, GSchedSP, GSchedPC, GSchedBP, GGoid, GLabels uint32
-	MGsignal, MCurg                                  uint32
-	LabelsMap, LabelsSlice                           bool
+	GM, GSchedSP, GSchedPC, GSchedBP, GGoid, GLabels, GStatus uint32
+	MGsignal, MCurg                                           uint32
+	LabelsMap, LabelsSlice                                    bool
 
 	Text, EText                     uint64
 	SigtrampReturn, CgocallbackRet  uint64 // return addresses of the calls that switch stacks
@@ -48,7 +48,7 @@ func (t *Target) wire() cpuTarget {
 	v := cpuTarget{
 		Start: t.StartTime, Tls: t.TLS,
 		G_m: uint16(t.GM), G_schedSp: uint16(t.GSchedSP), G_schedPc: uint16(t.GSchedPC), G_schedBp: uint16(t.GSchedBP),
-		G_goid: uint16(t.GGoid), G_labels: uint16(t.GLabels), M_gsignal: uint16(t.MGsignal), M_curg: uint16(t.MCurg),
+		G_goid: uint16(t.GGoid), G_labels: uint16(t.GLabels), G_status: uint16(t.GStatus), M_gsignal: uint16(t.MGsignal), M_curg: uint16(t.MCurg),
 		Text: t.Text, Etext: t.EText,
 		SigtrampRet: t.SigtrampReturn, SigtrampDelta: t.SigtrampDelta,
 		CgocallbackRet: t.CgocallbackRet, CgocallbackDelta: t.CgocallbackDelta, AsmcgocallFp: t.AsmcgocallFP,

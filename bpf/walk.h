@@ -14,6 +14,8 @@
 #define G_BYTES 384
 #define M_BYTES 256
 #define MAX_STEPS (MAX_FRAMES + SCAN_BYTES / 8 + 16)
+#define GCOPYSTACK 8 /* _Gcopystack of runtime/runtime2.go; the mask leaves _Gscan out */
+#define GSTATUS_MASK 0xfff
 #define CGO_SLACK (1 << 20) /* the runtime's idea of a C thread's stack end is a guess */
 
 struct scratch {
@@ -26,7 +28,7 @@ struct scratch {
 	u64 resume_sp;	 /* SP of that cgocallback frame */
 	u64 scan;	 /* next word of chunk to look at for a frame record */
 	u32 frames, segments, stack, joined; /* stack: enum stack_id */
-	u32 flags, labels, ended, scanning;
+	u32 flags, labels, copying, scanning; /* copying: curg's stack is being moved */
 	/* goroutine identity */
 	u64 g, g0, gsignal, curg, goid, labels_ptr;
 	u64 cur_lo, cur_hi, g0_lo, g0_hi, sig_lo, sig_hi;
@@ -104,6 +106,7 @@ static __always_inline void take_curg(struct scratch *s, struct target *t)
 	s->sched_sp = gword(s, t->g_sched_sp);
 	s->sched_pc = gword(s, t->g_sched_pc);
 	s->sched_bp = gword(s, t->g_sched_bp);
+	s->copying = t->g_status && ((u32)(gword(s, t->g_status) >> ((t->g_status & 4) * 8)) & GSTATUS_MASK) == GCOPYSTACK;
 }
 
 /* find_g fills in who runs: the thread's g, its m's g0, gsignal and curg, the bounds of their stacks, goid and labels. */
@@ -112,7 +115,7 @@ static __always_inline void find_g(struct scratch *s, struct target *t, struct t
 	s->g = s->g0 = s->gsignal = s->curg = s->goid = s->labels_ptr = 0;
 	s->cur_lo = s->cur_hi = s->g0_lo = s->g0_hi = s->sig_lo = s->sig_hi = 0;
 	s->sched_sp = s->sched_pc = s->sched_bp = 0;
-	s->flags = 0;
+	s->flags = s->copying = 0;
 	if (!(t->flags & TARGET_LAYOUT)) {
 		s->flags = SAMPLE_NO_G;
 		return;
@@ -165,6 +168,9 @@ static __always_inline void on_stack(struct scratch *s, struct target *t, u64 sp
 	s->lo = 0;
 	s->hi = ~0ULL;
 	if (!s->g)
+		return;
+	/* Until copystack has adjusted them, frame records of the new stack point into the old one, which is still there. */
+	if (s->copying && (s->segments > 1 || within(sp, s->cur_lo, s->cur_hi)))
 		return;
 	s->lo = sp - 16; /* arm64 keeps the frame record below SP */
 	if (within(sp, s->cur_lo, s->cur_hi + 1)) {
@@ -261,6 +267,11 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 	BARRIER(at);
 	struct segment_header *h = (struct segment_header *)&s->data[at];
 
+#if defined(__TARGET_ARCH_x86)
+	/* Up to Go 1.25 a call of duffzero or duffcopy is surrounded by a frame record below SP: see through it. */
+	if (fp < sp && fp + 16 >= sp)
+		user_read(&fp, 8, fp);
+#endif
 	h->pc = pc;
 	h->sp = sp;
 	h->fp = fp;

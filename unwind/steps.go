@@ -9,6 +9,7 @@ type steps struct {
 	sp, fp uint64
 	chain  []uint64 // what is left of it; chain[0] belongs to the record at fp
 	synced bool     // the record at fp is known to be the current frame's or a later one's
+	called bool     // the current frame has called the one before
 }
 
 // run steps until the rest of the chain is certain. It reports whether the walk of the segment is over.
@@ -25,8 +26,8 @@ func (s *steps) run() bool {
 			return true
 		}
 		a, _ := s.space.Resolve(ra)
-		s.pc = s.u.info(a)
-		if s.pc.spWrite || s.pc.role == roleCgocallback { // called on another stack than the one it runs on
+		s.pc, s.called = s.u.info(a), true
+		if s.pc.spWrite && s.seg.Stack != StackGo || s.pc.role == roleCgocallback { // has called on another stack
 			return s.hasNext && s.pc.spWrite
 		}
 	}
@@ -36,11 +37,18 @@ func (s *steps) run() bool {
 
 // own reports whether the frame pointer is the current function's own: its record holds the return address.
 func (s *steps) own(i pcInfo) bool {
+	if s.called && s.moving() {
+		return i.delta > 0
+	}
 	if s.arm64 {
 		return i.delta > 0 && s.fp == s.sp-8
 	}
 	return s.fp == s.sp+uint64(i.delta)-8
 }
+
+// moving reports whether the goroutine's stack is being copied (runtime.copystack): SP and frame pointers may then be of
+// different copies, which differ by nothing else. A function that has called another has its frame.
+func (s *steps) moving() bool { return s.seg.Kind == SegmentSched && s.seg.Stack == StackUnknown }
 
 // next returns the return address of the current frame and makes the caller's the current one.
 // more is false where only the chain knows how to go on.

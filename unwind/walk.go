@@ -75,6 +75,8 @@ func (w *walk) switched(seg *Segment, s *steps, info pcInfo) bool {
 		return false
 	case info.role == roleMcall:
 		w.done = true
+	case len(seg.Frames) > 0 && w.hasNext: // not yet: called on the system stack
+		return false
 	case w.hasNext: // systemstack, asmcgocall, morestack: g.sched follows
 	default:
 		w.rest(seg.Frames)

@@ -74,6 +74,9 @@ func (s *Step) Caller() (ra, slot uint64, ok bool) { return s.shadow.caller() }
 // ReadAt reads the program's memory at an address.
 func (s *Step) ReadAt(b []byte, addr int64) (int, error) { return s.proc.ReadAt(b, addr) }
 
+// PID is the program's process.
+func (s *Step) PID() int { return s.proc.pid }
+
 // Run starts the program at path and calls f before each instruction that its traced thread executes between the
 // markers. It stops with f's first error. The program must be a plain executable with symbols (no PIE).
 func Run(ctx context.Context, path string, o *Options, f func(*Step) error) (Stats, error) {
