@@ -1,18 +1,20 @@
 # make lists what there is to do. Everything here runs from a fresh clone; Debian packages that a target needs are
 # in .ci/run, and a target that lacks one says which.
 
-GO       ?= go
-FUZZTIME ?= 30s
-SUDO     := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
-LINT     := $(GO) tool -modfile=tools/go.mod golangci-lint
-TARGETS  := internal/testprog/targets
+GO           ?= go
+FUZZTIME     ?= 30s
+MINIMIZETIME ?= 10x
+SUDO         := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+LINT         := $(GO) tool -modfile=tools/go.mod golangci-lint
+TARGETS      := internal/testprog/targets
 
 # Packages that need Linux, as patterns of import paths. All others build and pass go vet anywhere: the portable
 # ones are checked for another system below. Tests of the portable packages run programs on Linux; vet suffices there.
 LINUX_ONLY := /(bpf|profiler|cmd|benchmarks|internal/goruntime|internal/testprog|internal/kerneltest)(/|$$)
 
-# One exact compiler makes the committed BPF objects, so that anyone can prove that they come from these sources.
-CLANG_PACKAGES := clang-19=1:19.1.7-3~deb12u1 llvm-19=1:19.1.7-3~deb12u1
+# One exact compiler, with one libbpf's headers, makes the committed BPF objects, so that anyone can prove that they come
+# from these sources. .ci/run asks for this list: it is written down here alone.
+CLANG_PACKAGES := clang-19=1:19.1.7-3~deb12u1 llvm-19=1:19.1.7-3~deb12u1 libbpf-dev=1:1.1.2-0+deb12u1
 
 .DEFAULT_GOAL := help
 SHELL := bash
@@ -36,15 +38,20 @@ demo: build ## profile a bundled program for a few seconds (root, or sudo)
 	$(SUDO) bin/pprofd record -p $$demo -d 5s -o demo.pb.gz; \
 	printf '\nprofile:   %s\nto see it: go tool pprof -http=: %s\n' '$(CURDIR)/demo.pb.gz' demo.pb.gz
 
-# Packages one after the other: tests that compare shares of CPU time would disturb each other.
+# Packages one after the other: tests that compare shares of CPU time would disturb each other. -count=1, for the go
+# command does not see that a result depends on the kernel, on tools, and on the programs below $(TARGETS).
 .PHONY: test
 test: ## run all tests (root for the BPF tests, which are else skipped by name)
 	cd $(TARGETS) && $(GO) vet ./... && $(GO) build -o /dev/null ./...
-	$(GO) test -p 1 $(TESTFLAGS) ./...
+	$(GO) test -p 1 -count=1 $(TESTFLAGS) ./...
+
+.PHONY: test-full
+test-full: ## run all tests with every Go version and way to build (PPROFD_FULL=1): an hour
+	PPROFD_FULL=1 $(MAKE) test TESTFLAGS="-timeout=60m $(TESTFLAGS)"
 
 .PHONY: race
 race: ## run all tests with the race detector
-	$(GO) test -race -p 1 $(TESTFLAGS) ./...
+	$(GO) test -race -p 1 -count=1 $(TESTFLAGS) ./...
 
 .PHONY: check
 check: fmt-check vet lint generate-check test ## all that CI asks for
@@ -75,6 +82,10 @@ clang:
 		fi; \
 	done
 
+.PHONY: clang-packages
+clang-packages:
+	@echo $(CLANG_PACKAGES)
+
 .PHONY: generate
 generate: clang ## compile the BPF programs (bpf/*.c) and write their Go bindings
 	$(GO) generate ./bpf
@@ -92,7 +103,7 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 	@grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -rn1 dirname | sort -u | while read -r dir; do \
 		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/p' "$$dir"/*_test.go); do \
 			echo "$$dir $$name"; \
-			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir"; \
+			$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime $(MINIMIZETIME) "$$dir"; \
 		done; \
 	done
 

@@ -346,7 +346,7 @@ func TestExitedProcessStillResolves(t *testing.T) {
 func TestKernelThreadHasNoSpace(t *testing.T) {
 	st, err := procfs.New("").Proc(2).Stat()
 	if err != nil || st.Comm != "kthreadd" {
-		t.Skip("PID 2 is no kernel thread here")
+		t.Skip("needs the host's PID namespace: PID 2 is no kernel thread here")
 	}
 	if _, err := OpenSpace(NewImages(), "", 2); !errors.Is(err, ErrProcessGone) {
 		t.Errorf("error %v", err)

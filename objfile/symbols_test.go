@@ -223,7 +223,7 @@ func plainDWARF(t *testing.T, e *elf.File, name string) []byte {
 	t.Helper()
 	s := e.Section(".debug_" + name)
 	if s == nil {
-		t.Skipf("no .debug_%s", name)
+		t.Fatalf("no .debug_%s", name)
 	}
 	b, err := s.Data()
 	if err != nil {

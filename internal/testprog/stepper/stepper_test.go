@@ -18,12 +18,12 @@ import (
 	"github.com/pprofd/pprofd/internal/testprog"
 )
 
-// versions are stepped through; all of them with PPROFD_ALL_GO set, which takes a minute more.
+// versions are stepped through; all of them with PPROFD_FULL set, which takes a minute more.
 func versions() []string {
-	if os.Getenv("PPROFD_ALL_GO") == "" {
+	if os.Getenv("PPROFD_FULL") == "" {
 		return []string{""}
 	}
-	return []string{"", "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.7", "1.27.4"}
+	return testprog.Versions()
 }
 
 // callers are known from the source of the program: each function's only callers.
