@@ -218,10 +218,14 @@ func (p *Profiler) export(ctx context.Context) error {
 		p.tellNotGo(t)
 	}
 	var errs []error
+	var empty []*target
 	for b := range p.table.Build(p.images.Get, sym, o) {
-		p.tellEmpty(b)
+		if b.Target > 0 && b.Samples.Count+b.Lost.Count == 0 {
+			empty = append(empty, p.all[b.Target-1])
+		}
 		errs = append(errs, p.deliver(ctx, b, duration))
 	}
+	p.tellEmpty(empty)
 	for _, n := range sym.Notes() {
 		p.note("%s", n)
 	}
@@ -236,15 +240,15 @@ func (p *Profiler) tellNotGo(t *target) {
 	}
 }
 
-// tellEmpty tells of a profile without samples, which says that no CPU time was used.
-func (p *Profiler) tellEmpty(b aggregate.Built) {
+// tellEmpty tells of profiles without samples.
+func (p *Profiler) tellEmpty(empty []*target) {
 	switch {
-	case b.Samples.Count+b.Lost.Count > 0:
-	case b.Target == 0:
-		p.note("no process used CPU time that was sampled: the profile is empty")
+	case len(empty) > 3:
+		p.note("%d of %d processes used no CPU time that was sampled: their profiles are empty", len(empty), len(p.all))
 	default:
-		t := p.all[b.Target-1]
-		p.note("process %d (%s) used no CPU time that was sampled: its profile is empty", t.pid, t.comm)
+		for _, t := range empty {
+			p.note("process %d (%s) used no CPU time that was sampled: its profile is empty", t.pid, t.comm)
+		}
 	}
 }
 
