@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/internal/testprog"
+)
+
+// sum is the number of samples and their CPU time, losses included.
+func sum(p *profile.Profile) (n int64, cpu time.Duration) {
+	for _, s := range p.Sample {
+		n += s.Value[0]
+		cpu += time.Duration(s.Value[1])
+	}
+	return n, cpu
+}
+
+// TestShortProgramsAreSampledFromTheirStart adds up many programs of 50 ms: what is missed at their start, before what
+// maps and tables say is known, would be missed in each. The truth is the kernel's: what getrusage says in each.
+func TestShortProgramsAreSampledFromTheirStart(t *testing.T) {
+	churn := testprog.Build(t, "churn", testprog.Options{})
+	var n, lost int64
+	var cpu, rusage time.Duration
+	for range 40 {
+		cmd, out, errOut := command(t, "record", "-q", "-F", "999", "--", churn, "-ms", "50")
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err, errOut)
+		}
+		p := readProfile(t, filepath.Join(cmd.Dir, "cpu.pb.gz"))
+		ni, ci := sum(p)
+		n, cpu, lost = n+ni, cpu+ci, lost+holds(p, "[lost]")
+		rusage += used(t, out.String())
+	}
+	t.Logf("%d samples, %d lost, %v; the programs used %v", n, lost, cpu, rusage)
+	limit := max(0.1, 3/math.Sqrt(float64(n)))
+	if diff := math.Abs(float64(cpu-rusage)) / float64(rusage); n == 0 || diff > limit {
+		t.Errorf("weights are off by %.1f %%", 100*diff)
+	}
+	if lost > 0 {
+		t.Errorf("%d samples lost", lost)
+	}
+}
+
+// used is what churn says of itself.
+func used(t *testing.T, out string) time.Duration {
+	t.Helper()
+	_, after, _ := strings.Cut(out, "\nused ")
+	ns, err := strconv.ParseInt(strings.TrimSpace(after), 10, 64)
+	if err != nil {
+		t.Fatalf("churn says %q", out)
+	}
+	return time.Duration(ns)
+}
+
+// TestSamplingBeginsSoon measures from the start of the command to the first moment that is sampled, and to the end of a
+// recording of 1 ms, at best: the rest is the machine's other work.
+func TestSamplingBeginsSoon(t *testing.T) {
+	p := spin(t)
+	first, whole := time.Hour, time.Hour
+	for range 5 {
+		cmd, _, errOut := command(t, "record", "-q", "-p", fmt.Sprint(p.PID), "-d", "1ms")
+		begin := time.Now()
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err, errOut)
+		}
+		whole = min(whole, time.Since(begin))
+		prof := readProfile(t, filepath.Join(cmd.Dir, "cpu.pb.gz"))
+		first = min(first, time.Unix(0, prof.TimeNanos).Sub(begin))
+	}
+	t.Logf("sampling begins after %v; a recording of 1 ms takes %v", first, whole)
+	if first > 250*time.Millisecond {
+		t.Errorf("sampling begins after %v", first)
+	}
+}
