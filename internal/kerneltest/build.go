@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/pprofd/pprofd/internal/kerneltest/job"
+	"github.com/pprofd/pprofd/internal/testprog"
 )
 
 // Where things are in the machine.
@@ -20,9 +21,6 @@ const (
 	sourcesDir = "/src" // packages' directories, with their testdata
 	targetsDir = "/targets"
 )
-
-// targetsModule is the nested module of the programs that tests profile.
-const targetsModule = "internal/testprog/targets"
 
 // builder compiles for the machine, to files in dir, and collects them.
 type builder struct {
@@ -62,6 +60,7 @@ func (b *builder) job(s *suite) job.Job {
 			"PPROFD_KERNELTEST=" + b.kernel,
 			"PPROFD_REQUIRE=root,bpf",
 			"PPROFD_TARGETS_DIR=" + targetsDir,
+			"PPROFD_VERSIONS=" + strings.Join(s.toolchains(b.short), ","),
 		},
 		Timeout: s.timeout,
 	}
@@ -84,12 +83,25 @@ func (b *builder) suite(ctx context.Context, s *suite) error {
 	if err := b.root.addTree(src+"/testdata", s.dir()+"/testdata"); err != nil {
 		return fmt.Errorf("testdata of %s: %w", s.pkg, err)
 	}
-	for _, name := range s.targets {
-		// A plain build by the local toolchain is what testprog.Options{}.String() calls golocal.
-		if err := b.program(ctx, targetsDir+"/golocal/"+name, targetsModule, "./"+name); err != nil {
-			return err
+	for _, version := range s.toolchains(b.short) {
+		for _, name := range s.targets {
+			if err := b.target(name, testprog.Options{Go: version}); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
+}
+
+// target adds a program that tests profile, under the name by which a test in the machine asks for it.
+func (b *builder) target(name string, o testprog.Options) error {
+	dst := targetsDir + "/" + testprog.Prebuilt(name, o)
+	o.Arch = b.arch
+	file, err := testprog.BuildFile(name, o)
+	if err != nil {
+		return fmt.Errorf("program %s: %w", name, err)
+	}
+	b.root.addFile(dst, file)
 	return nil
 }
 

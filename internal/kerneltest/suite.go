@@ -9,12 +9,14 @@ import (
 
 // suite is a package whose tests run in the machines.
 type suite struct {
-	pkg     string   // as the go command takes it, from the module's root
-	run     string   // regexp of the tests; "" is all
-	skip    string   // regexp of tests that cannot run there: they build programs, for one
-	targets []string // programs of internal/testprog/targets that the tests profile
-	slow    bool     // not part of -short
-	timeout time.Duration
+	pkg      string   // as the go command takes it, from the module's root
+	run      string   // regexp of the tests; "" is all
+	short    string   // the same for -short; "" is run
+	skip     string   // regexp of tests that cannot run there: they build programs, for one
+	targets  []string // programs of internal/testprog/targets that the tests profile
+	versions []string // Go toolchains that build them, besides the local one
+	slow     bool     // not part of -short
+	timeout  time.Duration
 }
 
 // allSuites is the one place that says what runs on other kernels.
@@ -24,6 +26,14 @@ func allSuites() []suite {
 		{pkg: "./internal/testprog/needs"},
 		{pkg: "./internal/procfs"},
 		{pkg: "./bpf"},
+		{
+			pkg:      "./profiler",
+			run:      "^(TestKnownStacks|TestLabels|TestDeep|TestExit|TestAddRefuses|TestTotals)$",
+			short:    "^(TestKnownStacks|TestLabels|TestExit)$",
+			targets:  []string{"leaf", "labels", "deep", "spin"},
+			versions: []string{"1.18.10", "1.23.12"},
+			timeout:  6 * time.Minute,
+		},
 	}
 }
 
@@ -52,12 +62,23 @@ func choose(all []suite, c *config) ([]suite, error) {
 }
 
 func (s *suite) adapt(c *config) {
+	if c.short && s.short != "" {
+		s.run = s.short
+	}
 	if c.run != "" {
 		s.run = c.run
 	}
 	if s.timeout == 0 {
 		s.timeout = 5 * time.Minute
 	}
+}
+
+// toolchains are those that build the suite's targets: the local one first, and alone in the short suite.
+func (s *suite) toolchains(short bool) []string {
+	if short {
+		return []string{""}
+	}
+	return append([]string{""}, s.versions...)
 }
 
 // args are the flags of the test binary. The binary's own time limit comes first, since it shows where a test hangs.

@@ -49,7 +49,7 @@ func TestSuitesExist(t *testing.T) {
 	for _, s := range allSuites() {
 		dirs := []string{s.pkg}
 		for _, name := range s.targets {
-			dirs = append(dirs, targetsModule+"/"+name)
+			dirs = append(dirs, "internal/testprog/targets/"+name)
 		}
 		for _, dir := range dirs {
 			if info, err := os.Stat(dir); err != nil || !info.IsDir() {

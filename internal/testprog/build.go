@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // modulePath is the module whose tests use this package; its root holds internal/testprog/targets.
@@ -97,23 +99,45 @@ func (o Options) args() []string {
 // cache of the user, keyed by source, options and toolchain; several processes may build at once.
 // The file belongs to the cache: copy it before changing it.
 //
-// The test is skipped, by name, where the toolchain or a C compiler cannot be had; with CI set in the
-// environment it fails instead.
+// The test is skipped, by name, where the toolchain or a C compiler cannot be had, or fails where package needs says
+// so. Where there is no go command, as in the machines of kerneltest, PPROFD_TARGETS_DIR
+// names a directory of programs built before, and nothing is built.
 func Build(t testing.TB, name string, o Options) string {
 	t.Helper()
-	cache, err := cacheDir()
-	if err != nil {
-		t.Fatal(err)
+	if dir := os.Getenv("PPROFD_TARGETS_DIR"); dir != "" {
+		return prebuilt(t, dir, name, o)
 	}
-	path, err := build(cache, name, o)
+	path, err := BuildFile(name, o)
 	var missing *missingError
 	switch {
-	case errors.As(err, &missing) && os.Getenv("CI") == "":
-		t.Skipf("building %s (%v): %v", name, o, err)
+	case errors.As(err, &missing):
+		needs.Missing(t, "toolchain", fmt.Sprintf("to build %s (%v): %v", name, o, err))
 	case err != nil:
 		t.Fatalf("building %s (%v): %v", name, o, err)
 	}
 	return path
+}
+
+// prebuilt returns the program at [Prebuilt] below dir. The test ends where it is not there.
+func prebuilt(t testing.TB, dir, name string, o Options) string {
+	t.Helper()
+	path := filepath.Join(dir, Prebuilt(name, o))
+	if _, err := os.Stat(path); err != nil {
+		needs.Missing(t, "target", err.Error())
+	}
+	return path
+}
+
+// Prebuilt is where Build looks for a program in PPROFD_TARGETS_DIR.
+func Prebuilt(name string, o Options) string { return filepath.Join(o.String(), name) }
+
+// BuildFile is Build without a test, for those who carry programs to where they cannot be built.
+func BuildFile(name string, o Options) (string, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	return build(cache, name, o)
 }
 
 // missingError is a tool that this machine does not have.

@@ -39,7 +39,7 @@ var paths = []path{
 	{"inlined", inlineCaller, []string{"main.inline3", "main.inline2", "main.inline1", "main.inlineCaller"}},
 	{"memmove", copier, []string{"runtime.memmove", "main.copier"}},
 	{"memclr", clearer, []string{"runtime.memclrNoHeapPointers", "main.clearer"}},
-	{"indexbyte", finder, []string{"indexbytebody", "bytes.IndexByte", "main.finder"}},
+	{"indexbyte", finder, []string{indexBody, "bytes.IndexByte", "main.finder"}},
 	{"maps", looker, []string{"main.looker"}},
 	{"clock", clock, []string{"time.Now", "main.clock"}},
 	{"syscall", caller2, []string{"syscall.Getppid", "main.caller2"}},
