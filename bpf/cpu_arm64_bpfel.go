@@ -91,6 +91,8 @@ type cpuScratch struct {
 	Fp        uint64
 	Lo        uint64
 	Hi        uint64
+	Pc        uint64
+	Sp        uint64
 	Base      uint64
 	Valid     uint64
 	Segment   uint64
@@ -102,6 +104,8 @@ type cpuScratch struct {
 	Segments  uint32
 	Stack     uint32
 	Joined    uint32
+	Searched  uint32
+	Total     uint32
 	Flags     uint32
 	Labels    uint32
 	Copying   uint32
@@ -121,6 +125,7 @@ type cpuScratch struct {
 	SchedSp   uint64
 	SchedPc   uint64
 	SchedBp   uint64
+	SchedLr   uint64
 	Lptr      uint64
 	Lcount    uint64
 	Lold      uint64
@@ -193,6 +198,7 @@ type cpuTarget struct {
 	Etext            uint64
 	SigtrampRet      uint64
 	CgocallbackRet   uint64
+	Restorer         uint64
 	SigtrampDelta    uint32
 	CgocallbackDelta uint32
 	AsmcgocallFp     int32

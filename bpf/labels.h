@@ -10,6 +10,8 @@
 
 #define BUCKET_BYTES 272 /* tophash[8], keys 8 x 16, values 8 x 16, overflow */
 #define MAX_LABEL_STEPS 512
+#define MAX_LABEL_STEPS_PLAIN 128
+#define MAX_MAP_BITS 8 /* log2 of the buckets of a label map */
 #define MIN_TOPHASH 5
 #define LABEL_WORDS (MAX_LABEL_BYTES / 8)
 
@@ -58,12 +60,12 @@ static __always_inline long append_label(struct scratch *s, u64 kptr, u64 klen, 
 	return 0;
 }
 
-static long slice_step(u32 i, struct walk_ctx *c)
+/* Global functions, as walk_step. */
+__noinline long take_slice_label(struct scratch *s, u32 i)
 {
-	struct scratch *s = c->s;
 	u64 pair[4];
 
-	if (i >= s->lcount)
+	if (!s || i >= s->lcount)
 		return 1;
 	if (!user_read(pair, sizeof(pair), s->lptr + i * sizeof(pair))) {
 		s->flags |= SAMPLE_LABEL_ERR;
@@ -96,10 +98,10 @@ static __always_inline bool next_bucket(struct scratch *s)
 	return false;
 }
 
-static long map_step(u32 i, struct walk_ctx *c)
+__noinline long take_map_label(struct scratch *s, u32 i)
 {
-	struct scratch *s = c->s;
-
+	if (!s)
+		return 1;
 	if (s->lslot == 8 || i == 0) {
 		if (!next_bucket(s))
 			return 1;
@@ -117,6 +119,44 @@ static long map_step(u32 i, struct walk_ctx *c)
 	return append_label(s, s->chunk[k], s->chunk[k + 1], s->chunk[v], s->chunk[v + 1]);
 }
 
+static long slice_step(u32 i, struct walk_ctx *c)
+{
+	long end = take_slice_label(c->s, i);
+
+	BARRIER(end);
+	return end ? 1 : 0;
+}
+
+static long map_step(u32 i, struct walk_ctx *c)
+{
+	long end = take_map_label(c->s, i);
+
+	BARRIER(end);
+	return end ? 1 : 0;
+}
+
+static __always_inline void slice_labels(struct scratch *s, struct walk_ctx *c)
+{
+	if (have_loop) {
+		bpf_loop(MAX_LABELS + 1, slice_step, c, 0);
+		return;
+	}
+	for (u32 i = 0; i <= MAX_LABELS; i++)
+		if (take_slice_label(s, i))
+			break;
+}
+
+static __always_inline void map_labels(struct scratch *s, struct walk_ctx *c)
+{
+	if (have_loop) {
+		bpf_loop(MAX_LABEL_STEPS, map_step, c, 0);
+		return;
+	}
+	for (u32 i = 0; i < MAX_LABEL_STEPS_PLAIN; i++)
+		if (take_map_label(s, i))
+			break;
+}
+
 /* append_labels appends the labels of the goroutine, if it has any. */
 static __always_inline void append_labels(struct scratch *s, struct target *t)
 {
@@ -124,7 +164,7 @@ static __always_inline void append_labels(struct scratch *s, struct target *t)
 	u64 head[4] = {};
 
 	s->labels = 0;
-	if (!s->labels_ptr || !have_loop)
+	if (!s->labels_ptr)
 		return;
 	s->valid = 0;
 	if (t->flags & TARGET_LABELS_SLICE) {
@@ -135,7 +175,7 @@ static __always_inline void append_labels(struct scratch *s, struct target *t)
 		s->lptr = head[0];
 		s->lcount = head[1];
 		if (s->lcount)
-			bpf_loop(MAX_LABELS + 1, slice_step, &c, 0);
+			slice_labels(s, &c);
 	} else if (t->flags & TARGET_LABELS_MAP) {
 		/* *map: hmap {count, flags u8, B u8, ..., buckets @0x10, oldbuckets @0x18} */
 		if (!user_read(&head[0], 8, s->labels_ptr) || !head[0] || !user_read(head, 32, head[0])) {
@@ -144,14 +184,18 @@ static __always_inline void append_labels(struct scratch *s, struct target *t)
 		}
 		u64 b = (head[1] >> 8) & 0xff;
 
-		if (!head[0] || b > 8)
+		if (!head[0])
 			return;
+		if (b > MAX_MAP_BITS) {
+			s->flags |= SAMPLE_LABEL_ERR;
+			return;
+		}
 		s->lptr = head[2];
 		s->lbuckets = 1ULL << (b & 15);
 		s->lold = head[3];
 		s->lcount = s->lbuckets >> 1; /* buckets of the old array, unless it grew to the same size */
 		s->lslot = 0;
-		bpf_loop(MAX_LABEL_STEPS, map_step, &c, 0);
+		map_labels(s, &c);
 	}
 }
 

@@ -54,6 +54,12 @@ func Load(o Options) (*Probes, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read embedded BPF programs: %w", err)
 	}
+	if o.Frequency <= 0 {
+		o.Frequency = 99
+	}
+	if o.Event == EventAuto {
+		o.Event = bestEvent(o.Frequency)
+	}
 	if err := configure(spec, o); err != nil {
 		return nil, err
 	}
@@ -80,6 +86,9 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 		"with_kernel":  uint32(1),
 		"have_loop":    uint32(1),
 		"wakeup_bytes": spec.Maps["samples"].MaxEntries / 4,
+	}
+	if o.Event == EventCycles { // its period is in cycles; the kernel adapts it so that there are Frequency samples a second
+		vars["fixed_weight"] = uint64(time.Second) / uint64(o.Frequency)
 	}
 	if o.NoKernel {
 		vars["with_kernel"] = uint32(0)
@@ -134,19 +143,14 @@ func (p *Probes) openEvents(o Options) error {
 	if err != nil {
 		return err
 	}
-	if p.event == EventAuto {
-		p.event = EventCycles
-		fd, err := openEvent(p.event, o.Frequency, cpus[0])
-		if err != nil {
-			p.event = EventCPUClock
-		} else if err := unix.Close(fd); err != nil {
-			return err
-		}
-	}
 	for _, cpu := range cpus {
 		fd, err := openEvent(p.event, o.Frequency, cpu)
 		if errors.Is(err, unix.ENODEV) {
 			continue // went offline
+		}
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+			return fmt.Errorf("open perf event %s on CPU %d: %w: this machine does not count it (a virtual machine?); use %s",
+				p.event, cpu, err, EventCPUClock)
 		}
 		if err != nil {
 			return explain(fmt.Sprintf("open perf event %s on CPU %d", p.event, cpu), err)
@@ -159,10 +163,19 @@ func (p *Probes) openEvents(o Options) error {
 	return nil
 }
 
-func openEvent(e Event, hz, cpu int) (int, error) {
-	if hz <= 0 {
-		hz = 99
+// bestEvent is cycles where the hardware counts them.
+func bestEvent(hz int) Event {
+	fd, err := openEvent(EventCycles, hz, 0)
+	if err != nil {
+		return EventCPUClock
 	}
+	if unix.Close(fd) != nil {
+		return EventCPUClock
+	}
+	return EventCycles
+}
+
+func openEvent(e Event, hz, cpu int) (int, error) {
 	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK,
 		Sample: uint64(time.Second) / uint64(hz), Bits: unix.PerfBitDisabled | unix.PerfBitExcludeIdle}
 	if e == EventCycles {
@@ -263,8 +276,9 @@ func (p *Probes) Losses() (map[uint32]Loss, error) {
 func explain(what string, err error) error {
 	switch {
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES) && os.Geteuid() != 0:
+		// cilium/ebpf adds advice on RLIMIT_MEMLOCK, which does not apply since Linux 5.11: only the cause is kept.
 		return fmt.Errorf("%s: %w: pprofd needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE "+
-			"(with kernel.perf_event_paranoid above 2 on Debian and Ubuntu: CAP_SYS_ADMIN); see pprofd doctor", what, err)
+			"(with kernel.perf_event_paranoid above 2 on Debian and Ubuntu: CAP_SYS_ADMIN); see pprofd doctor", what, os.ErrPermission)
 	case errors.Is(err, ebpf.ErrNotSupported):
 		return fmt.Errorf("%s: %w: Linux 5.15 or newer with BTF (CONFIG_DEBUG_INFO_BTF) is needed on %s; see pprofd doctor",
 			what, err, runtime.GOARCH)

@@ -128,6 +128,7 @@ struct target {
 	u64 text, etext;
 	u64 sigtramp_ret;    /* the return address of sigtramp's call of sigtrampgo */
 	u64 cgocallback_ret; /* the return address of cgocallback's call of cgocallbackg */
+	u64 restorer;	     /* runtime.sigreturn__sigaction, to which signal handlers return; 0: unknown */
 	u32 sigtramp_delta;  /* from SP at that address to the signal frame */
 	u32 cgocallback_delta; /* from SP at that address to the g.sched.sp saved there */
 	s32 asmcgocall_fp;   /* amd64: from that g.sched.sp to the frame record that the chain goes on with */
@@ -172,6 +173,6 @@ SAME_SIZE(struct record_header, 16);
 SAME_SIZE(struct sample_header, 56);
 SAME_SIZE(struct segment_header, 40);
 SAME_SIZE(struct label_header, 8);
-SAME_SIZE(struct target, 88);
+SAME_SIZE(struct target, 96);
 
 #endif

@@ -16,23 +16,32 @@
 #define MAX_STEPS (MAX_FRAMES + SCAN_BYTES / 8 + 16)
 #define GCOPYSTACK 8 /* _Gcopystack of runtime/runtime2.go; the mask leaves _Gscan out */
 #define GSTATUS_MASK 0xfff
+#define RESTORER_BYTES 16
 #define CGO_SLACK (1 << 20) /* the runtime's idea of a C thread's stack end is a guess */
+
+enum scan_for {
+	SCAN_RECORD = 1,   /* a frame record */
+	SCAN_RESTORER = 2, /* the return address of a signal handler: the start of the kernel's signal frame */
+};
 
 struct scratch {
 	/* the walk */
 	u64 fp, lo, hi;
+	u64 pc, sp;	 /* of the current segment */
 	u64 base, valid; /* what chunk holds */
 	u64 segment;	 /* index of the current segment's header in data */
 	u64 pos;	 /* next free word of data */
 	u64 resume;	 /* the g.sched.sp saved below a callback from C; 0: none */
-	u64 resume_sp;	 /* SP of that cgocallback frame */
+	u64 resume_sp;	 /* SP of that cgocallback frame; arm64: where it runs on g0's stack, to which its frame pointer still points */
 	u64 scan;	 /* next word of chunk to look at for a frame record */
 	u32 frames, segments, stack, joined; /* stack: enum stack_id */
+	u32 searched;			     /* segments when a signal frame was searched for */
+	u32 total;			     /* frames of all segments */
 	u32 flags, labels, copying, scanning; /* copying: curg's stack is being moved */
 	/* goroutine identity */
 	u64 g, g0, gsignal, curg, goid, labels_ptr;
 	u64 cur_lo, cur_hi, g0_lo, g0_hi, sig_lo, sig_hi;
-	u64 sched_sp, sched_pc, sched_bp;
+	u64 sched_sp, sched_pc, sched_bp, sched_lr; /* sched_lr: arm64 */
 	/* labels */
 	u64 lptr, lcount, lold, lbuckets, lslot, lbase;
 	u64 gbuf[G_BYTES / 8];
@@ -60,9 +69,12 @@ struct walk_ctx {
 #if defined(__TARGET_ARCH_x86)
 #define CALLER_SP(record, next) ((record) + 16)
 #define WINDOW_BELOW 0
+#define SCHED_LR(s, t) 0
 #else
 #define CALLER_SP(record, next) ((next) + 8)
 #define WINDOW_BELOW 16 /* the frame record lies just below SP */
+/* gobuf.lr, just before gobuf.bp: the caller of a function that called morestack before it had a frame. runtime2.go */
+#define SCHED_LR(s, t) ((s)->sched_lr)
 #endif
 
 /* Behind a check: keeps the compiler from using a copy of x from before it, whose bound the verifier does not know. */
@@ -106,6 +118,9 @@ static __always_inline void take_curg(struct scratch *s, struct target *t)
 	s->sched_sp = gword(s, t->g_sched_sp);
 	s->sched_pc = gword(s, t->g_sched_pc);
 	s->sched_bp = gword(s, t->g_sched_bp);
+#if defined(__TARGET_ARCH_arm64)
+	s->sched_lr = gword(s, t->g_sched_bp - 8);
+#endif
 	s->copying = t->g_status && ((u32)(gword(s, t->g_status) >> ((t->g_status & 4) * 8)) & GSTATUS_MASK) == GCOPYSTACK;
 }
 
@@ -114,7 +129,7 @@ static __always_inline void find_g(struct scratch *s, struct target *t, struct t
 {
 	s->g = s->g0 = s->gsignal = s->curg = s->goid = s->labels_ptr = 0;
 	s->cur_lo = s->cur_hi = s->g0_lo = s->g0_hi = s->sig_lo = s->sig_hi = 0;
-	s->sched_sp = s->sched_pc = s->sched_bp = 0;
+	s->sched_sp = s->sched_pc = s->sched_bp = s->sched_lr = 0;
 	s->flags = s->copying = 0;
 	if (!(t->flags & TARGET_LAYOUT)) {
 		s->flags = SAMPLE_NO_G;
@@ -282,6 +297,8 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 	h->ended = 0;
 	s->segment = at;
 	s->segments++;
+	s->pc = pc;
+	s->sp = sp;
 	s->fp = fp;
 	on_stack(s, t, sp);
 	/* RBP may be a scratch register in Go's assembly: look for the frame record further up. */
@@ -307,25 +324,53 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 	s->pos = at + sizeof(*h) / 8 + len / 8;
 	s->scanning = 0;
 	if (scan && load_chunk(s, sp)) {
-		s->scanning = 1;
+		s->scanning = SCAN_RECORD;
 		s->scan = 0;
 	}
 	return true;
 }
 
-/* scan_word looks whether the next word of chunk is a frame record: a pointer up this stack, then an address in Go's text. */
+static __always_inline long enter_interrupted(struct scratch *s, struct target *t, u64 frame)
+{
+	u64 regs[8]; /* of struct sigcontext: amd64 bp bx dx ax cx sp ip, arm64 see below */
+
+	end_segment(s, END_SWITCH);
+#if defined(__TARGET_ARCH_x86)
+	/* rt_sigframe: pretcode, ucontext {flags, link, stack[3], sigcontext {r8..r15, di, si, bp, bx, dx, ax, cx, sp, ip}} */
+	if (!user_read(regs, 56, frame + 8 + 40 + 80))
+		return 1;
+	return !begin_segment(s, t, SEGMENT_SIGNAL, regs[6], regs[5], regs[0], 0);
+#else
+	/* rt_sigframe: siginfo (128), ucontext {flags, link, stack[3], sigmask (128), sigcontext at 176: fault_address, regs[31], sp, pc} */
+	if (!user_read(regs, 32, frame + 128 + 176 + 8 + 29 * 8))
+		return 1;
+	return !begin_segment(s, t, SEGMENT_SIGNAL, regs[3], regs[2], regs[0], regs[1]);
+#endif
+}
+
+/* scan_word looks at the next word of chunk. A frame record is a pointer up this stack, then an address in Go's text. */
 static __always_inline long scan_word(struct scratch *s, struct target *t)
 {
 	u64 i = s->scan++;
 
 	if (i >= CHUNK_WORDS - 1 || i * 8 + 16 > s->valid) {
+		u64 end = s->scanning == SCAN_RESTORER;
+
 		s->scanning = 0;
-		return 0;
+		if (end)
+			end_segment(s, END_BOUNDS);
+		return end;
 	}
 	i &= CHUNK_WORDS - 1;
 	BARRIER(i);
 	u64 at = s->base + i * 8, next = s->chunk[i], ra = s->chunk[i + 1];
 
+	if (s->scanning == SCAN_RESTORER) {
+		if (next != t->restorer)
+			return 0;
+		s->scanning = 0;
+		return enter_interrupted(s, t, at);
+	}
 	if (next <= at || next >= s->hi || (next & 7) || !within(ra, t->text, t->etext))
 		return 0;
 	u64 seg = s->segment;
@@ -355,41 +400,39 @@ static __always_inline long leave_stack(struct scratch *s, struct target *t, u32
 			return 1;
 		saved[0] = resume + t->asmcgocall_fp;
 #else
-		if (!user_read(saved, 16, s->resume_sp - 8))
+		/* cgocallback has g0's sched.sp at 16(RSP); below it asmcgocall has left g and how deep in g's stack it was called */
+		if (!user_read(saved, 8, s->resume_sp + 16) || !user_read(saved, 16, saved[0] - 16) || saved[0] != s->curg)
+			return 1; /* called from a thread of C */
+		resume = s->cur_hi - saved[1];
+		if (!within(resume, s->cur_lo, s->cur_hi) || !user_read(&saved[1], 8, resume - 48))
 			return 1;
+		saved[0] = resume - 8;
 #endif
 		return !begin_segment(s, t, SEGMENT_RESUME, saved[1], resume, saved[0], 0);
 	}
-	if (s->stack == STACK_G0 && s->g == s->g0 && s->curg && s->sched_pc && !s->joined) {
+	/* While a signal is handled g is gsignal; a chain that leads back to the goroutine is better than its g.sched then. */
+	bool back = within(s->fp, s->cur_lo, s->cur_hi), switched = s->g == s->g0 || (s->g == s->gsignal && !back);
+
+	if (s->stack == STACK_SIGNAL && t->restorer && s->searched != s->segments && load_chunk(s, s->sp)) {
+		s->searched = s->segments;
+		if (within(s->pc, t->restorer, t->restorer + RESTORER_BYTES))
+			return enter_interrupted(s, t, s->sp - 8);
+		s->scanning = SCAN_RESTORER;
+		s->scan = 0;
+		return 0;
+	}
+	if (s->stack == STACK_G0 && switched && s->curg && s->sched_pc && !s->joined) {
 		end_segment(s, END_SWITCH);
 		s->joined = 1;
-		return !begin_segment(s, t, SEGMENT_SCHED, s->sched_pc, s->sched_sp, s->sched_bp, 0);
+		return !begin_segment(s, t, SEGMENT_SCHED, s->sched_pc, s->sched_sp, s->sched_bp, SCHED_LR(s, t));
 	}
 	/* vDSO code runs on the g0 stack for the goroutine, and its chain leads back; so does sigtramp's */
-	if (s->stack != STACK_CURG && s->stack != STACK_UNKNOWN && within(s->fp, s->cur_lo, s->cur_hi)) {
+	if (s->stack != STACK_CURG && s->stack != STACK_UNKNOWN && back) {
 		on_stack(s, t, s->fp);
 		return 0;
 	}
 	end_segment(s, why);
 	return 1;
-}
-
-static __always_inline long enter_interrupted(struct scratch *s, struct target *t, u64 frame)
-{
-	u64 regs[8]; /* of struct sigcontext: amd64 bp bx dx ax cx sp ip, arm64 see below */
-
-	end_segment(s, END_SWITCH);
-#if defined(__TARGET_ARCH_x86)
-	/* rt_sigframe: pretcode, ucontext {flags, link, stack[3], sigcontext {r8..r15, di, si, bp, bx, dx, ax, cx, sp, ip}} */
-	if (!user_read(regs, 56, frame + 8 + 40 + 80))
-		return 1;
-	return !begin_segment(s, t, SEGMENT_SIGNAL, regs[6], regs[5], regs[0], 0);
-#else
-	/* rt_sigframe: siginfo (128), ucontext {flags, link, stack[3], sigmask (128), sigcontext at 176: fault_address, regs[31], sp, pc} */
-	if (!user_read(regs, 32, frame + 128 + 176 + 8 + 29 * 8))
-		return 1;
-	return !begin_segment(s, t, SEGMENT_SIGNAL, regs[3], regs[2], regs[0], regs[1]);
-#endif
 }
 
 /*
@@ -405,7 +448,7 @@ __noinline long walk_step(struct scratch *s, struct target *t)
 	at = s->pos;
 	if (s->scanning)
 		return scan_word(s, t);
-	if (at >= MAX_WORDS) {
+	if (at >= MAX_WORDS || s->total >= MAX_FRAMES) {
 		s->flags |= SAMPLE_DEPTH;
 		end_segment(s, END_DEPTH);
 		return 1;
@@ -427,6 +470,7 @@ __noinline long walk_step(struct scratch *s, struct target *t)
 	s->data[at] = ra;
 	s->pos = at + 1;
 	s->frames++;
+	s->total++;
 	s->fp = next;
 	if (s->stack != STACK_UNKNOWN)
 		s->lo = record + 16;
@@ -458,7 +502,7 @@ static __always_inline void walk(struct scratch *s, struct target *t, struct pt_
 	struct walk_ctx c = {.s = s, .t = t};
 	long n = 0;
 
-	s->segments = s->frames = s->joined = 0;
+	s->segments = s->frames = s->joined = s->searched = s->total = 0;
 	s->resume = s->base = s->valid = 0;
 	if (!begin_segment(s, t, SEGMENT_START, REG_PC(regs), REG_SP(regs), REG_FP(regs), REG_LR(regs)))
 		return;

@@ -38,6 +38,8 @@ type Config struct {
 	Exporter  export.Exporter
 	ProcRoot  string // "/proc"
 	Version   string // of pprofd, for the profile's comments
+
+	noLoop bool // for tests: do without bpf_loop, as kernels before 5.17 must
 }
 
 const (
@@ -82,7 +84,7 @@ func New(c Config) (*Profiler, error) {
 	if c.Event == "auto" {
 		event = bpf.EventAuto
 	}
-	probes, err := bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel})
+	probes, err := bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel, NoLoop: c.noLoop})
 	if err != nil {
 		return nil, err
 	}

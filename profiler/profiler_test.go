@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -63,6 +64,12 @@ func start(t *testing.T, c Config) (*Profiler, *keep) {
 func sample(t *testing.T, c Config, pid int, d time.Duration) (*profile.Profile, Stats) {
 	t.Helper()
 	p, k := start(t, c)
+	return sampleWith(t, p, k, pid, d)
+}
+
+// sampleWith is sample with a profiler made before, which takes seconds where the machine is an emulated one.
+func sampleWith(t *testing.T, p *Profiler, k *keep, pid int, d time.Duration) (*profile.Profile, Stats) {
+	t.Helper()
 	if err := p.Add(pid); err != nil {
 		t.Fatal(err)
 	}
@@ -118,25 +125,39 @@ func readTruth(t *testing.T, p *testprog.Proc) (out truth) {
 func TestKnownStacks(t *testing.T) {
 	for _, version := range testprog.Versions() {
 		t.Run("go"+version, func(t *testing.T) {
-			bin := testprog.Build(t, "leaf", testprog.Options{Go: version})
-			for seconds := 3; ; seconds *= 2 { // a busy machine gives few samples
-				few := knownStacks(t, bin, seconds)
-				if len(few) == 0 || t.Failed() {
-					return
-				}
-				if seconds > 30 {
-					t.Fatalf("too few samples, or too few that reach the innermost function, of %v", few)
-				}
-			}
+			wantKnownStacks(t, testprog.Build(t, "leaf", testprog.Options{Go: version}), direct)
 		})
 	}
 }
 
-// knownStacks fails the test on a stack that is not as known, and returns the paths without enough samples.
-func knownStacks(t *testing.T, bin string, seconds int) (few []string) {
+// runner starts the program at bin with the environment and arguments given.
+type runner func(t *testing.T, o testprog.StartOptions, bin string, args ...string) *testprog.Proc
+
+func direct(t *testing.T, o testprog.StartOptions, bin string, args ...string) *testprog.Proc {
 	t.Helper()
-	proc := testprog.StartWith(t, testprog.StartOptions{Env: []string{"GODEBUG=asyncpreemptoff=1"}}, bin, "-seconds", fmt.Sprint(seconds))
-	prof, _ := sample(t, Config{Frequency: 499, NoKernel: true}, proc.PID, time.Duration(seconds)*time.Second-500*time.Millisecond)
+	return testprog.StartWith(t, o, bin, args...)
+}
+
+// wantKnownStacks runs the program leaf until every path has samples enough: a busy machine gives few.
+func wantKnownStacks(t *testing.T, bin string, run runner) {
+	t.Helper()
+	for seconds := 3; ; seconds *= 2 {
+		few := knownStacks(t, bin, run, seconds)
+		if len(few) == 0 || t.Failed() {
+			return
+		}
+		if seconds > 30 {
+			t.Fatalf("too few samples, or too few that reach the innermost function, of %v", few)
+		}
+	}
+}
+
+// knownStacks fails the test on a stack that is not as known, and returns the paths without enough samples.
+func knownStacks(t *testing.T, bin string, run runner, seconds int) (few []string) {
+	t.Helper()
+	p, k := start(t, Config{Frequency: 499, NoKernel: true})
+	proc := run(t, testprog.StartOptions{Env: []string{"GODEBUG=asyncpreemptoff=1"}}, bin, "-seconds", fmt.Sprint(seconds))
+	prof, _ := sampleWith(t, p, k, proc.PID, time.Duration(seconds)*time.Second-500*time.Millisecond)
 	want := readTruth(t, proc)
 	right, whole := map[string]int{}, map[string]int{}
 	for _, s := range prof.Sample {
@@ -148,9 +169,12 @@ func knownStacks(t *testing.T, bin string, seconds int) (few []string) {
 		if !ok {
 			t.Errorf("%s: %v", path, names(s))
 		}
-		right[path]++
+		if why := wrongLines(s); why != "" {
+			t.Errorf("%s: %s", path, why)
+		}
+		right[path] += int(s.Value[0])
 		if from == 0 {
-			whole[path]++
+			whole[path] += int(s.Value[0])
 		}
 	}
 	for path := range want.Paths {
@@ -159,6 +183,19 @@ func knownStacks(t *testing.T, bin string, seconds int) (few []string) {
 		}
 	}
 	return few
+}
+
+// wrongLines says which of a sample's own functions has no file and line of the program's only source file.
+func wrongLines(s *profile.Sample) string {
+	for _, l := range s.Location {
+		for _, line := range l.Line {
+			f := line.Function
+			if strings.HasPrefix(f.Name, "main.") && (!strings.HasPrefix(filepath.Base(f.Filename), "main") || line.Line == 0) {
+				return fmt.Sprintf("%s at %s:%d", f.Name, f.Filename, line.Line)
+			}
+		}
+	}
+	return ""
 }
 
 // matches finds the innermost of want's functions in got (-1: only the two outermost, or none, are there), and reports
@@ -223,29 +260,36 @@ func TestTotals(t *testing.T) {
 func TestLabels(t *testing.T) {
 	for _, version := range testprog.Versions() {
 		t.Run("go"+version, func(t *testing.T) {
-			bin := testprog.Build(t, "labels", testprog.Options{Go: version})
-			proc := testprog.Start(t, bin, "-seconds", "5")
-			prof, _ := sample(t, Config{Frequency: 199}, proc.PID, 3*time.Second)
-			sets := labelSets(t, proc)
-			seen := map[string]int{}
-			for _, s := range prof.Sample {
-				for fn, want := range sets {
-					if !slices.Contains(names(s), fn) {
-						continue
-					}
-					seen[fn]++
-					if why := wrongLabels(s.Label, want); why != "" && seen[fn] < 100 {
-						seen[fn] = 100
-						t.Errorf("%s: %s", fn, why)
-					}
-				}
-			}
-			for fn := range sets {
-				if seen[fn] == 0 {
-					t.Errorf("no sample of %s", fn)
-				}
-			}
+			checkLabels(t, testprog.Build(t, "labels", testprog.Options{Go: version}), Config{Frequency: 199})
 		})
+	}
+	t.Run("kernels without bpf_loop", func(t *testing.T) {
+		checkLabels(t, testprog.Build(t, "labels", testprog.Options{}), Config{Frequency: 199, noLoop: true})
+	})
+}
+
+func checkLabels(t *testing.T, bin string, c Config) {
+	t.Helper()
+	proc := testprog.Start(t, bin, "-seconds", "5")
+	prof, _ := sample(t, c, proc.PID, 3*time.Second)
+	sets := labelSets(t, proc)
+	seen := map[string]int{}
+	for _, s := range prof.Sample {
+		for fn, want := range sets {
+			if !slices.Contains(names(s), fn) {
+				continue
+			}
+			seen[fn]++
+			if why := wrongLabels(s.Label, want); why != "" && seen[fn] < 100 {
+				seen[fn] = 100
+				t.Errorf("%s: %s", fn, why)
+			}
+		}
+	}
+	for fn := range sets {
+		if seen[fn] == 0 {
+			t.Errorf("no sample of %s", fn)
+		}
 	}
 }
 
@@ -359,8 +403,7 @@ func TestAddRefuses(t *testing.T) {
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer sleep.Wait()
-	defer sleep.Process.Kill()
+	defer func() { sleep.Process.Kill(); _ = sleep.Wait() }()
 	for _, c := range []struct {
 		name string
 		pid  int

@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -296,8 +297,16 @@ func (t *target) probeTarget() *bpf.Target {
 	if l.SigtrampReturn != 0 {
 		b.SigtrampReturn, b.SigtrampDelta = l.SigtrampReturn+t.bias, uint32(l.SigtrampDelta)
 	}
+	for _, name := range []string{"runtime.sigreturn__sigaction", "runtime.sigreturn"} { // the latter up to Go 1.19
+		if f, ok := l.Funcs[name]; ok {
+			b.Restorer = f.Entry + t.bias
+		}
+	}
 	if l.CgocallbackReturn != 0 {
 		b.CgocallbackRet, b.CgocallbackDelta = l.CgocallbackReturn+t.bias, uint32(l.CgocallbackDelta)
+		if m.Image.File.Machine() == elf.EM_X86_64 {
+			b.CgocallbackDelta += 8 // over the return address
+		}
 		b.AsmcgocallFP = asmcgocallFP(l)
 	}
 	return b

@@ -21,8 +21,10 @@ const (
 	roleSystemstackSwitch
 	roleAsmcgocall
 	roleCgocallback
+	roleCrosscall // C calls Go through it
 	roleGogo
 	roleSigtramp
+	roleRestorer // a signal handler returns to it
 	roleAsyncPreempt
 	roleSigpanic
 	roleClock // calls into the vDSO on the g0 stack
@@ -34,9 +36,10 @@ var roles = map[string]role{
 	"runtime.morestack": roleMorestack, "runtime.morestack_noctxt": roleMorestack,
 	"runtime.systemstack": roleSystemstack, "runtime.systemstack_switch": roleSystemstackSwitch,
 	"runtime.asmcgocall": roleAsmcgocall, "runtime.asmcgocall_no_g": roleAsmcgocall,
-	"runtime.cgocallback": roleCgocallback,
-	"runtime.gogo":        roleGogo, "gogo": roleGogo,
+	"runtime.cgocallback": roleCgocallback, "crosscall2": roleCrosscall,
+	"runtime.gogo": roleGogo, "gogo": roleGogo,
 	"runtime.sigtramp": roleSigtramp, "runtime.cgoSigtramp": roleSigtramp,
+	"runtime.sigreturn__sigaction": roleRestorer, "runtime.sigreturn": roleRestorer,
 	"runtime.asyncPreempt": roleAsyncPreempt, "runtime.sigpanic": roleSigpanic,
 	"runtime.nanotime1": roleClock, "runtime.walltime": roleClock, "time.now": roleClock, "runtime.vgetrandom1": roleClock,
 }

@@ -26,9 +26,13 @@ func (s *steps) run() bool {
 			return true
 		}
 		a, _ := s.space.Resolve(ra)
+		by := s.pc.role
 		s.pc, s.called = s.u.info(a), true
+		if by == roleAsyncPreempt || by == roleSigpanic {
+			s.interrupted()
+		}
 		if s.pc.spWrite && s.seg.Stack != StackGo || s.pc.role == roleCgocallback { // has called on another stack
-			return s.hasNext && s.pc.spWrite
+			return s.hasNext && s.pc.role != roleCgocallback
 		}
 	}
 	s.broken = s.broken || !s.synced
@@ -49,6 +53,19 @@ func (s *steps) own(i pcInfo) bool {
 // moving reports whether the goroutine's stack is being copied (runtime.copystack): SP and frame pointers may then be of
 // different copies, which differ by nothing else. A function that has called another has its frame.
 func (s *steps) moving() bool { return s.seg.Kind == SegmentSched && s.seg.Stack == StackUnknown }
+
+// interrupted undoes what a signal handler did to the current frame to make it call: on arm64 it pushed the link register
+// (pushCall and preparePanic in runtime/signal_arm64.go).
+func (s *steps) interrupted() {
+	s.called = false
+	if !s.arm64 {
+		return
+	}
+	if s.pc.delta == 0 {
+		s.seg.LR, _ = s.word(s.sp)
+	}
+	s.sp += 16
+}
 
 // next returns the return address of the current frame and makes the caller's the current one.
 // more is false where only the chain knows how to go on.

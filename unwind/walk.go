@@ -30,6 +30,10 @@ func (w *walk) segment(seg *Segment) {
 	if w.done {
 		return
 	}
+	if info.role == roleRestorer {
+		w.broken = w.broken || !w.hasNext
+		return
+	}
 	if !info.isGo {
 		w.foreign(seg, a)
 		return
@@ -67,7 +71,7 @@ func (w *walk) switched(seg *Segment, s *steps, info pcInfo) bool {
 	}
 	switch {
 	case info.role == roleClock:
-		if info.delta <= 8 {
+		if info.delta <= 8 || s.arm64 && seg.Stack == StackGo { // not yet, or no longer
 			return false
 		}
 		w.rest(seg.Frames)
@@ -93,9 +97,13 @@ func (w *walk) foreign(seg *Segment, a objfile.Addr) {
 }
 
 // clockCaller appends runtime.nanotime1 (or its like) if the vDSO's code had no frame record of its own when it was
-// interrupted: the return address lies in the first words of the stack.
+// interrupted: the return address is in the link register, or lies in the first words of the stack.
 func (w *walk) clockCaller(seg *Segment) {
 	if len(seg.Frames) > 0 && w.isClock(seg.Frames[0]) {
+		return
+	}
+	if w.isClock(seg.LR) {
+		w.frame(seg.LR)
 		return
 	}
 	for _, word := range seg.Window {
@@ -145,12 +153,17 @@ func (w *walk) frame(ra uint64) bool {
 		return true
 	case roleTop, roleMcall:
 		w.done = true
+	case roleRestorer:
+		w.broken = w.broken || !w.hasNext
+		return false
 	case roleSigtramp:
 		w.broken = w.broken || !w.hasNext
 		w.add(a, exact)
 		return false
 	case roleAsyncPreempt, roleSigpanic:
 		w.exact = true
+	case roleCrosscall:
+		w.lastGo = false // its caller is C, which may keep no frame pointer
 	}
 	w.add(a, exact)
 	return !w.done

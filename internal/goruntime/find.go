@@ -98,7 +98,7 @@ func stackFuncs() []string {
 		"runtime.mstart", "runtime.mstart0", "runtime.mstart1", "runtime.rt0_go",
 		"runtime.asmcgocall", "runtime.asmcgocall_landingpad", "runtime.asmcgocall_no_g",
 		"runtime.cgocall", "runtime.cgocallback", "runtime.cgocallbackg",
-		"runtime.sigtramp", "runtime.cgoSigtramp", "runtime.sigreturn__sigaction", "runtime.sigtrampgo",
+		"runtime.sigtramp", "runtime.cgoSigtramp", "runtime.sigreturn__sigaction", "runtime.sigreturn", "runtime.sigtrampgo",
 		"runtime.asyncPreempt", "runtime.asyncPreempt2",
 		"runtime.nanotime1", "runtime.walltime", "runtime.vgetrandom1",
 	}

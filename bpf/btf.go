@@ -1,0 +1,213 @@
+package bpf
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// The format of BTF: Documentation/bpf/btf.rst of the kernel.
+const (
+	btfMagic      = 0xeb9f
+	btfHeaderSize = 24
+	btfTypeSize   = 12
+	maxBTFSection = 64 << 20 // of the kernel's own; Debian's has 6 MB
+	maxBTFNesting = 8        // of typedefs and qualifiers
+	maxBTFStructs = 256      // anonymous ones in one struct
+)
+
+// Kinds of types that matter here.
+const (
+	btfKindStruct   = 4
+	btfKindUnion    = 5
+	btfKindTypedef  = 8
+	btfKindVolatile = 9
+	btfKindConst    = 10
+	btfKindRestrict = 11
+	btfKindTypeTag  = 18
+)
+
+// btfTrailer is what follows the 12 bytes of a type, by kind: bytes of its own and bytes for each of its vlen elements.
+var btfTrailer = [...]struct{ own, each int }{
+	1: {4, 0}, 3: {12, 0}, btfKindStruct: {0, 12}, btfKindUnion: {0, 12}, 6: {0, 8}, 13: {0, 8}, 14: {4, 0}, 15: {0, 12},
+	17: {4, 0}, btfKindTypeTag: {0, 0}, 19: {0, 12},
+}
+
+var errBTF = errors.New("malformed BTF")
+
+// btfTypes finds types in a BTF blob, which it reads where it has to.
+type btfTypes struct {
+	r       io.ReaderAt
+	types   int64    // where the types begin
+	offsets []uint32 // of each type, from there; type 0 is void
+	strings []byte
+	structs map[string][]uint32 // wanted names; those of structs that have members
+}
+
+// btfHeader is struct btf_header.
+type btfHeader struct {
+	Magic                                 uint16
+	Version, Flags                        uint8
+	Len, TypeOff, TypeLen, StrOff, StrLen uint32
+}
+
+// readBTF indexes the BTF at the beginning of r.
+func readBTF(r io.ReaderAt) (*btfTypes, error) {
+	var h btfHeader
+	if err := binary.Read(io.NewSectionReader(r, 0, btfHeaderSize), binary.LittleEndian, &h); err != nil {
+		return nil, fmt.Errorf("%w: %w", errBTF, err)
+	}
+	if h.Magic != btfMagic || h.Version != 1 || h.TypeLen > maxBTFSection || h.StrLen > maxBTFSection {
+		return nil, fmt.Errorf("%w: header %+v", errBTF, h)
+	}
+	t := &btfTypes{r: r, types: int64(h.Len) + int64(h.TypeOff), structs: map[string][]uint32{}}
+	var err error
+	if t.strings, err = readAll(r, int64(h.Len)+int64(h.StrOff), int(h.StrLen)); err != nil {
+		return nil, err
+	}
+	return t, t.index(int(h.TypeLen))
+}
+
+// readAll reads n bytes. It allocates them once the last of them is known to exist.
+func readAll(r io.ReaderAt, off int64, n int) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	var last [1]byte
+	if m, err := r.ReadAt(last[:], off+int64(n)-1); m == 0 {
+		return nil, fmt.Errorf("%w: %w", errBTF, err)
+	}
+	b := make([]byte, n)
+	if m, err := r.ReadAt(b, off); m < n {
+		return nil, fmt.Errorf("%w: %w", errBTF, err)
+	}
+	return b, nil
+}
+
+// index notes where each type is, and the structs by name.
+func (t *btfTypes) index(size int) error {
+	r := bufio.NewReaderSize(io.NewSectionReader(t.r, t.types, int64(size)), 1<<16)
+	t.offsets = append(make([]uint32, 0, size/28), 0) // some 28 bytes a type
+	for off := 0; off < size; {
+		b, err := r.Peek(btfTypeSize)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errBTF, err)
+		}
+		h := parseBTFType(b)
+		trailer, ok := h.trailer()
+		if !ok {
+			return fmt.Errorf("%w: type of kind %d", errBTF, h.kind)
+		}
+		if h.kind == btfKindStruct && h.vlen > 0 && h.name != 0 {
+			if name := t.name(h.name); wantedStruct(name) {
+				t.structs[string(name)] = append(t.structs[string(name)], uint32(len(t.offsets)))
+			}
+		}
+		t.offsets = append(t.offsets, uint32(off))
+		n, err := r.Discard(btfTypeSize + trailer)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errBTF, err)
+		}
+		off += n
+	}
+	return nil
+}
+
+// wantedStruct reports whether kernel.h may declare a struct of this name: all of its are called so.
+func wantedStruct(name []byte) bool { return bytes.HasSuffix(name, []byte("_struct")) }
+
+// btfType is struct btf_type.
+type btfType struct {
+	name, kind, vlen uint32
+	bitfields        bool   // members have their size in the upper 8 bits of their offset
+	typ              uint32 // of typedefs and qualifiers
+}
+
+func parseBTFType(b []byte) btfType {
+	info := binary.LittleEndian.Uint32(b[4:])
+	return btfType{name: binary.LittleEndian.Uint32(b), kind: info >> 24 & 0x1f, vlen: info & 0xffff,
+		bitfields: info>>31 != 0, typ: binary.LittleEndian.Uint32(b[8:])}
+}
+
+func (h btfType) trailer() (n int, ok bool) {
+	if h.kind == 0 || h.kind >= uint32(len(btfTrailer)) {
+		return 0, false
+	}
+	t := btfTrailer[h.kind]
+	return t.own + t.each*int(h.vlen), true
+}
+
+// name is the string at an offset of the string section.
+func (t *btfTypes) name(off uint32) []byte {
+	if uint64(off) >= uint64(len(t.strings)) {
+		return nil
+	}
+	s := t.strings[off:]
+	if i := bytes.IndexByte(s, 0); i >= 0 {
+		return s[:i]
+	}
+	return nil
+}
+
+// get reads a type; typedefs and qualifiers are seen through.
+func (t *btfTypes) get(id uint32) (h btfType, members []byte, err error) {
+	for range maxBTFNesting {
+		if id == 0 || uint64(id) >= uint64(len(t.offsets)) {
+			return h, nil, fmt.Errorf("type %d: %w", id, errNoType)
+		}
+		at := t.types + int64(t.offsets[id])
+		b, err := readAll(t.r, at, btfTypeSize)
+		if err != nil {
+			return h, nil, err
+		}
+		switch h = parseBTFType(b); h.kind {
+		case btfKindStruct, btfKindUnion:
+			members, err = readAll(t.r, at+btfTypeSize, int(h.vlen)*12)
+			return h, members, err
+		case btfKindTypedef, btfKindVolatile, btfKindConst, btfKindRestrict, btfKindTypeTag:
+			id = h.typ
+		default:
+			return h, nil, nil
+		}
+	}
+	return h, nil, fmt.Errorf("%w: typedefs without end", errBTF)
+}
+
+// member finds a member of a struct or union, also inside anonymous ones: its offset in bits, and its type.
+func (t *btfTypes) member(id uint32, name string) (bits, typ uint32, err error) {
+	looked := 0
+	return t.memberWithin(id, name, &looked)
+}
+
+// memberWithin counts in looked the structs that it has looked into.
+func (t *btfTypes) memberWithin(id uint32, name string, looked *int) (bits, typ uint32, err error) {
+	if *looked++; *looked > maxBTFStructs {
+		return 0, 0, fmt.Errorf("%w: anonymous structs without end", errBTF)
+	}
+	h, members, err := t.get(id)
+	if err != nil {
+		return 0, 0, err
+	}
+	for ; len(members) > 0; members = members[12:] {
+		nameOff, typ := binary.LittleEndian.Uint32(members), binary.LittleEndian.Uint32(members[4:])
+		bits := binary.LittleEndian.Uint32(members[8:])
+		if h.bitfields {
+			bits &= 0xffffff
+		}
+		if nameOff == 0 {
+			inner, innerType, err := t.memberWithin(typ, name, looked)
+			if err == nil {
+				return bits + inner, innerType, nil
+			}
+			if !errors.Is(err, errNoType) {
+				return 0, 0, err
+			}
+		} else if string(t.name(nameOff)) == name {
+			return bits, typ, nil
+		}
+	}
+	return 0, 0, fmt.Errorf("member %s: %w", name, errNoType)
+}
