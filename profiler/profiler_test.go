@@ -260,15 +260,15 @@ func TestTotals(t *testing.T) {
 func TestLabels(t *testing.T) {
 	for _, version := range testprog.Versions() {
 		t.Run("go"+version, func(t *testing.T) {
-			checkLabels(t, testprog.Build(t, "labels", testprog.Options{Go: version}), Config{Frequency: 199})
+			everyLabel(t, testprog.Build(t, "labels", testprog.Options{Go: version}), Config{Frequency: 199})
 		})
 	}
 	t.Run("kernels without bpf_loop", func(t *testing.T) {
-		checkLabels(t, testprog.Build(t, "labels", testprog.Options{}), Config{Frequency: 199, noLoop: true})
+		everyLabel(t, testprog.Build(t, "labels", testprog.Options{}), Config{Frequency: 199, noLoop: true})
 	})
 }
 
-func checkLabels(t *testing.T, bin string, c Config) {
+func everyLabel(t *testing.T, bin string, c Config) {
 	t.Helper()
 	proc := testprog.Start(t, bin, "-seconds", "5")
 	prof, _ := sample(t, c, proc.PID, 3*time.Second)
