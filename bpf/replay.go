@@ -35,8 +35,9 @@ func (c *Recorder) Write(r *Record) error {
 
 // Replay reads what a Recorder wrote, as Probes.Read would. It needs no kernel and no rights.
 type Replay struct {
-	r   *bufio.Reader
-	buf []byte
+	r    *bufio.Reader
+	size [4]byte
+	buf  []byte
 }
 
 // NewReplay replays what r holds.
@@ -45,14 +46,13 @@ func NewReplay(r io.Reader) *Replay { return &Replay{r: bufio.NewReader(r)} }
 // Read reads the next record: ErrFlushed at the end, io.ErrUnexpectedEOF where a record was cut, ErrMalformed.
 // It never waits, so the deadline is of no use here. It reuses the slices of rec.
 func (p *Replay) Read(rec *Record, _ time.Time) error {
-	var size [4]byte
-	if _, err := io.ReadFull(p.r, size[:]); err != nil {
+	if _, err := io.ReadFull(p.r, p.size[:]); err != nil {
 		if errors.Is(err, io.EOF) {
 			return ErrFlushed
 		}
 		return fmt.Errorf("replay: %w", err)
 	}
-	n := binary.LittleEndian.Uint32(size[:])
+	n := binary.LittleEndian.Uint32(p.size[:])
 	if n > maxReplayBytes {
 		return fmt.Errorf("replay: %w: %d bytes", ErrMalformed, n)
 	}
