@@ -7,17 +7,15 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
-// openBTF skips on kernels without types.
-func openBTF(t testing.TB) *os.File {
+func needBTF(t testing.TB) {
 	t.Helper()
-	f, err := os.Open(vmlinuxBTF)
-	if err != nil {
-		t.Skip("kernel without BTF: ", err)
+	if _, err := os.Stat(vmlinuxBTF); err != nil {
+		needs.Missing(t, "btf", "a kernel that describes its types: "+err.Error())
 	}
-	t.Cleanup(func() { f.Close() })
-	return f
 }
 
 // fieldOffset is where cilium/ebpf's own decoder has a field; path goes through structs and pointers.
@@ -45,7 +43,7 @@ func fieldOffset(t *testing.T, typ btf.Type, name string) (uint32, btf.Type) {
 
 // TestKernelTypes holds every field of the reduced types against the library's decoding of all of the kernel's.
 func TestKernelTypes(t *testing.T) {
-	openBTF(t)
+	needBTF(t)
 	full, err := btf.LoadKernelSpec()
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +86,7 @@ func compareFields(t *testing.T, path string, got *btf.Struct, want btf.Type) (n
 
 // TestKernelTypesSuffice: every relocation of the programs finds its field in the reduced types.
 func TestKernelTypesSuffice(t *testing.T) {
-	openBTF(t)
+	needBTF(t)
 	spec, err := loadCpu()
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +146,7 @@ func TestReadBTF(t *testing.T) {
 	if _, _, err := types.member(ids[0], "z"); !errors.Is(err, errNoType) {
 		t.Errorf("error %v", err)
 	}
-	for n := range len(raw) {
+	for n := range raw {
 		if _, err := readBTF(bytes.NewReader(raw[:n])); err == nil {
 			t.Errorf("%d of %d bytes were accepted", n, len(raw))
 		}
@@ -163,13 +161,13 @@ func FuzzReadBTF(f *testing.F) {
 			return
 		}
 		for id := range types.offsets {
-			types.member(uint32(id), "y") // must end
+			_, _, _ = types.member(uint32(id), "y") // must end
 		}
 	})
 }
 
 func BenchmarkKernelTypes(b *testing.B) {
-	openBTF(b)
+	needBTF(b)
 	spec, err := loadCpu()
 	if err != nil {
 		b.Fatal(err)
