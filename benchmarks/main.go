@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+)
+
+type config struct {
+	rounds   int
+	window   time.Duration // of the cost of an agent
+	sampling time.Duration // of one measurement of BPF time
+	hz       int           // the same
+	depths   []int
+	only     string
+	output   string
+}
+
+func main() {
+	if len(os.Args) == 2 && os.Args[1] == loadCommand {
+		exit(loadOnce(os.Stdout))
+	}
+	c := config{depths: []int{10, 32, 100, 127, 200, 500, 1000}}
+	flag.IntVar(&c.rounds, "rounds", 5, "measurements of which the median counts")
+	flag.DurationVar(&c.window, "window", 60*time.Second, "length of the measurement of an agent's cost")
+	flag.DurationVar(&c.sampling, "sampling", 2*time.Second, "length of a measurement of BPF time")
+	flag.IntVar(&c.hz, "hz", 999, "samples per second and CPU for BPF time")
+	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: bpf, cost, start, load")
+	flag.StringVar(&c.output, "o", "", "write to `file` as well")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := runAll(ctx, &c)
+	stop()
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "benchmarks:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func runAll(ctx context.Context, c *config) (err error) {
+	out := io.Writer(os.Stdout)
+	if c.output != "" {
+		f, errCreate := os.Create(c.output)
+		if errCreate != nil {
+			return errCreate
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		out = io.MultiWriter(out, f)
+	}
+	return run(ctx, out, c)
+}
+
+// run measures what c asks for and writes it to out.
+func run(ctx context.Context, out io.Writer, c *config) error {
+	h, err := newHarness(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.close()
+	r := &report{w: out}
+	r.facts(h.facts(ctx))
+	parts := []struct {
+		name string
+		run  func(context.Context, *harness, *report, *config) error
+	}{{"load", measureLoad}, {"start", measureStart}, {"bpf", measureBPF}, {"cost", measureCost}}
+	for _, p := range parts {
+		if c.only != "" && !slices.Contains(strings.Split(c.only, ","), p.name) {
+			continue
+		}
+		if err := p.run(ctx, h, r, c); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	r.tables()
+	return r.err
+}
