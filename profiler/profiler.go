@@ -45,6 +45,7 @@ type Config struct {
 const (
 	defaultFrequency = 99
 	pollInterval     = 200 * time.Millisecond
+	statsTicks       = 4
 )
 
 // Profiler samples targets. Add and AddAtExec come before Run; Stats may be called at any time.
@@ -64,6 +65,7 @@ type Profiler struct {
 	labels   []bpf.Label
 	started  time.Time
 	lastRead bpf.Stats
+	ticks    int
 
 	mu    sync.Mutex
 	stats Stats
@@ -166,6 +168,7 @@ func (p *Profiler) read(stop func()) error {
 			deadline = time.Now().Add(pollInterval)
 		case errors.Is(err, bpf.ErrFlushed):
 			p.tick()
+			p.readStats()
 			return nil
 		case errors.Is(err, bpf.ErrMalformed):
 			return fmt.Errorf("bug in pprofd: the BPF program wrote a %w", err)
@@ -178,15 +181,22 @@ func (p *Profiler) read(stop func()) error {
 	}
 }
 
-// tick does what is due now and then: publish numbers, look again at what could not be verified.
+// tick does what is due now and then: publish numbers, look again at what could not be verified. The kernel side's
+// numbers cost a system call for each counter.
 func (p *Profiler) tick() {
-	if s, err := p.probes.Stats(); err == nil {
-		p.lastRead = s
+	if p.ticks++; p.ticks%statsTicks == 1 {
+		p.readStats()
 	}
 	for _, t := range p.targets {
 		p.verifyLater(t)
 	}
 	p.publish()
+}
+
+func (p *Profiler) readStats() {
+	if s, err := p.probes.Stats(); err == nil {
+		p.lastRead = s
+	}
 }
 
 func (p *Profiler) publish() {

@@ -102,7 +102,7 @@ func (e *Exporter) Export(_ context.Context, p *export.Profile) error {
 	defer e.mu.Unlock()
 	out, err := e.sink.create(p)
 	if err != nil {
-		return err
+		return fmt.Errorf("write %s profile of %s: not saved: %w", p.Kind, subject(p), err)
 	}
 	if err := write(out, e.format, p); err != nil {
 		out.abort()

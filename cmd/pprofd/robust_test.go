@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+// TestOutputThatVanishesIsTold: what was sampled is lost then, but not in silence.
+func TestOutputThatVanishesIsTold(t *testing.T) {
+	a, b := spin(t), spin(t)
+	for name, args := range map[string][]string{
+		"file":      {"-p", fmt.Sprint(a.PID), "-o", "gone/x.pb.gz"},
+		"directory": {"-p", fmt.Sprint(a.PID), "-p", fmt.Sprint(b.PID), "-o", "gone"},
+	} {
+		cmd, _, errOut := command(t, append([]string{"record", "-d", "2s"}, args...)...)
+		gone := filepath.Join(cmd.Dir, "gone")
+		if err := os.Mkdir(gone, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "pprofd samples", func() bool { return hasEvents(cmd.Process.Pid) })
+		time.Sleep(300 * time.Millisecond)
+		if err := os.RemoveAll(gone); err != nil {
+			t.Fatal(err)
+		}
+		if code := exitCode(t, cmd.Wait()); code != exitFailure || !strings.Contains(errOut.String(), "gone") || !strings.Contains(errOut.String(), "not saved") {
+			t.Errorf("%s: exit code %d, %q", name, code, errOut)
+		}
+	}
+}
+
+// TestFullDisk: the error is told, and neither half a profile nor a temporary file is left.
+func TestFullDisk(t *testing.T) {
+	needs.Root(t)
+	cmd, _, errOut := command(t, "record", "-q", "-p", fmt.Sprint(spin(t).PID), "-d", "1s", often, "-o", "small/x.pb.gz")
+	small := filepath.Join(cmd.Dir, "small")
+	if err := os.Mkdir(small, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(needs.Tool(t, "mount"), "-t", "tmpfs", "-o", "size=4k", "none", small).CombinedOutput(); err != nil {
+		t.Skipf("cannot mount a small file system: %v %s", err, out)
+	}
+	defer func() { _ = syscall.Unmount(small, syscall.MNT_DETACH) }()
+	if err := os.WriteFile(filepath.Join(small, "fill"), make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code := exitCode(t, cmd.Run()); code != exitFailure || !strings.Contains(errOut.String(), "no space left") {
+		t.Errorf("exit code %d, %q", code, errOut)
+	}
+	left, err := os.ReadDir(small)
+	if err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+// TestTargetThatIsKilledIsWritten: whatever ends the target.
+func TestTargetThatIsKilledIsWritten(t *testing.T) {
+	p := spin(t)
+	cmd, _, errOut := command(t, "record", "-p", fmt.Sprint(p.PID), "-d", "1m", often)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "pprofd samples", func() bool { return hasEvents(cmd.Process.Pid) })
+	time.Sleep(700 * time.Millisecond)
+	p.Stop()
+	if err := cmd.Wait(); err != nil || !strings.Contains(errOut.String(), "has exited") {
+		t.Errorf("%v, %q", err, errOut)
+	}
+	wantSpin(t, filepath.Join(cmd.Dir, "cpu.pb.gz"))
+}
+
+// TestHighestFrequency counts what is lost, and loses nothing in silence.
+func TestHighestFrequency(t *testing.T) {
+	p := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=2", "-seconds=60")
+	before := cpuTime(t, p.PID)
+	cmd, _, errOut := command(t, "record", "-q", "-p", fmt.Sprint(p.PID), "-d", "2s", "-F", "9999")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err, errOut)
+	}
+	used := cpuTime(t, p.PID) - before // more than was sampled: from before the start and after the end
+	prof := readProfile(t, filepath.Join(cmd.Dir, "cpu.pb.gz"))
+	n, cpu := sum(prof)
+	t.Logf("%d samples, %d lost, %v of at most %v", n, holds(prof, "[lost]"), cpu, used)
+	if cpu > used*11/10 || cpu < used/2 {
+		t.Errorf("weights sum to %v, the target used %v in all", cpu, used)
+	}
+}
+
+// cpuTime of a process that runs.
+func cpuTime(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	stat, err := newInspector(procRoot).fs.Proc(pid).Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(stat.UTime+stat.STime) * 10 * time.Millisecond
+}
+
+// TestTwoThousandThreads: each of them is the process's.
+func TestTwoThousandThreads(t *testing.T) {
+	p := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=2000", "-seconds=60", "-unit=100us")
+	cmd, _, errOut := command(t, "record", "-q", "-p", fmt.Sprint(p.PID), "-d", "1s", "-F", "997", "--tid")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err, errOut)
+	}
+	tids := map[int64]bool{}
+	prof := readProfile(t, filepath.Join(cmd.Dir, "cpu.pb.gz"))
+	for _, s := range prof.Sample {
+		for _, tid := range s.NumLabel["tid"] {
+			tids[tid] = true
+		}
+	}
+	n, _ := sum(prof)
+	t.Logf("%d samples of %d threads, %d lost", n, len(tids), holds(prof, "[lost]"))
+	if len(tids) < 100 || holds(prof, "main.thread") < n/2 {
+		t.Errorf("%d samples of %d threads", n, len(tids))
+	}
+}
+
+// TestPeakMemoryAndTime holds the costs of profiling two busy cores at 99 Hz.
+func TestPeakMemoryAndTime(t *testing.T) {
+	p := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=2", "-seconds=60")
+	cmd, _, errOut := command(t, "record", "-q", "-p", fmt.Sprint(p.PID), "-d", "5s")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err, errOut)
+	}
+	use, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		t.Fatal("no rusage")
+	}
+	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	t.Logf("peak RSS %d KiB, %v of CPU time", use.Maxrss, cpu)
+	if use.Maxrss > 30<<10 {
+		t.Errorf("peak RSS %d KiB, want at most 30 MiB", use.Maxrss)
+	}
+	if cpu > 500*time.Millisecond {
+		t.Errorf("%v of CPU time for 5 s", cpu)
+	}
+}
