@@ -99,6 +99,11 @@ type cpuScratch struct {
 	Pos       uint64
 	Resume    uint64
 	ResumeSp  uint64
+	FromPc    uint64
+	FromSp    uint64
+	FromFp    uint64
+	FromLr    uint64
+	FromKind  uint64
 	Scan      uint64
 	Frames    uint32
 	Segments  uint32

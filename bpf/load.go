@@ -64,7 +64,8 @@ func Load(o Options) (*Probes, error) {
 		return nil, err
 	}
 	p := &Probes{event: o.Event}
-	if err := spec.LoadAndAssign(&p.objs, nil); err != nil {
+	opts := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: kernelTypes(spec)}}
+	if err := spec.LoadAndAssign(&p.objs, &opts); err != nil {
 		return nil, explain("load BPF programs", err)
 	}
 	if err := p.attach(o); err != nil {

@@ -17,6 +17,7 @@
 #define GCOPYSTACK 8 /* _Gcopystack of runtime/runtime2.go; the mask leaves _Gscan out */
 #define GSTATUS_MASK 0xfff
 #define RESTORER_BYTES 16
+#define MIN_STACK 2048 /* runtime/stack.go: stackMin */
 #define CGO_SLACK (1 << 20) /* the runtime's idea of a C thread's stack end is a guess */
 
 enum scan_for {
@@ -33,6 +34,7 @@ struct scratch {
 	u64 pos;	 /* next free word of data */
 	u64 resume;	 /* the g.sched.sp saved below a callback from C; 0: none */
 	u64 resume_sp;	 /* SP of that cgocallback frame; arm64: where it runs on g0's stack, to which its frame pointer still points */
+	u64 from_pc, from_sp, from_fp, from_lr, from_kind; /* where the next segment begins: the arguments of enter_segment */
 	u64 scan;	 /* next word of chunk to look at for a frame record */
 	u32 frames, segments, stack, joined; /* stack: enum stack_id */
 	u32 searched;			     /* segments when a signal frame was searched for */
@@ -272,13 +274,18 @@ static __always_inline void end_segment(struct scratch *s, u32 why)
 	s->frames = 0;
 }
 
-/* begin_segment starts a piece of stack at (pc, sp, fp) and copies the window above sp. */
-static __always_inline bool begin_segment(struct scratch *s, struct target *t, u32 kind, u64 pc, u64 sp, u64 fp, u64 lr)
+/*
+ * enter_segment starts a piece of stack at (pc, sp, fp) and copies the window above sp. A global function: the verifier
+ * checks it once, however many callers it has. Zero: there is no room.
+ */
+__noinline long enter_segment(struct scratch *s, struct target *t)
 {
-	u64 at = s->pos;
+	if (!s || !t)
+		return 0;
+	u64 at = s->pos, pc = s->from_pc, sp = s->from_sp, fp = s->from_fp;
 
 	if (at > MAX_WORDS - 64 || s->segments >= MAX_SEGMENTS || !pc)
-		return false;
+		return 0;
 	BARRIER(at);
 	struct segment_header *h = (struct segment_header *)&s->data[at];
 
@@ -286,13 +293,17 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 	/* Up to Go 1.25 a call of duffzero or duffcopy is surrounded by a frame record below SP: see through it. */
 	if (fp < sp && fp + 16 >= sp)
 		user_read(&fp, 8, fp);
+#else
+	/* The same: {R29, return address} at SP-24, where R29 is the caller's own, SP-8. obj7.go */
+	if (fp == sp - 24)
+		fp = sp - 8;
 #endif
 	h->pc = pc;
 	h->sp = sp;
 	h->fp = fp;
-	h->lr = lr;
+	h->lr = s->from_lr;
 	h->frames = 0;
-	h->kind = kind;
+	h->kind = s->from_kind;
 	h->scanned = 0;
 	h->ended = 0;
 	s->segment = at;
@@ -314,7 +325,7 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 		len = SCAN_BYTES;
 	BARRIER(len);
 	if (len > SCAN_BYTES)
-		return false;
+		return 0;
 	if (!user_read(&s->data[at + sizeof(*h) / 8], len, sp - WINDOW_BELOW)) {
 		len = 64;
 		if (!user_read(&s->data[at + sizeof(*h) / 8], 64, sp - WINDOW_BELOW))
@@ -327,7 +338,17 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 		s->scanning = SCAN_RECORD;
 		s->scan = 0;
 	}
-	return true;
+	return 1;
+}
+
+static __always_inline bool begin_segment(struct scratch *s, struct target *t, u32 kind, u64 pc, u64 sp, u64 fp, u64 lr)
+{
+	s->from_kind = kind;
+	s->from_pc = pc;
+	s->from_sp = sp;
+	s->from_fp = fp;
+	s->from_lr = lr;
+	return enter_segment(s, t) != 0;
 }
 
 static __always_inline long enter_interrupted(struct scratch *s, struct target *t, u64 frame)
@@ -387,11 +408,32 @@ static __always_inline long scan_word(struct scratch *s, struct target *t)
 	return 0;
 }
 
+/*
+ * Up to Go 1.20 frame records on arm64 keep their pointers when a growing stack is copied (runtime.adjustframe): those of older
+ * frames point into stacks that are gone. The copy lies as far from the stack's end as the original, and stacks end at multiples
+ * of 2 KiB; so the record is the next one up this stack with the same low bits.
+ */
+static __always_inline bool find_copied(struct scratch *s, struct target *t)
+{
+#if defined(__TARGET_ARCH_arm64)
+	u64 record[2], at = s->lo + ((s->fp - s->lo) & (MIN_STACK - 1));
+
+	if (s->stack != STACK_CURG || at + 16 > s->hi || !user_read(record, 16, at) || !within(record[1], t->text, t->etext))
+		return false;
+	s->fp = at;
+	return true;
+#else
+	return false;
+#endif
+}
+
 /* The chain has left the current stack: go on where the runtime says that this stack was entered from. Nonzero ends the walk. */
 static __always_inline long leave_stack(struct scratch *s, struct target *t, u32 why)
 {
 	u64 resume = s->resume, saved[2] = {};
 
+	if (find_copied(s, t))
+		return 0;
 	if (s->stack == STACK_G0 && resume) {
 		end_segment(s, END_SWITCH);
 		s->resume = 0;

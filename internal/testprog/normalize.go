@@ -12,6 +12,10 @@ import (
 // being preempted by another signal: the time belongs to the function that was interrupted.
 var preempting = []string{"runtime.asyncPreempt", "runtime.asyncPreempt2"}
 
+// clocks call into the vDSO. While they do, runtime/pprof begins the stack at their caller (m.vdsoPC, runtime/proc.go,
+// sigprof); a profile from outside shows them, and the vDSO's function above.
+var clocks = []string{"runtime.nanotime1", "runtime.walltime", "runtime.walltime1", "time.now", "runtime.vgetrandom1"}
+
 // roots begin goroutines and threads. runtime/pprof leaves out some of them.
 var roots = []string{
 	"runtime.goexit", "runtime.goexit0", "runtime.mstart", "runtime.mstart0", "runtime.mstart1", "runtime.rt0_go", "_rt0_amd64",
@@ -28,6 +32,9 @@ func normalize(s *profile.Sample, opts *CompareOptions) []frame {
 		}
 	}
 	for len(frames) > 0 && slices.Contains(preempting, frames[0].fn) {
+		frames = frames[1:]
+	}
+	if len(frames) > 1 && slices.Contains(clocks, frames[0].fn) {
 		frames = frames[1:]
 	}
 	for len(frames) > 0 && slices.Contains(roots, frames[len(frames)-1].fn) {
