@@ -52,6 +52,7 @@ func recovered() (n int) {
 		}
 	}()
 	for i := 0; i < n+2; i++ {
+		i := i
 		defer func() { n += i }()
 	}
 	return depth0(1 << 20)
