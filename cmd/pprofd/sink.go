@@ -147,7 +147,7 @@ func (r *recording) files(b *strings.Builder, s profiler.Stats) {
 func (r *recording) notes(s profiler.Stats) []string {
 	notes := s.Notes
 	if s.Lost > 0 {
-		notes = append(notes, fmt.Sprintf("%d of %d samples were lost; a lower --frequency loses fewer", s.Lost, s.Recorded))
+		notes = append(notes, fmt.Sprintf("%d of %d samples were lost; [lost] in the profile says why (a lower --frequency loses fewer where a buffer was full)", s.Lost, s.Recorded))
 	}
 	if s.Truncated > 0 {
 		notes = append(notes, fmt.Sprintf("%d stacks were deeper than can be recorded; they end in [truncated]", s.Truncated))
