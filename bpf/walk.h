@@ -274,6 +274,15 @@ static __always_inline void end_segment(struct scratch *s, u32 why)
 	s->frames = 0;
 }
 
+#if defined(__TARGET_ARCH_arm64)
+static __always_inline u64 stack_start(struct scratch *s)
+{
+	if (s->stack == STACK_CURG)
+		return s->cur_lo;
+	return s->stack == STACK_G0 ? s->g0_lo : s->sig_lo;
+}
+#endif
+
 /*
  * enter_segment starts a piece of stack at (pc, sp, fp) and copies the window above sp. A global function: the verifier
  * checks it once, however many callers it has. Zero: there is no room.
@@ -293,10 +302,6 @@ __noinline long enter_segment(struct scratch *s, struct target *t)
 	/* Up to Go 1.25 a call of duffzero or duffcopy is surrounded by a frame record below SP: see through it. */
 	if (fp < sp && fp + 16 >= sp)
 		user_read(&fp, 8, fp);
-#else
-	/* The same: {R29, return address} at SP-24, where R29 is the caller's own, SP-8. obj7.go */
-	if (fp == sp - 24)
-		fp = sp - 8;
 #endif
 	h->pc = pc;
 	h->sp = sp;
@@ -312,6 +317,11 @@ __noinline long enter_segment(struct scratch *s, struct target *t)
 	s->sp = sp;
 	s->fp = fp;
 	on_stack(s, t, sp);
+#if defined(__TARGET_ARCH_arm64)
+	/* The same, and where a function without calls has freed its frame: R29 is behind, the record is always at SP-8. obj7.go */
+	if (s->stack != STACK_UNKNOWN && fp < sp - 8 && fp >= stack_start(s))
+		h->fp = s->fp = fp = sp - 8;
+#endif
 	/* RBP may be a scratch register in Go's assembly: look for the frame record further up. */
 	bool scan = s->stack != STACK_UNKNOWN && !fp_ok(s) && fp != 0 && within(pc, t->text, t->etext) &&
 		    !within(fp, s->cur_lo, s->cur_hi);

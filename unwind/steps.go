@@ -41,11 +41,11 @@ func (s *steps) run() bool {
 
 // own reports whether the frame pointer is the current function's own: its record holds the return address.
 func (s *steps) own(i pcInfo) bool {
-	if s.called && s.moving() {
+	if s.called && (s.arm64 || s.moving()) { // up to Go 1.20, copystack leaves arm64's frame pointers as they were
 		return i.delta > 0
 	}
-	if s.arm64 {
-		return i.delta > 0 && s.fp == s.sp-8
+	if s.arm64 { // the record was at SP-8 when it was made; SP may have gone down since, and the caller's is at SP+delta-8
+		return s.fp-(s.sp-8) < uint64(i.delta)
 	}
 	return s.fp == s.sp+uint64(i.delta)-8
 }
@@ -96,6 +96,9 @@ func (s *steps) follow() (ra uint64, more bool) {
 		return 0, false
 	}
 	ra, s.chain = s.chain[0], s.chain[1:]
+	if s.arm64 {
+		ra = s.overLR(ra)
+	}
 	s.sp += uint64(s.pc.delta)
 	if !s.arm64 {
 		s.sp += 8
@@ -104,17 +107,32 @@ func (s *steps) follow() (ra uint64, more bool) {
 	return ra, true
 }
 
+// overLR returns the link register in place of a return address that the interrupted function has overwritten: assembly
+// that calls nothing may use the word at SP, as internal/chacha8rand does.
+func (s *steps) overLR(ra uint64) uint64 {
+	lr := s.seg.LR
+	s.seg.LR = 0
+	if _, ok := s.space.Resolve(ra); ok || lr == 0 {
+		return ra
+	}
+	return lr
+}
+
 // returnAddress of the current frame, by SP delta.
 func (s *steps) returnAddress() (uint64, bool) {
-	switch {
-	case !s.arm64:
+	if !s.arm64 {
 		return s.word(s.sp + uint64(s.pc.delta))
-	case s.pc.delta == 0:
+	}
+	if s.pc.delta == 0 {
 		lr := s.seg.LR
 		s.seg.LR = 0 // good for one frame
 		return lr, lr != 0
 	}
-	return s.word(s.sp)
+	ra, ok := s.word(s.sp)
+	if ok {
+		ra = s.overLR(ra)
+	}
+	return ra, ok
 }
 
 // word reads the copied stack.
