@@ -60,7 +60,7 @@ func (b *builder) job(s *suite) job.Job {
 			"PPROFD_KERNELTEST=" + b.kernel,
 			"PPROFD_REQUIRE=root,bpf",
 			"PPROFD_TARGETS_DIR=" + targetsDir,
-			"PPROFD_VERSIONS=" + strings.Join(s.toolchains(b.short), ","),
+			"PPROFD_VERSIONS=" + strings.Join(s.toolchains(b.arch, b.short), ","),
 		},
 		Timeout: s.timeout,
 	}
@@ -83,7 +83,7 @@ func (b *builder) suite(ctx context.Context, s *suite) error {
 	if err := b.root.addTree(src+"/testdata", s.dir()+"/testdata"); err != nil {
 		return fmt.Errorf("testdata of %s: %w", s.pkg, err)
 	}
-	for _, version := range s.toolchains(b.short) {
+	for _, version := range s.toolchains(b.arch, b.short) {
 		for _, name := range s.targets {
 			if err := b.target(name, testprog.Options{Go: version}); err != nil {
 				return err

@@ -15,6 +15,7 @@ type suite struct {
 	skip     string   // regexp of tests that cannot run there: they build programs, for one
 	targets  []string // programs of internal/testprog/targets that the tests profile
 	versions []string // Go toolchains that build them, besides the local one
+	amd64    []string // more of these, for amd64
 	slow     bool     // not part of -short
 	timeout  time.Duration
 }
@@ -27,12 +28,15 @@ func allSuites() []suite {
 		{pkg: "./internal/procfs"},
 		{pkg: "./bpf"},
 		{
-			pkg:      "./profiler",
-			run:      "^(TestKnownStacks|TestLabels|TestDeep|TestExit|TestAddRefuses|TestTotals)$",
-			short:    "^(TestKnownStacks|TestLabels|TestExit)$",
+			pkg: "./profiler",
+			// Not TestTotals: an emulated machine loses timer ticks. Not TestAddRefuses: there is no program that is not Go.
+			run:      "^(TestKnownStacks|TestLabels|TestDeep|TestExit)$",
+			short:    "^(TestKnownStacks|TestExit)$",
 			targets:  []string{"leaf", "labels", "deep", "spin"},
-			versions: []string{"1.18.10", "1.23.12"},
-			timeout:  6 * time.Minute,
+			versions: []string{"1.21.13", "1.23.12"},
+			// Up to Go 1.20 arm64's frame pointers are stale in stacks that have grown: about one stack in a thousand is wrong.
+			amd64:   []string{"1.18.10"},
+			timeout: 6 * time.Minute,
 		},
 	}
 }
@@ -74,11 +78,15 @@ func (s *suite) adapt(c *config) {
 }
 
 // toolchains are those that build the suite's targets: the local one first, and alone in the short suite.
-func (s *suite) toolchains(short bool) []string {
+func (s *suite) toolchains(arch string, short bool) []string {
+	versions := []string{""}
 	if short {
-		return []string{""}
+		return versions
 	}
-	return append([]string{""}, s.versions...)
+	if arch == "amd64" {
+		versions = append(versions, s.amd64...)
+	}
+	return append(versions, s.versions...)
 }
 
 // args are the flags of the test binary. The binary's own time limit comes first, since it shows where a test hangs.

@@ -48,6 +48,12 @@ func loadEmptyProgram() (int, error) {
 		license:   unsafe.Pointer(&license),
 	}
 	fd, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	for range 100 {
+		if errno != unix.EAGAIN { // a signal interrupted the verifier
+			break
+		}
+		fd, _, errno = unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	}
 	if errno != 0 {
 		return -1, errno
 	}
