@@ -25,18 +25,37 @@ type simulator struct {
 	pool       [8][2][]uint64
 	joined     bool
 	copying    bool // curg's stack is being moved
+	blocks     [16]block
+	step       int
 }
+
+// block is memory as of one step: reading words one by one would take most of the test's time.
+type block struct {
+	number uint64 // of the block in memory
+	step   int
+	b      [blockSize]byte
+}
+
+const blockSize = 1024
 
 type bounds struct{ lo, hi uint64 }
 
 func (b bounds) has(p uint64) bool { return p >= b.lo && p <= b.hi }
 
 func (s *simulator) word(addr uint64) uint64 {
-	var b [8]byte
-	if n, err := s.read(b[:], int64(addr)); err != nil || n < 8 {
+	if addr%8 != 0 {
 		return 0
 	}
-	return binary.LittleEndian.Uint64(b[:])
+	number := addr / blockSize
+	c := &s.blocks[number%uint64(len(s.blocks))]
+	if c.number != number || c.step != s.step {
+		if n, err := s.read(c.b[:], int64(number*blockSize)); err != nil || n < blockSize {
+			c.step = 0
+			return 0
+		}
+		c.number, c.step = number, s.step
+	}
+	return binary.LittleEndian.Uint64(c.b[addr%blockSize:])
 }
 
 func (s *simulator) stackOf(g uint64) bounds {
@@ -50,6 +69,7 @@ func (s *simulator) stackOf(g uint64) bounds {
 func (s *simulator) walk(regs *unix.PtraceRegs) []unwind.Segment {
 	l := &s.layout
 	s.segments, s.joined = s.segments[:0], false
+	s.step++
 	s.g = s.word(regs.Fs_base + uint64(l.TLS))
 	s.m = s.word(s.g + uint64(l.GM))
 	s.curg = s.word(s.m + uint64(l.MCurg))
@@ -149,13 +169,8 @@ func (s *simulator) leave(stack unwind.Stack, fp uint64) unwind.Stack {
 }
 
 func (s *simulator) window(dst []uint64, sp, n uint64) []uint64 {
-	b := make([]byte, n&^7)
-	got, err := s.read(b, int64(sp))
-	if err != nil {
-		return dst
-	}
-	for i := 0; i+8 <= got; i += 8 {
-		dst = append(dst, binary.LittleEndian.Uint64(b[i:]))
+	for at := sp; at+8 <= sp+n; at += 8 {
+		dst = append(dst, s.word(at))
 	}
 	return dst
 }

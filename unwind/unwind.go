@@ -93,13 +93,6 @@ func New(images *objfile.Images) *Unwinder {
 	return &Unwinder{table: images, images: map[objfile.ImageID]*image{}, pcs: map[objfile.Addr]pcInfo{}}
 }
 
-// Forget drops what is cached of an image that is going away.
-func (u *Unwinder) Forget(id objfile.ImageID) {
-	delete(u.images, id)
-	clear(u.pcs)
-	u.last, u.lastID = nil, 0
-}
-
 // Complete appends the stack to dst, leaf first: the leaf's own address, then the address of each call (return address
 // minus one). It does not allocate once the program counters near the leaf are known and dst has room.
 func (u *Unwinder) Complete(dst []objfile.Addr, space *objfile.Space, in *Input) ([]objfile.Addr, Status) {
