@@ -3,9 +3,7 @@
 package unwind_test
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -44,15 +42,6 @@ func TestEveryInstruction(t *testing.T) {
 			}
 		})
 	}
-}
-
-func top(m map[string]int) []string {
-	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int { return cmp.Compare(m[b], m[a]) })
-	var out []string
-	for _, k := range keys[:min(len(keys), 20)] {
-		out = append(out, fmt.Sprintf("%s %d", k, m[k]))
-	}
-	return out
 }
 
 // judge compares stacks step by step.
