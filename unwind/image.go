@@ -23,6 +23,7 @@ const (
 	roleCgocallback
 	roleCrosscall // C calls Go through it
 	roleGogo
+	roleClone
 	roleSigtramp
 	roleRestorer // a signal handler returns to it
 	roleAsyncPreempt
@@ -32,7 +33,9 @@ const (
 
 // roles by function name; the names stand in all versions from Go 1.16 to 1.27 (runtime/asm_*.s, sys_linux_*.s).
 var roles = map[string]role{
-	"runtime.goexit": roleGoexit, "runtime.mstart": roleTop, "runtime.rt0_go": roleTop, "runtime.mcall": roleMcall,
+	"runtime.goexit": roleGoexit, "runtime.mstart": roleTop, "runtime.rt0_go": roleTop,
+	"_rt0_amd64_linux": roleTop, "_rt0_amd64": roleTop, "_rt0_arm64_linux": roleTop, "runtime.clone": roleClone,
+	"runtime.mcall": roleMcall,
 	"runtime.morestack": roleMorestack, "runtime.morestack_noctxt": roleMorestack,
 	"runtime.systemstack": roleSystemstack, "runtime.systemstack_switch": roleSystemstackSwitch,
 	"runtime.asmcgocall": roleAsmcgocall, "runtime.asmcgocall_no_g": roleAsmcgocall,

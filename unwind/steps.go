@@ -20,7 +20,7 @@ func (s *steps) run() bool {
 		}
 		ra, more := s.next()
 		if !more {
-			return false
+			return s.done
 		}
 		if !s.frame(ra) {
 			return true
@@ -79,7 +79,8 @@ func (s *steps) next() (ra uint64, more bool) {
 		_, ok = s.space.Resolve(ra)
 	}
 	if !ok {
-		s.broken = true
+		s.done = s.pc.role == roleClone // of a new thread: nothing has called it there
+		s.broken = !s.done
 		return 0, false
 	}
 	s.sp += uint64(s.pc.delta)

@@ -57,7 +57,7 @@ func (w *walk) leaf(seg *Segment, a objfile.Addr, info pcInfo) {
 	case seg.Kind == SegmentStart, seg.Kind == SegmentSignal:
 		w.exact = info.role == roleAsyncPreempt
 		w.dst = append(w.dst, a)
-		w.done = info.role == roleGogo
+		w.done = info.role == roleGogo || info.role == roleTop
 	case info.role == roleSystemstackSwitch: // stands for systemstack or asmcgocall
 	default:
 		w.dst = append(w.dst, objfile.Addr{Image: a.Image, Off: a.Off - 1})
