@@ -373,9 +373,9 @@ func TestDeep(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bin := testprog.Build(t, "deep", testprog.Options{})
-			p, k := start(t, Config{})
-			proc := testprog.Start(t, bin, "-depth", c.depth, "-seconds", "4")
-			prof, stats := sampleWith(t, p, k, proc.PID, time.Second)
+			p, k := start(t, Config{Frequency: 499})
+			proc := testprog.Start(t, bin, "-depth", c.depth, "-seconds", "5")
+			prof, stats := sampleWith(t, p, k, proc.PID, 2*time.Second)
 			var right, all int64
 			for _, s := range prof.Sample {
 				root := names(s)[len(names(s))-1]
