@@ -35,7 +35,7 @@ const (
 var roles = map[string]role{
 	"runtime.goexit": roleGoexit, "runtime.mstart": roleTop, "runtime.rt0_go": roleTop,
 	"_rt0_amd64_linux": roleTop, "_rt0_amd64": roleTop, "_rt0_arm64_linux": roleTop, "runtime.clone": roleClone,
-	"runtime.mcall": roleMcall,
+	"runtime.mcall":     roleMcall,
 	"runtime.morestack": roleMorestack, "runtime.morestack_noctxt": roleMorestack,
 	"runtime.systemstack": roleSystemstack, "runtime.systemstack_switch": roleSystemstackSwitch,
 	"runtime.asmcgocall": roleAsmcgocall, "runtime.asmcgocall_no_g": roleAsmcgocall,
