@@ -51,6 +51,31 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// TestCatchUp: a target that has called exec, or has exited, while nobody could tell us is found out.
+func TestCatchUp(t *testing.T) {
+	after := testprog.Build(t, "spin", testprog.Options{})
+	proc := testprog.Start(t, testprog.Build(t, "execer", testprog.Options{}), "-ms", "500", after, "-seconds", "60")
+	p, _ := start(t, Config{})
+	if err := p.Add(proc.PID); err != nil {
+		t.Fatal(err)
+	}
+	tg := p.targets[uint32(proc.PID)]
+	for deadline := time.Now().Add(30 * time.Second); tg.current(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no exec")
+		}
+	}
+	p.catchUp()
+	if m := tg.space.Main(); m == nil || m.Image.Path != after {
+		t.Errorf("after the exec: %+v, want %s", m, after)
+	}
+	proc.Stop()
+	p.catchUp()
+	if len(p.targets) != 0 {
+		t.Error("a process that is gone is still a target")
+	}
+}
+
 // checkLabels counts samples of functions that set labels, and those whose labels are others.
 func checkLabels(prof *profile.Profile, sets map[string]map[string]string) (n, wrong int64) {
 	for _, s := range prof.Sample {

@@ -194,8 +194,14 @@ func (p *Profiler) tick() {
 }
 
 func (p *Profiler) readStats() {
-	if s, err := p.probes.Stats(); err == nil {
-		p.lastRead = s
+	s, err := p.probes.Stats()
+	if err != nil {
+		return
+	}
+	missed := s.LostEvents > p.lastRead.LostEvents
+	p.lastRead = s
+	if missed {
+		p.catchUp()
 	}
 }
 

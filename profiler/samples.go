@@ -77,6 +77,19 @@ func (p *Profiler) replace(t *target, start uint64) bool {
 	return err == nil
 }
 
+// catchUp looks which targets have exited or called exec, after events of theirs found no room in the ring buffer.
+func (p *Profiler) catchUp() {
+	for _, t := range p.targets {
+		stat, err := p.procs.Proc(int(t.pid)).Stat()
+		switch {
+		case err != nil || stat.StartTime != t.start || stat.State == 'Z':
+			p.exit(t)
+		case t.space != nil && !t.current():
+			p.exec(t, t.start)
+		}
+	}
+}
+
 const reloadInterval = 100 * time.Millisecond
 
 // sample counts one sample.
