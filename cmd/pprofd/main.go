@@ -8,6 +8,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"strings"
 )
 
 func main() {
@@ -22,6 +23,9 @@ func run(ctx context.Context, stdout, stderr io.Writer, args []string) int {
 	cmd, err := root.ExecuteContextC(ctx)
 	if err != nil && !started {
 		err = usageError{err}
+		if cmd == root && len(args) > 0 && !strings.HasPrefix(args[0], "-") { // flags of a command that is none were read as the root's
+			err = runGroup(root, args)
+		}
 	}
 	return report(stderr, cmd.CommandPath(), err)
 }

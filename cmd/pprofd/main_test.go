@@ -31,6 +31,7 @@ func TestWrongUseExitsWith2AndOneLine(t *testing.T) {
 	for name, c := range map[string]struct{ args, says string }{
 		"unknown command":            {"frob", `unknown command "frob"`},
 		"mistyped command":           {"recrod", "did you mean record?"},
+		"mistyped command, flags":    {"recrod -p 1", "did you mean record?"},
 		"unknown flag":               {"record -x", "unknown shorthand flag"},
 		"unknown long flag":          {"ps --frob", "unknown flag: --frob"},
 		"unknown shell":              {"completion frob", `unknown command "frob"`},
