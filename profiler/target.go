@@ -38,6 +38,7 @@ type target struct {
 
 	labels     map[string]aggregate.LabelID // by the bytes of bpf.Sample.Labels
 	nextReload time.Time
+	waited     time.Duration // for exec, see execPatience
 }
 
 const maxLabelCache = 1 << 14
@@ -146,7 +147,7 @@ func (p *Profiler) describe(pid int) string {
 
 // openSpace reads the address space of t's process.
 func (p *Profiler) openSpace(t *target) error {
-	space, err := objfile.OpenSpace(p.images, p.cfg.ProcRoot, int(t.pid))
+	space, err := p.openSettled(t)
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("process %d (%s): %w: pprofd needs root or CAP_SYS_PTRACE to read it", t.pid, t.comm, err)
@@ -160,6 +161,28 @@ func (p *Profiler) openSpace(t *target) error {
 		t.main = m.Image.ID
 	}
 	return nil
+}
+
+// execPatience bounds how long, in all, Run waits for one process in the middle of an exec: others' samples wait, too.
+const (
+	execPatience = 200 * time.Millisecond
+	execWait     = 500 * time.Microsecond
+)
+
+// openSettled reads the address space that t's process has. One in the middle of an exec has no memory where we look,
+// as if it were gone: then what it has soon after is read. A process without an executable is a kernel thread.
+func (p *Profiler) openSettled(t *target) (*objfile.Space, error) {
+	for wait := execWait; ; wait *= 2 {
+		space, err := objfile.OpenSpace(p.images, p.cfg.ProcRoot, int(t.pid))
+		if !errors.Is(err, objfile.ErrProcessGone) && !errors.Is(err, os.ErrNotExist) {
+			return space, err
+		}
+		if _, errExe := p.procs.Proc(int(t.pid)).Exe(); errExe != nil || !p.alive(t) || t.waited+wait > execPatience {
+			return nil, err
+		}
+		t.waited += wait
+		time.Sleep(wait)
+	}
 }
 
 // alive reports whether t's process still runs; one that does and maps nothing is a kernel thread.
