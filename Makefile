@@ -110,8 +110,8 @@ fuzz: ## run each fuzz target for FUZZTIME (30s)
 # BENCHFLAGS="-rounds 3 -only bpf,load"; its tables and lines for benchstat go to benchmarks/results.
 .PHONY: bench
 bench: ## measure what pprofd costs, beside perf and bpftrace (root), then run the packages' Go benchmarks
-	$(GO) build -o bin/benchmarks ./benchmarks
-	$(SUDO) env "PATH=$$PATH" bin/benchmarks -o benchmarks/results/$$(date -u +%F).txt $(BENCHFLAGS)
+	$(GO) build -o bin/cost ./benchmarks/cost
+	$(SUDO) env "PATH=$$PATH" bin/cost -o benchmarks/results/cost-$$(date -u +%F).txt $(BENCHFLAGS)
 	$(GO) test -p 1 -run '^$$' -bench . -benchmem $(TESTFLAGS) ./...
 
 # Debian's 6.1 kernels in qemu; see internal/kerneltest. KERNELFLAGS="-arch amd64 -short -run TestX ./bpf"

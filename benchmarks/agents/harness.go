@@ -1,4 +1,4 @@
-package main
+package agents
 
 import (
 	"context"
@@ -13,16 +13,18 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/pprofd/pprofd/benchmarks/board"
 )
 
-// harness holds what all measurements need: built programs and the kernel's statistics, switched on.
-type harness struct {
-	dir    string
-	pprofd string
+// Harness holds what all measurements need: built programs and the kernel's statistics, switched on.
+type Harness struct {
+	Dir    string
+	PProfd string
 	stats  io.Closer
 }
 
-func newHarness(ctx context.Context) (*harness, error) {
+func New(ctx context.Context) (*Harness, error) {
 	for _, tool := range []string{"bpftrace", "perf"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return nil, fmt.Errorf("%w: on Debian, apt-get install bpftrace linux-perf", err)
@@ -32,7 +34,7 @@ func newHarness(ctx context.Context) (*harness, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &harness{dir: dir, pprofd: filepath.Join(dir, "pprofd")}
+	h := &Harness{Dir: dir, PProfd: filepath.Join(dir, "pprofd")}
 	if err := h.build(ctx); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -42,20 +44,20 @@ func newHarness(ctx context.Context) (*harness, error) {
 	return h, nil
 }
 
-func (h *harness) close() {
+func (h *Harness) Close() {
 	h.stats.Close()
-	os.RemoveAll(h.dir)
+	os.RemoveAll(h.Dir)
 }
 
-func (h *harness) build(ctx context.Context) error {
-	root, err := command(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
+func (h *Harness) build(ctx context.Context) error {
+	root, err := board.Command(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
 		return err
 	}
 	root = strings.TrimSpace(root)
 	for dir, args := range map[string][]string{
-		root: {"build", "-trimpath", "-o", h.pprofd, "./cmd/pprofd"},
-		filepath.Join(root, "internal", "testprog", "targets"): {"build", "-o", h.dir + "/", "./deep", "./spin"},
+		root: {"build", "-trimpath", "-o", h.PProfd, "./cmd/pprofd"},
+		filepath.Join(root, "internal", "testprog", "targets"): {"build", "-o", h.Dir + "/", "./deep", "./spin"},
 	} {
 		cmd := exec.CommandContext(ctx, "go", args...)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
@@ -66,27 +68,14 @@ func (h *harness) build(ctx context.Context) error {
 	return nil
 }
 
-// command returns the standard output of a program.
-func command(ctx context.Context, name string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, name, args...).Output()
-	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			err = fmt.Errorf("%w: %s", err, exit.Stderr)
-		}
-		return "", fmt.Errorf("%s: %w", name, err)
-	}
-	return string(out), nil
-}
+// Target is a program to be profiled; it lives until stop.
+type Target struct{ cmd *exec.Cmd }
 
-// target is a program to be profiled; it lives until stop.
-type target struct{ cmd *exec.Cmd }
+const targetLife = "3600" // seconds; Stop ends it before
 
-const targetLife = "3600" // seconds; stop ends it before
-
-// start runs one of internal/testprog/targets and waits until it says that it is ready.
-func (h *harness) start(ctx context.Context, name string, args ...string) (*target, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(h.dir, name), append(args, "-seconds", targetLife)...)
+// Start runs one of internal/testprog/targets and waits until it says that it is ready.
+func (h *Harness) Start(ctx context.Context, name string, args ...string) (*Target, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(h.Dir, name), append(args, "-seconds", targetLife)...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -95,18 +84,18 @@ func (h *harness) start(ctx context.Context, name string, args ...string) (*targ
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	t := &target{cmd}
+	t := &Target{cmd}
 	if _, err := io.ReadFull(out, make([]byte, len("ready"))); err != nil {
-		t.stop()
+		t.Stop()
 		return nil, fmt.Errorf("%s did not get ready: %w", name, err)
 	}
 	time.Sleep(100 * time.Millisecond)
 	return t, nil
 }
 
-func (t *target) pid() int { return t.cmd.Process.Pid }
+func (t *Target) PID() int { return t.cmd.Process.Pid }
 
-func (t *target) stop() {
+func (t *Target) Stop() {
 	t.cmd.Process.Kill()
 	_ = t.cmd.Wait() // it was killed
 }

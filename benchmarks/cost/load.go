@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pprofd/pprofd/benchmarks/agents"
+	"github.com/pprofd/pprofd/benchmarks/board"
 	"github.com/pprofd/pprofd/bpf"
 )
 
@@ -44,13 +46,13 @@ func ownCPU() time.Duration {
 }
 
 // measureLoad takes how long bpf.Load takes in a fresh process, and what the verifier has to do.
-func measureLoad(ctx context.Context, _ *harness, r *report, c *config) error {
+func measureLoad(ctx context.Context, _ *agents.Harness, r *board.Report, c *config) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
 	for range 2 * c.rounds {
-		out, err := command(ctx, self, loadCommand)
+		out, err := board.Command(ctx, self, loadCommand)
 		if err != nil {
 			return err
 		}
@@ -59,14 +61,14 @@ func measureLoad(ctx context.Context, _ *harness, r *report, c *config) error {
 		if _, err := fmt.Sscan(first, &ns, &cpu); err != nil {
 			return fmt.Errorf("%q: %w", out, err)
 		}
-		r.add("Load/agent=pprofd", 1, value{float64(ns) / 1e6, "ms"}, value{float64(cpu) / 1e6, "cpu-ms"})
+		r.Add("Load/agent=pprofd", 1, board.Value{V: float64(ns) / 1e6, Unit: "ms"}, board.Value{V: float64(cpu) / 1e6, Unit: "cpu-ms"})
 		for line := range strings.Lines(rest) {
 			var name string
 			var insns float64
 			if _, err := fmt.Sscan(line, &name, &insns); err != nil {
 				return fmt.Errorf("%q: %w", out, err)
 			}
-			r.add("Verify/program="+name, 1, value{insns, "insns"})
+			r.Add("Verify/program="+name, 1, board.Value{V: insns, Unit: "insns"})
 		}
 	}
 	return nil

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pprofd/pprofd/benchmarks/agents"
+	"github.com/pprofd/pprofd/benchmarks/board"
 )
 
 type config struct {
@@ -43,7 +46,7 @@ func main() {
 
 func exit(err error) {
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "benchmarks:", err)
+		fmt.Fprintln(os.Stderr, "cost:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -64,16 +67,16 @@ func runAll(ctx context.Context, c *config) (err error) {
 
 // run measures what c asks for and writes it to out.
 func run(ctx context.Context, out io.Writer, c *config) error {
-	h, err := newHarness(ctx)
+	h, err := agents.New(ctx)
 	if err != nil {
 		return err
 	}
-	defer h.close()
-	r := &report{w: out}
-	r.facts(h.facts(ctx))
+	defer h.Close()
+	r := board.New(out)
+	r.Facts(board.Facts(ctx))
 	parts := []struct {
 		name string
-		run  func(context.Context, *harness, *report, *config) error
+		run  func(context.Context, *agents.Harness, *board.Report, *config) error
 	}{{"load", measureLoad}, {"start", measureStart}, {"bpf", measureBPF}, {"cost", measureCost}}
 	for _, p := range parts {
 		if c.only != "" && !slices.Contains(strings.Split(c.only, ","), p.name) {
@@ -83,6 +86,6 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	r.tables()
-	return r.err
+	tables(r)
+	return r.Err()
 }

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pprofd/pprofd/benchmarks/agents"
+	"github.com/pprofd/pprofd/benchmarks/board"
 )
 
 const (
@@ -21,21 +24,21 @@ const (
 )
 
 // measureCost takes what each agent costs while it profiles two saturated threads.
-func measureCost(ctx context.Context, h *harness, r *report, c *config) error {
-	t, err := h.start(ctx, "spin", "-threads", costThreads)
+func measureCost(ctx context.Context, h *agents.Harness, r *board.Report, c *config) error {
+	t, err := h.Start(ctx, "spin", "-threads", costThreads)
 	if err != nil {
 		return err
 	}
-	defer t.stop()
+	defer t.Stop()
 	for range c.rounds {
-		for _, a := range agents() {
-			m, err := agentCost(ctx, h, a, sampling{t.pid(), costHz, c.window})
+		for _, a := range agents.All() {
+			m, err := agentCost(ctx, h, a, agents.Sampling{PID: t.PID(), Hz: costHz, D: c.window})
 			if err != nil {
-				return fmt.Errorf("%s: %w", a.name, err)
+				return fmt.Errorf("%s: %w", a.Name, err)
 			}
-			r.add("AgentCost/agent="+a.name, 1,
-				value{m.cpu.Seconds() * 60 / c.window.Seconds(), "cpu-s/60s"}, value{float64(m.peakRSS), "peak-RSS-B"},
-				value{float64(m.maps), "BPF-maps-B"}, value{float64(m.samples), "samples"})
+			r.Add("AgentCost/agent="+a.Name, 1,
+				board.Value{V: m.cpu.Seconds() * 60 / c.window.Seconds(), Unit: "cpu-s/60s"}, board.Value{V: float64(m.peakRSS), Unit: "peak-RSS-B"},
+				board.Value{V: float64(m.maps), Unit: "BPF-maps-B"}, board.Value{V: float64(m.samples), Unit: "samples"})
 		}
 	}
 	return nil
@@ -47,27 +50,27 @@ type agentUse struct {
 	samples       int
 }
 
-func agentCost(ctx context.Context, h *harness, a agent, o sampling) (m agentUse, err error) {
-	run, err := h.run(ctx, a, o)
+func agentCost(ctx context.Context, h *agents.Harness, a agents.Agent, o agents.Sampling) (m agentUse, err error) {
+	run, err := h.Run(ctx, a, o)
 	if err != nil {
 		return m, err
 	}
 	err = watchMemory(run, &m)
-	if err := errors.Join(err, run.wait()); err != nil {
+	if err := errors.Join(err, run.Wait()); err != nil {
 		return m, err
 	}
-	m.cpu = run.cmd.ProcessState.UserTime() + run.cmd.ProcessState.SystemTime()
-	m.samples, err = a.samples(ctx, h, run.output.Bytes())
+	m.cpu = run.Cmd.ProcessState.UserTime() + run.Cmd.ProcessState.SystemTime()
+	m.samples, err = a.Samples(ctx, h, run.Output.Bytes())
 	return m, err
 }
 
 // watchMemory follows the peak of an agent's memory until it ends. The kernel's rusage would not do: a child's maximum
 // starts with that of the process that it was forked from.
-func watchMemory(run *agentRun, m *agentUse) error {
-	pid := run.cmd.Process.Pid
+func watchMemory(run *agents.Run, m *agentUse) error {
+	pid := run.Cmd.Process.Pid
 	for {
 		select {
-		case <-run.done:
+		case <-run.Done:
 			return nil
 		case <-time.After(memoryPoll):
 		}
@@ -79,7 +82,7 @@ func watchMemory(run *agentRun, m *agentUse) error {
 			continue // it is about to be reaped
 		}
 		m.peakRSS = peak
-		maps, err := mapBytes(pid)
+		maps, err := agents.MapBytes(pid)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
 			return err
 		}
@@ -93,7 +96,7 @@ func peakRSS(pid int) (int64, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) {
 		return 0, err
 	}
-	hwm, ok := parseFields(b)["VmHWM"]
+	hwm, ok := agents.ParseFields(b)["VmHWM"]
 	if !ok {
 		return 0, nil
 	}

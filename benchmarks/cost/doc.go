@@ -1,4 +1,4 @@
-// Command benchmarks measures what pprofd costs beside perf and bpftrace, on the same targets in the same run:
+// Command cost measures what pprofd costs beside perf and bpftrace, on the same targets in the same run:
 //
 //  1. BPF time per recorded sample by depth of the stack, from the kernel's own statistics of its programs. Runs for other
 //     processes count too, as they do for the host: the time of all runs is divided by the samples recorded.
@@ -8,8 +8,8 @@
 // Agents take turns within each round. It writes lines in the format of Go benchmarks, which benchstat reads
 // (benchstat -col /agent FILE), then tables of medians, with the project's goals. It needs root, bpftrace and perf:
 //
-//	go run ./benchmarks                        # to standard output
-//	go run ./benchmarks -o FILE -window 60s    # what benchmarks/results holds
+//	go run ./benchmarks/cost                        # to standard output
+//	go run ./benchmarks/cost -o FILE -window 60s    # what benchmarks/results holds
 //
 // What user space costs a sample is a Go benchmark of package profiler; `make bench` runs both.
 package main

@@ -1,4 +1,4 @@
-package main
+package agents
 
 import (
 	"bufio"
@@ -34,13 +34,13 @@ func fdInfos(pid int, kind string) ([]map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		infos = append(infos, parseFields(b))
+		infos = append(infos, ParseFields(b))
 	}
 	return infos, nil
 }
 
-// parseFields reads lines of the form "key:	value".
-func parseFields(b []byte) map[string]string {
+// ParseFields reads lines of the form "key:	value".
+func ParseFields(b []byte) map[string]string {
 	fields := map[string]string{}
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
 		if key, v, ok := strings.Cut(sc.Text(), ":"); ok {
@@ -82,26 +82,26 @@ func program(pid int, name string) (*ebpf.Program, error) {
 
 var errNoProgram = errors.New("none was seen")
 
-// programPoll is short against the shortest start, and costs little: a look at a few descriptors.
-const programPoll = time.Millisecond
+// ProgramPoll is short against the shortest start, and costs little: a look at a few descriptors.
+const ProgramPoll = time.Millisecond
 
-// awaitProgram waits until the agent has loaded its sampling program.
-func awaitProgram(r *agentRun, name string) (*ebpf.Program, error) {
+// AwaitProgram waits until the agent has loaded its Sampling program.
+func AwaitProgram(r *Run, name string) (*ebpf.Program, error) {
 	for {
-		p, err := program(r.cmd.Process.Pid, name)
+		p, err := program(r.Cmd.Process.Pid, name)
 		if p != nil {
 			return p, nil
 		}
 		select {
-		case <-r.done:
-			return nil, fmt.Errorf("%s ended without a BPF program %s: %w\n%s", r.cmd.Path, name, errors.Join(r.err, err, errNoProgram), r.output.Bytes())
-		case <-time.After(programPoll):
+		case <-r.Done:
+			return nil, fmt.Errorf("%s ended without a BPF program %s: %w\n%s", r.Cmd.Path, name, errors.Join(r.Err, err, errNoProgram), r.Output.Bytes())
+		case <-time.After(ProgramPoll):
 		}
 	}
 }
 
-// mapBytes adds up what the kernel says that the BPF maps of a process occupy.
-func mapBytes(pid int) (sum int64, err error) {
+// MapBytes adds up what the kernel says that the BPF maps of a process occupy.
+func MapBytes(pid int) (sum int64, err error) {
 	infos, err := fdInfos(pid, "bpf-map")
 	seen := map[string]bool{}
 	for _, info := range infos {

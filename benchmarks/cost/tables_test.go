@@ -6,22 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-func TestMedian(t *testing.T) {
-	for name, c := range map[string]struct {
-		values []float64
-		want   float64
-	}{
-		"of one":            {[]float64{7}, 7},
-		"of an odd number":  {[]float64{9, 1, 5}, 5},
-		"of an even number": {[]float64{4, 1, 2, 100}, 3},
-	} {
-		if got := median(c.values); got != c.want {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-	}
-}
+	"github.com/pprofd/pprofd/benchmarks/board"
+)
 
 func TestFitLine(t *testing.T) {
 	var points []point
@@ -37,37 +24,16 @@ func TestFitLine(t *testing.T) {
 	}
 }
 
-// TestBpftraceSamples: counts stand behind stacks, which may themselves hold brackets and colons.
-func TestBpftraceSamples(t *testing.T) {
-	const output = `Attaching 2 probes...
-
-@[
-	4ab88b main.burn[go.shape.int]+11 (/tmp/a: b/deep)
-, ]: 12
-@[
-	4ab89b main.burn+27 (/tmp/deep)
-, 
-	ffffffff81000e06 asm_sysvec_apic_timer_interrupt+22
-]: 30
-`
-	if n, err := bpftraceSamples([]byte(output)); n != 42 || err != nil {
-		t.Errorf("%d, %v; want 42", n, err)
-	}
-	if _, err := bpftraceSamples([]byte("ERROR: no such probe")); err == nil || !strings.Contains(err.Error(), "no such probe") {
-		t.Errorf("error %v does not say what bpftrace says", err)
-	}
-}
-
 func TestReport(t *testing.T) {
 	var out strings.Builder
-	r := &report{w: &out}
-	r.facts([]fact{{"goos", "linux"}})
+	r := board.New(&out)
+	r.Facts([]board.Fact{{Key: "goos", Value: "linux"}})
 	for _, ns := range []float64{4000, 9000, 5000} {
-		r.add("BPFTime/frames=32/agent=pprofd", 1000, value{ns, "ns/sample"})
+		r.Add("BPFTime/frames=32/agent=pprofd", 1000, board.Value{V: ns, Unit: "ns/sample"})
 	}
-	r.add("BPFTime/frames=132/agent=pprofd", 1000, value{15000, "ns/sample"})
-	r.add("BPFTime/frames=32/agent=bpftrace", 1000, value{6000, "ns/sample"})
-	r.tables()
+	r.Add("BPFTime/frames=132/agent=pprofd", 1000, board.Value{V: 15000, Unit: "ns/sample"})
+	r.Add("BPFTime/frames=32/agent=bpftrace", 1000, board.Value{V: 6000, Unit: "ns/sample"})
+	tables(r)
 	want := `goos: linux
 BenchmarkBPFTime/frames=32/agent=pprofd 1000 4000 ns/sample
 BenchmarkBPFTime/frames=32/agent=pprofd 1000 9000 ns/sample

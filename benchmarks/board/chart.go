@@ -1,0 +1,84 @@
+package board
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/plotutil"
+	"gonum.org/v1/plot/vg"
+	vgdraw "gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// Series is one line of a chart, points by x.
+type Series struct {
+	Name string
+	X, Y []float64
+}
+
+// Chart is a picture of lines over one x axis. Y begins at 0.
+type Chart struct {
+	Title, X, Y string
+	LogX        bool
+	Lines       []Series
+}
+
+const chartWidth, chartHeight = 18 * vg.Centimeter, 8 * vg.Centimeter
+
+// WriteSVG writes charts of one file, one below the other.
+func WriteSVG(path string, charts ...Chart) error {
+	canvas := vgsvg.New(chartWidth, chartHeight*vg.Length(len(charts)))
+	for i := range charts {
+		p, err := charts[i].plot()
+		if err != nil {
+			return fmt.Errorf("chart %q: %w", charts[i].Title, err)
+		}
+		draw(p, canvas, len(charts)-1-i)
+	}
+	var b bytes.Buffer
+	if _, err := canvas.WriteTo(&b); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o644)
+}
+
+func (c *Chart) plot() (*plot.Plot, error) {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.Title, c.X, c.Y
+	p.BackgroundColor = nil
+	p.Add(plotter.NewGrid())
+	if c.LogX {
+		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
+	}
+	for i, s := range c.Lines {
+		if len(s.X) != len(s.Y) {
+			return nil, fmt.Errorf("%s: %d x, %d y", s.Name, len(s.X), len(s.Y))
+		}
+		xy := make(plotter.XYs, len(s.X))
+		for j := range xy {
+			xy[j].X, xy[j].Y = s.X[j], s.Y[j]
+		}
+		line, err := plotter.NewLine(xy)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Name, err)
+		}
+		line.Color, line.Width = plotutil.Color(i), vg.Points(1.5)
+		p.Add(line)
+		if len(c.Lines) > 1 {
+			p.Legend.Add(s.Name, line)
+		}
+	}
+	p.Y.Min = 0
+	p.Y.Max *= 1.1
+	p.Legend.Top, p.Legend.Left = true, true
+	return p, nil
+}
+
+// draw puts p into the row of canvas, rows counted from below.
+func draw(p *plot.Plot, canvas vg.CanvasSizer, row int) {
+	area := vgdraw.NewCanvas(canvas, chartWidth, chartHeight*vg.Length(row+1))
+	p.Draw(vgdraw.Crop(area, 0, 0, chartHeight*vg.Length(row), 0))
+}
