@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/pprofd/pprofd/internal/testprog/leaks"
 )
 
 // asPprofd in the environment makes the test binary be pprofd: end-to-end tests run it as a process of its own.
@@ -16,7 +18,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asPprofd) != "" || len(os.Args) > 1 && os.Args[1] == execName {
 		main()
 	}
-	os.Exit(m.Run())
+	os.Exit(leaks.Run(m))
 }
 
 // call runs a command line in this process.

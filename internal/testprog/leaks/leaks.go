@@ -1,18 +1,23 @@
-// Package leaks fails a package's tests that leave file descriptors or goroutines behind:
+// Package leaks fails a package's tests that leave goroutines, file descriptors or mapped kernel objects behind:
 //
 //	func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
+//
+// BPF maps, programs, links and perf events are file descriptors, too (anon_inode:bpf-map, ...). The kernel keeps one also
+// as long as it is mapped, as ring buffers are: so mappings count.
 package leaks
 
 import (
+	"bufio"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // patience is how long what the last test began may take to end.
@@ -34,60 +39,65 @@ func Run(m *testing.M) int {
 
 // snapshot is what the process has.
 type snapshot struct {
-	files      map[string]string // /proc/self/fd: number to what it is
-	goroutines map[string]string // "goroutine 7" to its stack
+	kernel     map[string]string // descriptors and mappings: which one, to what it is
+	goroutines goleak.Option
 }
 
-func take() snapshot { return snapshot{files(), goroutines()} }
+func take() snapshot { return snapshot{kernel(), goleak.IgnoreCurrent()} }
 
 // left waits until nothing is there that was not in s, and returns what stays.
 func (s snapshot) left(patience time.Duration) []string {
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		left := s.since(take())
+		left := s.since()
 		if len(left) == 0 || time.Now().After(end) {
 			return left
 		}
 	}
 }
 
-// since lists what is in now and not in s.
-func (s snapshot) since(now snapshot) (left []string) {
-	for _, fd := range slices.Sorted(maps.Keys(now.files)) {
-		if s.files[fd] != now.files[fd] {
-			left = append(left, "file descriptor "+fd+", "+now.files[fd])
-		}
+// since lists what is there now and not in s. goleak waits a little for goroutines by itself.
+func (s snapshot) since() (left []string) {
+	if err := goleak.Find(s.goroutines); err != nil {
+		left = append(left, err.Error())
 	}
-	for _, id := range slices.Sorted(maps.Keys(now.goroutines)) {
-		if _, ok := s.goroutines[id]; !ok {
-			left = append(left, now.goroutines[id])
+	now := kernel()
+	for _, key := range slices.Sorted(maps.Keys(now)) {
+		if s.kernel[key] != now[key] {
+			left = append(left, key+", "+now[key])
 		}
 	}
 	return left
 }
 
-// files leaves out what belongs to the runtime's network poller.
-func files() map[string]string {
-	open := make(map[string]string)
+// kernel lists what the kernel holds for the process.
+func kernel() map[string]string {
+	held := make(map[string]string)
+	addFiles(held)
+	addMappings(held)
+	return held
+}
+
+// addFiles leaves out what belongs to the runtime's network poller.
+func addFiles(held map[string]string) {
 	links, _ := filepath.Glob("/proc/self/fd/*")
 	for _, link := range links {
 		what, err := os.Readlink(link)
 		if err == nil && what != "anon_inode:[eventpoll]" && what != "anon_inode:[eventfd]" {
-			open[filepath.Base(link)] = what
+			held["file descriptor "+filepath.Base(link)] = what
 		}
 	}
-	return open
 }
 
-// goroutines leaves out the caller and the one that package os/signal keeps.
-func goroutines() map[string]string {
-	buf := make([]byte, 1<<20)
-	buf = buf[:runtime.Stack(buf, true)]
-	all := make(map[string]string)
-	for i, stack := range strings.Split(string(buf), "\n\n") {
-		id, _, _ := strings.Cut(stack, " [")
-		if i > 0 && !strings.Contains(stack, "\nos/signal.loop(") {
-			all[id] = stack
+// addMappings takes what is no memory and no file: ring buffers of BPF and perf.
+func addMappings(held map[string]string) {
+	f, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 5 && strings.HasPrefix(fields[5], "anon_inode:") {
+			held["mapping "+fields[0]] = fields[5]
 		}
 	}
-	return all
 }

@@ -1,0 +1,12 @@
+//go:build linux && amd64
+
+package stepper
+
+import (
+	"os"
+	"testing"
+
+	"github.com/pprofd/pprofd/internal/testprog/leaks"
+)
+
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
