@@ -9,45 +9,40 @@ import (
 	"math"
 )
 
-// maxDWARF bounds one decompressed debug section. A Go program of 100 MB has about 60 MB of .debug_info.
-const maxDWARF = 128 << 20
-
 // debugSection is where a debug section's data is.
 type debugSection struct {
 	off, stored, plain uint64
 	compressed         bool
 }
 
-// DWARFSection returns a debug section by its name's suffix ("info", "abbrev", ...), decompressed,
-// within limits. Errors wrap ErrNoSection where the file has none.
+// DWARFSection returns a small debug section by its name's suffix ("abbrev", "addr", ...), decompressed.
+// Of a large one it returns the beginning, maxDWARFSection bytes. Errors wrap ErrNoSection where the file has none.
 func (f *File) DWARFSection(name string) ([]byte, error) {
-	d, err := f.debugSection(name)
+	r, size, err := f.OpenDWARF(name)
 	if err != nil {
 		return nil, err
 	}
-	if d.plain > maxDWARF {
-		return nil, fmt.Errorf("read .debug_%s: %d bytes are more than the limit of %d: %w", name, d.plain, maxDWARF, ErrUnsupported)
-	}
-	var r io.Reader = io.NewSectionReader(f.src.r, int64(d.off), int64(d.stored))
-	if d.compressed {
-		if r, err = zlib.NewReader(r); err != nil {
-			return nil, fmt.Errorf("decompress .debug_%s: %w", name, err)
-		}
-	}
-	b, err := readGrowing(r, d.plain)
+	b, err := readGrowing(r, min(size, maxDWARFSection))
 	if err != nil {
 		return nil, fmt.Errorf("read .debug_%s: %w", name, err)
 	}
 	return b, nil
 }
 
-// DWARFSize is the decompressed size that a debug section claims, without reading it; 0 where there is none.
-func (f *File) DWARFSize(name string) uint64 {
+// OpenDWARF returns a stream of a debug section's data, decompressed, and the size that the section claims. The stream
+// ends after maxDWARF bytes at the latest. Errors wrap ErrNoSection where the file has none.
+func (f *File) OpenDWARF(name string) (r io.Reader, size uint64, err error) {
 	d, err := f.debugSection(name)
 	if err != nil {
-		return 0
+		return nil, 0, err
 	}
-	return d.plain
+	r = io.NewSectionReader(f.src.r, int64(d.off), int64(d.stored))
+	if d.compressed {
+		if r, err = zlib.NewReader(r); err != nil {
+			return nil, 0, fmt.Errorf("decompress .debug_%s: %w", name, noEOF(err))
+		}
+	}
+	return io.LimitReader(r, maxDWARF), d.plain, nil
 }
 
 // readGrowing reads exactly size bytes, but does not trust size before the data has come.

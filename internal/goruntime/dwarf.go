@@ -1,14 +1,18 @@
 package goruntime
 
 import (
+	"bufio"
+	"bytes"
 	"debug/dwarf"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/pprofd/pprofd/objfile"
 )
 
-// maxDWARFEntries bounds the search for runtime.g: about a second. The linker puts package runtime early.
+// maxDWARFEntries bounds the search for runtime.g in one unit: about a second.
 const maxDWARFEntries = 5_000_000
 
 // wantedStructs are the types whose members make up Offsets.
@@ -90,38 +94,175 @@ func readMembers(r *dwarf.Reader) (members, error) {
 	return nil, errors.New("DWARF: a runtime type has too many members")
 }
 
-// openDWARF opens what the search needs of f's debug sections.
-func openDWARF(f *objfile.File) (*dwarf.Data, error) {
-	section := func(name string) []byte {
-		b, err := f.DWARFSection(name)
-		if err != nil {
-			return nil
-		}
-		return b
-	}
-	info, err := f.DWARFSection("info")
+// Bounds on what is read of .debug_info, which may have been crafted to fill memory when it is parsed.
+const (
+	maxUnit       = 4 << 20   // of the runtime's unit: the linker puts its types at the unit's beginning
+	maxFirstEntry = 4 << 10   // of the first entry of any unit, which holds its name
+	maxAbbrev     = 8 << 10   // of the table of abbreviations of one unit; Go's has 614 bytes
+	maxAbbrevs    = 64 << 20  // of all such tables that are parsed
+
+	maxRuntimeUnits = 16 // Go writes two
+)
+
+// units reads .debug_info as a stream, unit by unit (DWARF 5 section 7.5.1): debug/dwarf, given a whole section, keeps
+// something of every unit, and parses each one's table of abbreviations.
+type units struct {
+	info         *bufio.Reader
+	abbrev, addr []byte
+	abbrevs      int // bytes of tables of abbreviations that were parsed
+	found        int // units of package runtime
+}
+
+// openUnits begins to read f's debug information.
+func openUnits(f *objfile.File) (*units, error) {
+	info, _, err := f.OpenDWARF("info")
 	if err != nil {
 		return nil, fmt.Errorf("no DWARF: %w", err)
 	}
-	d, err := dwarf.New(section("abbrev"), nil, nil, info, section("line"), nil, nil, section("str"))
+	abbrev, err := f.DWARFSection("abbrev")
 	if err != nil {
-		return nil, fmt.Errorf("DWARF: %w", err)
+		return nil, fmt.Errorf("no DWARF: %w", err)
 	}
-	for _, name := range []string{"addr", "line_str", "str_offsets", "rnglists"} { // DWARF 5, Go 1.25 and newer
-		if b := section(name); b != nil {
-			if err := d.AddSection(".debug_"+name, b); err != nil {
-				return nil, fmt.Errorf("DWARF: %w", err)
-			}
+	addr, err := f.DWARFSection("addr") // DWARF 5, Go 1.25 and newer
+	if err != nil {
+		addr = nil
+	}
+	return newUnits(info, abbrev, addr), nil
+}
+
+func newUnits(info io.Reader, abbrev, addr []byte) *units {
+	return &units{info: bufio.NewReaderSize(info, 2*maxFirstEntry), abbrev: abbrev, addr: addr}
+}
+
+// unitHead is the beginning of a unit's header.
+type unitHead struct {
+	size      int64 // of the unit, with the length itself
+	abbrevOff uint32
+	at        int  // where abbrevOff stands
+	plain     bool // 32-bit DWARF of a version that debug/dwarf reads
+}
+
+// head looks at the next unit's header. The error is io.EOF behind the last unit.
+func (u *units) head() (unitHead, error) {
+	b, err := u.info.Peek(12)
+	if len(b) < 12 {
+		if len(b) == 0 && errors.Is(err, io.EOF) {
+			return unitHead{}, io.EOF
+		}
+		return unitHead{}, fmt.Errorf("DWARF unit: %w", io.ErrUnexpectedEOF)
+	}
+	le := binary.LittleEndian
+	length, version := le.Uint32(b), le.Uint16(b[4:])
+	if length >= 0xfffffff0 { // 64-bit DWARF, which Go does not write
+		return unitHead{size: 12 + int64(min(le.Uint64(b[4:]), 1<<62))}, nil
+	}
+	h := unitHead{size: 4 + int64(length), at: 6, plain: length >= 8 && version >= 2 && version <= 5}
+	if version == 5 {
+		h.at = 8
+	}
+	h.abbrevOff = le.Uint32(b[h.at:])
+	return h, nil
+}
+
+// next returns the next unit of package runtime: there are several, and the types are in one. Errors are io.EOF behind
+// the last unit, and others where nothing can be read any more.
+func (u *units) next() (*dwarf.Data, error) {
+	for {
+		h, err := u.head()
+		if err != nil {
+			return nil, err
+		}
+		data, used := u.runtimeUnit(h)
+		if u.abbrevs > maxAbbrevs || u.found > maxRuntimeUnits {
+			return nil, fmt.Errorf("DWARF: more than %d units of package runtime or %d MiB of abbreviations", maxRuntimeUnits, maxAbbrevs>>20)
+		}
+		if err := u.skip(h.size - used); err != nil || data != nil {
+			return data, err
 		}
 	}
-	return d, nil
+}
+
+func (u *units) skip(n int64) error {
+	for n > 0 {
+		m, err := u.info.Discard(int(min(n, 1<<30)))
+		if err != nil {
+			return fmt.Errorf("DWARF unit: %w", io.ErrUnexpectedEOF)
+		}
+		n -= int64(m)
+	}
+	return nil
+}
+
+// runtimeUnit reads the unit with header h if it is one of package runtime, and says how many of its bytes it has taken.
+// data is nil for all other units.
+func (u *units) runtimeUnit(h unitHead) (data *dwarf.Data, used int64) {
+	if !h.plain || uint64(h.abbrevOff) >= uint64(len(u.abbrev)) {
+		return nil, 0
+	}
+	first, _ := u.info.Peek(int(min(h.size, maxFirstEntry)))
+	if !isRuntime(u.parse(h, bytes.Clone(first))) {
+		return nil, 0
+	}
+	u.found++
+	b := make([]byte, min(h.size, maxUnit))
+	n, _ := io.ReadFull(u.info, b) // a unit that is cut may still hold what is looked for
+	return u.parse(h, b[:n]), int64(n)
+}
+
+// parse gives debug/dwarf the beginning of a unit as all that there is. It changes b. The result is nil where it makes no sense.
+func (u *units) parse(h unitHead, b []byte) *dwarf.Data {
+	if len(b) < 12 {
+		return nil
+	}
+	abbrev := u.abbrev[h.abbrevOff:]
+	abbrev = abbrev[:min(len(abbrev), maxAbbrev)]
+	u.abbrevs += len(abbrev)
+	binary.LittleEndian.PutUint32(b, uint32(len(b)-4))
+	binary.LittleEndian.PutUint32(b[h.at:], 0)
+	d, err := dwarf.New(abbrev, nil, nil, b, nil, nil, nil, nil)
+	if err != nil || u.addr != nil && d.AddSection(".debug_addr", u.addr) != nil {
+		return nil
+	}
+	return d
+}
+
+// isRuntime says whether d is a unit of package runtime.
+func isRuntime(d *dwarf.Data) bool {
+	if d == nil {
+		return false
+	}
+	e, err := d.Reader().Next()
+	if err != nil || e == nil || e.Tag != dwarf.TagCompileUnit {
+		return false
+	}
+	name, _ := e.Val(dwarf.AttrName).(string)
+	return name == "runtime"
+}
+
+// offsets looks for the runtime's types in one unit after the other.
+func (u *units) offsets() (Offsets, error) {
+	missing := errors.New("DWARF: no unit of package runtime")
+	for {
+		d, err := u.next()
+		if errors.Is(err, io.EOF) {
+			return Offsets{}, missing
+		}
+		if err != nil {
+			return Offsets{}, err
+		}
+		off, err := OffsetsFromDWARF(d)
+		if err == nil {
+			return off, nil
+		}
+		missing = err
+	}
 }
 
 // offsetsFromFile is OffsetsFromDWARF for a file.
 func offsetsFromFile(f *objfile.File) (Offsets, error) {
-	d, err := openDWARF(f)
+	u, err := openUnits(f)
 	if err != nil {
 		return Offsets{}, err
 	}
-	return OffsetsFromDWARF(d)
+	return u.offsets()
 }
