@@ -84,6 +84,26 @@ func TestReplayRefuses(t *testing.T) {
 	}
 }
 
+// TestSetProcess: a record that was given to another process is that also after it was recorded, and otherwise the same.
+func TestSetProcess(t *testing.T) {
+	var r, got Record
+	if err := r.Decode(sampleWithLabel()); err != nil {
+		t.Fatal(err)
+	}
+	want := clone(t, &r)
+	want.PID, want.StartTime = 5_000_000, 1<<40
+	r.SetProcess(want.PID, want.StartTime)
+	var file bytes.Buffer
+	if err := errors.Join(NewRecorder(&file).Write(&r), NewReplay(&file).Read(&got, time.Time{})); err != nil {
+		t.Fatal(err)
+	}
+	for _, have := range []Record{r, got} {
+		if d := cmp.Diff(want, have, cmpopts.IgnoreUnexported(Record{})); d != "" {
+			t.Error(d)
+		}
+	}
+}
+
 // FuzzReplay: what a replay accepts can be recorded again and is the same.
 func FuzzReplay(f *testing.F) {
 	f.Add(recorded(f, sampleWithLabel(), bytesOf(2|42<<32, 7)))

@@ -38,9 +38,28 @@ type Config struct {
 	Exporter  export.Exporter
 	ProcRoot  string // "/proc"
 	Version   string // of pprofd, for the profile's comments
+	Source    Source // where records come from; Close closes it; nil: the kernel, by package bpf
 
 	noLoop bool // for tests: do without bpf_loop, as kernels before 5.17 must
 }
+
+// Source of records: a *bpf.Probes, or a *bpf.Replay of what one recorded. See there for the methods.
+type Source interface {
+	SetTarget(pid uint32, t *bpf.Target) error
+	Start() error
+	Stop() error
+	Flush() error
+	Read(rec *bpf.Record, deadline time.Time) error
+	Stats() (bpf.Stats, error)
+	Losses() (map[uint32]bpf.Loss, error)
+	Event() bpf.Event
+	Close() error
+}
+
+var (
+	_ Source = (*bpf.Probes)(nil)
+	_ Source = (*bpf.Replay)(nil)
+)
 
 const (
 	defaultFrequency = 99
@@ -52,7 +71,7 @@ const (
 type Profiler struct {
 	cfg      Config
 	procs    procfs.FS
-	probes   *bpf.Probes
+	probes   Source
 	images   *objfile.Images
 	unwinder *unwind.Unwinder
 	table    *aggregate.Table
@@ -82,11 +101,7 @@ func New(c Config) (*Profiler, error) {
 	if c.ProcRoot == "" {
 		c.ProcRoot = "/proc"
 	}
-	event := bpf.Event(c.Event)
-	if c.Event == "auto" {
-		event = bpf.EventAuto
-	}
-	probes, err := bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel, NoLoop: c.noLoop})
+	probes, err := c.open()
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +112,18 @@ func New(c Config) (*Profiler, error) {
 		unwinder: unwind.New(images), table: aggregate.New(aggregate.Limits{}),
 		targets: make(map[uint32]*target),
 	}, nil
+}
+
+// open returns the configured source of records, else loads the BPF programs.
+func (c *Config) open() (Source, error) {
+	if c.Source != nil {
+		return c.Source, nil
+	}
+	event := bpf.Event(c.Event)
+	if c.Event == "auto" {
+		event = bpf.EventAuto
+	}
+	return bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel, NoLoop: c.noLoop})
 }
 
 // Stats counts since New. Recorded = exported + lost, exactly, once Run has returned.
