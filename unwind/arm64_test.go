@@ -106,7 +106,7 @@ func openARM64(t *testing.T, path string) *program {
 }
 
 // mapped makes a /proc with one process, that has path mapped.
-func mapped(t *testing.T, path string, text *elf.Section) string {
+func mapped(t testing.TB, path string, text *elf.Section) string {
 	t.Helper()
 	root := t.TempDir()
 	dir := filepath.Join(root, "1")

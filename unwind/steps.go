@@ -7,6 +7,7 @@ type steps struct {
 	seg    *Segment
 	pc     pcInfo // of the current frame
 	sp, fp uint64
+	lr     uint64   // the link register, until its frame was taken; the sample's stays: it may be completed again
 	chain  []uint64 // what is left of it; chain[0] belongs to the record at fp
 	synced bool     // the record at fp is known to be the current frame's or a later one's
 	called bool     // the current frame has called the one before
@@ -62,7 +63,7 @@ func (s *steps) interrupted() {
 		return
 	}
 	if s.pc.delta == 0 {
-		s.seg.LR, _ = s.word(s.sp)
+		s.lr, _ = s.word(s.sp)
 	}
 	s.sp += 16
 }
@@ -111,8 +112,8 @@ func (s *steps) follow() (ra uint64, more bool) {
 // overLR returns the link register in place of a return address that the interrupted function has overwritten: assembly
 // that calls nothing may use the word at SP, as internal/chacha8rand does.
 func (s *steps) overLR(ra uint64) uint64 {
-	lr := s.seg.LR
-	s.seg.LR = 0
+	lr := s.lr
+	s.lr = 0
 	if _, ok := s.space.Resolve(ra); ok || lr == 0 {
 		return ra
 	}
@@ -125,8 +126,8 @@ func (s *steps) returnAddress() (uint64, bool) {
 		return s.word(s.sp + uint64(s.pc.delta))
 	}
 	if s.pc.delta == 0 {
-		lr := s.seg.LR
-		s.seg.LR = 0 // good for one frame
+		lr := s.lr
+		s.lr = 0 // good for one frame
 		return lr, lr != 0
 	}
 	ra, ok := s.word(s.sp)

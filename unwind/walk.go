@@ -38,7 +38,7 @@ func (w *walk) segment(seg *Segment) {
 		w.foreign(seg, a)
 		return
 	}
-	s := steps{walk: w, arm64: w.u.image(a.Image).arm64, seg: seg, pc: info, sp: seg.SP, fp: seg.FP, chain: seg.Frames}
+	s := steps{walk: w, arm64: w.u.image(a.Image).arm64, seg: seg, pc: info, sp: seg.SP, fp: seg.FP, lr: seg.LR, chain: seg.Frames}
 	switch {
 	case w.switched(seg, &s, info):
 	case s.run():
