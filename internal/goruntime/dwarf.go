@@ -96,10 +96,10 @@ func readMembers(r *dwarf.Reader) (members, error) {
 
 // Bounds on what is read of .debug_info, which may have been crafted to fill memory when it is parsed.
 const (
-	maxUnit       = 4 << 20   // of the runtime's unit: the linker puts its types at the unit's beginning
-	maxFirstEntry = 4 << 10   // of the first entry of any unit, which holds its name
-	maxAbbrev     = 8 << 10   // of the table of abbreviations of one unit; Go's has 614 bytes
-	maxAbbrevs    = 64 << 20  // of all such tables that are parsed
+	maxUnit       = 4 << 20  // of the runtime's unit: the linker puts its types at the unit's beginning
+	maxFirstEntry = 4 << 10  // of the first entry of any unit, which holds its name
+	maxAbbrev     = 8 << 10  // of the table of abbreviations of one unit; Go's has 614 bytes
+	maxAbbrevs    = 64 << 20 // of all such tables that are parsed
 
 	maxRuntimeUnits = 16 // Go writes two
 )
