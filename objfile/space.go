@@ -36,6 +36,7 @@ type Space struct {
 	images *Images
 	proc   procfs.Proc
 	start  uint64 // of the process, in clock ticks since boot
+	stack  uint64 // procfs.Stat.StartStack: which exec it is the space of
 	mem    *processMemory
 
 	maps []Mapping // by address, without overlap
@@ -64,15 +65,21 @@ func OpenSpace(images *Images, procRoot string, pid int) (*Space, error) {
 }
 
 func (s *Space) open() error {
-	s.mem = openMemory(s.proc)
-	start, err := s.proc.StartTime()
+	stat, err := s.proc.Stat()
 	if err != nil {
 		return err
 	}
-	s.start = start
-	s.mem.start = start
+	s.start, s.stack = stat.StartTime, stat.StartStack
+	s.mem = openMemory(s.proc, s.start)
 	return s.load()
 }
+
+// Current reports whether the process still runs the program that the space was opened for: it has neither exited nor
+// called exec since. Of a process that is in the middle of an exec it may say either.
+func (s *Space) Current() bool { return len(s.maps) > 0 && s.check(s.maps) == nil }
+
+// Exited frees what only a process that runs is read through. What is mapped stays known, until Close.
+func (s *Space) Exited() error { return s.mem.Close() }
 
 // PID is the process's number.
 func (s *Space) PID() int { return s.proc.PID }
@@ -203,13 +210,15 @@ func (s *Space) load() error {
 
 // check makes sure that fresh was read from the process and program that the space was opened for.
 func (s *Space) check(fresh []Mapping) error {
-	if start, err := s.proc.StartTime(); err != nil || start != s.start {
+	stat, err := s.proc.Stat()
+	if err != nil || stat.StartTime != s.start {
 		return fmt.Errorf("its PID is free or another's: %w", errors.Join(ErrProcessGone, err))
 	}
 	if len(fresh) == 0 {
 		return fmt.Errorf("nothing is mapped (a kernel thread, or exiting): %w", ErrProcessGone)
 	}
-	if s.mem.gone(fresh[0].Start) {
+	// The memory alone does not tell: a child of vfork has that of its parent, who keeps it beyond the child's exec.
+	if stat.StartStack != s.stack && stat.StartStack != 0 || s.mem.gone(fresh[0].Start) {
 		return fmt.Errorf("it has exited or runs another program: %w", ErrProcessGone)
 	}
 	return nil
@@ -331,7 +340,10 @@ func (s *Space) ReadMem(p []byte, addr uint64) error {
 
 // Close gives the images back.
 func (s *Space) Close() error {
-	errs := []error{s.mem.Close()}
+	var errs []error
+	if s.mem != nil {
+		errs = append(errs, s.mem.Close())
+	}
 	released := make(map[*Image]bool)
 	for _, im := range s.owned {
 		if !released[im] {

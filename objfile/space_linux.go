@@ -19,11 +19,13 @@ type processMemory struct {
 	start uint64 // of the process
 	f     *os.File
 	err   error // why f is nil
+	// closed says that the process is known to be gone.
+	closed bool
 }
 
-func openMemory(p procfs.Proc) *processMemory {
+func openMemory(p procfs.Proc, start uint64) *processMemory {
 	f, err := os.Open(p.Path("mem"))
-	return &processMemory{proc: p, f: f, err: err}
+	return &processMemory{proc: p, start: start, f: f, err: err}
 }
 
 // ReadAt implements io.ReaderAt by run-time address.
@@ -31,7 +33,10 @@ func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 	if addr < 0 {
 		return 0, io.EOF
 	}
-	if m.f == nil {
+	switch {
+	case m.closed:
+		return 0, ErrProcessGone
+	case m.f == nil:
 		return m.readVM(p, addr)
 	}
 	n, err := m.f.ReadAt(p, addr)
@@ -65,18 +70,22 @@ func (m *processMemory) readVM(p []byte, addr int64) (int, error) {
 // gone says that the memory does not exist any more. addr is a mapped address.
 func (m *processMemory) gone(addr uint64) bool {
 	if m.f == nil {
-		return false
+		return m.closed
 	}
 	var b [1]byte
 	_, err := m.f.ReadAt(b[:], int64(addr))
 	return errors.Is(err, io.EOF)
 }
 
+// Close may be called more than once.
 func (m *processMemory) Close() error {
-	if m == nil || m.f == nil {
+	m.closed = true
+	if m.f == nil {
 		return nil
 	}
-	return m.f.Close()
+	f := m.f
+	m.f = nil
+	return f.Close()
 }
 
 // errNotMapped says that a path leads to another file than the mapped one.

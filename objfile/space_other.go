@@ -9,9 +9,9 @@ import (
 )
 
 // processMemory exists on Linux only.
-type processMemory struct{ start uint64 }
+type processMemory struct{}
 
-func openMemory(procfs.Proc) *processMemory { return new(processMemory) }
+func openMemory(procfs.Proc, uint64) *processMemory { return new(processMemory) }
 
 func (*processMemory) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
 

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -323,13 +324,52 @@ func TestSpaceIsOfOneExec(t *testing.T) {
 	}
 }
 
+// TestSpaceOfVforkChild: its memory is that of its parent, until it executes a program; the parent's goes on.
+func TestSpaceOfVforkChild(t *testing.T) {
+	spin := testprog.Build(t, "spin", testprog.Options{})
+	parent := testprog.Start(t, testprog.Build(t, "vforker", testprog.Options{Cgo: true}), spin, "-seconds", "60")
+	var child int
+	if _, err := fmt.Sscanf(parent.Lines()[0], "ready %d", &child); err != nil {
+		t.Fatal(err)
+	}
+	of := func() string {
+		exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", child))
+		return exe
+	}
+	s, _ := openSpace(t, child)
+	if m := s.Main(); of() == spin || m == nil || m.Image.Path == spin || !s.Current() {
+		t.Fatalf("before the exec the space is of %+v", m)
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.Current(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the process executes %s, and the space from before is still its own", of())
+		}
+	}
+	if of() != spin {
+		t.Errorf("the process executes %s, and the space is not its own", of())
+	}
+	if err := s.Reload(); !errors.Is(err, ErrProcessGone) {
+		t.Errorf("reload after the exec: %v", err)
+	}
+	if after, _ := openSpace(t, child); after.Main() == nil || after.Main().Image.Path != spin || !after.Current() {
+		t.Errorf("the space after the exec is of %+v", after.Main())
+	}
+}
+
 func TestExitedProcessStillResolves(t *testing.T) {
 	path := copyOf(t, testprog.Build(t, "hello", testprog.Options{}))
 	p := run(t, exec.Command(path))
 	s, _ := openSpace(t, p.pid)
 	p.end()
-	if err := os.Remove(path); err != nil {
+	if s.Current() {
+		t.Error("a process that has exited runs")
+	}
+	addr := s.Mappings()[0].Start
+	if err := errors.Join(os.Remove(path), s.Exited(), s.Exited()); err != nil {
 		t.Fatal(err)
+	}
+	if err := s.ReadMem(make([]byte, 1), addr); !errors.Is(err, ErrProcessGone) {
+		t.Errorf("memory: %v", err)
 	}
 	m := s.Main()
 	if m == nil {

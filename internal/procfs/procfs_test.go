@@ -34,7 +34,7 @@ func TestFixtureProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Stat{PID: 42, PPID: 1, Comm: "a) b (c", State: 'S', Threads: 7, UTime: 111, STime: 222, StartTime: 98765}
+	want := Stat{PID: 42, PPID: 1, Comm: "a) b (c", State: 'S', Threads: 7, UTime: 111, STime: 222, StartTime: 98765, StartStack: 1 << 47}
 	if diff := cmp.Diff(want, st); diff != "" {
 		t.Errorf("stat:\n%s", diff)
 	}
@@ -127,7 +127,7 @@ func TestThisProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st.PID != os.Getpid() || st.PPID != os.Getppid() || st.StartTime == 0 {
+	if st.PID != os.Getpid() || st.PPID != os.Getppid() || st.StartTime == 0 || st.StartStack == 0 {
 		t.Errorf("stat %+v of pid %d, parent %d", st, os.Getpid(), os.Getppid())
 	}
 	status, err := p.Status()

@@ -15,6 +15,9 @@ type Stat struct {
 	// UTime, STime and StartTime are in clock ticks (100 a second on every supported architecture);
 	// StartTime counts from boot. (PID, StartTime) names a process, a PID alone does not.
 	UTime, STime, StartTime uint64
+	// StartStack is where the stack began at the last exec: another one for each exec, at random. 0 for who may not
+	// ptrace the process, and while it executes or exits.
+	StartStack uint64
 }
 
 // Stat reads /proc/PID/stat.
@@ -40,7 +43,8 @@ const (
 	statSTime     = 12
 	statThreads   = 17
 	statStartTime = 19
-	statFields    = 20
+	statStack     = 25
+	statFields    = 26
 )
 
 // ParseStat parses the content of a stat file. The name may hold spaces and parentheses, so the
@@ -77,7 +81,7 @@ func (st *Stat) parseFields(f [][]byte) error {
 	for _, v := range []struct {
 		dst   *uint64
 		field int
-	}{{&st.UTime, statUTime}, {&st.STime, statSTime}, {&st.StartTime, statStartTime}} {
+	}{{&st.UTime, statUTime}, {&st.STime, statSTime}, {&st.StartTime, statStartTime}, {&st.StartStack, statStack}} {
 		n, err := strconv.ParseUint(string(f[v.field]), 10, 64)
 		if err != nil {
 			return fmt.Errorf("parse stat: field %d: %w", v.field+3, ErrFormat)
