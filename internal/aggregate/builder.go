@@ -153,7 +153,11 @@ func (b *builder) targetLabels(s *profile.Sample, target uint32) {
 	}
 }
 
+// addLabel leaves out labels with an empty value: the format cannot tell them from none (runtime/pprof's vanish, too).
 func addLabel(s *profile.Sample, l Label) {
+	if l.Value == "" {
+		return
+	}
 	if s.Label == nil {
 		s.Label = make(map[string][]string)
 	}
