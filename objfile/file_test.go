@@ -2,6 +2,7 @@ package objfile
 
 import (
 	"bytes"
+	"compress/zlib"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
@@ -202,9 +203,104 @@ func TestSyntheticProgramIsFound(t *testing.T) {
 	}
 }
 
+// sectioned is synthetic with what only section headers lead to: symbols, also compressed ones, a note, debug sections.
+func sectioned(t testing.TB) []byte {
+	b := synthetic()
+	symbols := func(names ...string) (symtab, strtab []byte) {
+		symtab, strtab = make([]byte, symSize), []byte{0}
+		for i, name := range names {
+			symtab = le.AppendUint32(symtab, uint32(len(strtab)))
+			symtab = append(symtab, byte(elf.STT_FUNC), 0, 1, 0)
+			symtab = le.AppendUint64(le.AppendUint64(symtab, uint64(0x400100+0x10*i)), 0x10)
+			strtab = append(append(strtab, name...), 0)
+		}
+		return symtab, strtab
+	}
+	symtab, strtab := symbols("main", "_ZN3foo3barEv", "runtime.allgs")
+	innerSyms, innerStrs := symbols("static_one", "static_two")
+	inner := appendSections(synthetic()[:0x100], []namedSection{
+		{".text", elf.SHT_PROGBITS, 0, nil}, {".symtab", elf.SHT_SYMTAB, 3, innerSyms}, {".strtab", elf.SHT_STRTAB, 0, innerStrs},
+	})
+	var packed bytes.Buffer
+	w := zlib.NewWriter(&packed)
+	_, _ = w.Write(bytes.Repeat([]byte("debug information "), 20))
+	_ = w.Close()
+	chdr := le.AppendUint64(le.AppendUint64(le.AppendUint64(nil, uint64(elf.COMPRESS_ZLIB)), 360), 1)
+	return appendSections(b, []namedSection{
+		{".text", elf.SHT_PROGBITS, 0, nil}, {".symtab", elf.SHT_SYMTAB, 3, symtab}, {".strtab", elf.SHT_STRTAB, 0, strtab},
+		{".note.gnu.build-id", elf.SHT_NOTE, 0, []byte("\x04\x00\x00\x00\x08\x00\x00\x00\x03\x00\x00\x00GNU\x0001234567")},
+		{".debug_info", elf.SHT_PROGBITS, 0, append(chdr, packed.Bytes()...)},
+		{".zdebug_abbrev", elf.SHT_PROGBITS, 0, append([]byte("ZLIB\x00\x00\x00\x00\x00\x00\x01\x68"), packed.Bytes()...)},
+		{".gnu_debugdata", elf.SHT_PROGBITS, 0, compressGo(t, inner)},
+		{".go.buildinfo", elf.SHT_NULL, 0, nil},
+	})
+}
+
+type namedSection struct {
+	name string
+	typ  elf.SectionType
+	link uint32
+	data []byte
+}
+
+// appendSections appends sections, their names and their headers to a file of one ELF header.
+func appendSections(b []byte, sections []namedSection) []byte {
+	b = bytes.Clone(b)
+	sections = append([]namedSection{{}}, append(sections, namedSection{".shstrtab", elf.SHT_STRTAB, 0, nil})...)
+	var names []byte
+	for _, s := range sections {
+		names = append(append(names, s.name...), 0)
+	}
+	sections[len(sections)-1].data = names
+	var headers []byte
+	at := 0
+	for _, s := range sections {
+		flags := uint64(0)
+		if s.name == ".debug_info" {
+			flags = uint64(elf.SHF_COMPRESSED)
+		}
+		headers = le.AppendUint32(le.AppendUint32(headers, uint32(at)), uint32(s.typ))
+		for _, v := range []uint64{flags, 0, uint64(len(b)), uint64(len(s.data)), uint64(s.link), 4, 0} {
+			headers = le.AppendUint64(headers, v)
+		}
+		b = append(b, s.data...)
+		at += len(s.name) + 1
+	}
+	le.PutUint64(b[40:], uint64(len(b)))
+	le.PutUint16(b[58:], shdrSize)
+	le.PutUint16(b[60:], uint16(len(sections)))
+	le.PutUint16(b[62:], uint16(len(sections)-1))
+	return append(b, headers...)
+}
+
+func TestSectionedProgramIsFound(t *testing.T) {
+	b := sectioned(t)
+	f, err := Open(nopCloser{bytes.NewReader(b)}, int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for addr, want := range map[uint64]string{0x400100: "main", 0x400115: "static_two", 0x400130: ""} {
+		if name, _, _ := f.Symbol(addr); name != want {
+			t.Errorf("%#x is %q, want %q", addr, name, want)
+		}
+	}
+	if n := len(f.symbols.strings); n != 2 {
+		t.Errorf("%d symbol tables, want that of .gnu_debugdata too", n)
+	}
+	if _, ok := f.SymbolAddr("runtime.allgs"); !ok || f.BuildID() != "3031323334353637" {
+		t.Errorf("%v %q", ok, f.BuildID())
+	}
+	for _, name := range []string{"info", "abbrev"} {
+		if got, err := f.DWARFSection(name); err != nil || len(got) != 360 {
+			t.Errorf("%s: %q %v", name, got, err)
+		}
+	}
+}
+
 // Everything that can be asked of a file ends, in bounded memory, whatever is in it.
 func FuzzFile(f *testing.F) {
 	heads(f)
+	f.Add(sectioned(f))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		o, err := Open(nopCloser{bytes.NewReader(b)}, int64(len(b)))
 		if err != nil {
@@ -212,19 +308,44 @@ func FuzzFile(f *testing.F) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		if m, err := o.GoModule(); err == nil && (m.Text >= m.EText || !o.executable(m.Text)) {
-			t.Errorf("text %#x-%#x", m.Text, m.EText)
-		}
-		_, _ = o.BuildInfo()
-		_, _ = o.BuildID(), o.Cgo()
-		o.Symbol(o.Entry())
-		o.SymbolAddr("runtime.allgs")
-		_, _ = o.DWARFSection("info")
+		askAll(t, o)
 		runtime.ReadMemStats(&after)
 		if n := after.TotalAlloc - before.TotalAlloc; n > 256<<20 {
 			t.Errorf("%d bytes allocated for a file of %d", n, len(b))
 		}
 	})
+}
+
+// askAll asks a file all that pprofd does.
+func askAll(t *testing.T, o *File) {
+	t.Helper()
+	if m, err := o.GoModule(); err == nil && (m.Text >= m.EText || !o.executable(m.Text)) {
+		t.Errorf("text %#x-%#x", m.Text, m.EText)
+	}
+	_, _ = o.BuildInfo()
+	if len(o.BuildID()) > 2*maxGNUID || len(o.GoBuildID()) > maxGoID {
+		t.Errorf("build IDs %q, %q", o.BuildID(), o.GoBuildID())
+	}
+	o.Cgo()
+	o.SymbolAddrs("runtime.allgs", "main")
+	for _, name := range []string{"info", "abbrev"} {
+		if b, err := o.DWARFSection(name); err == nil && len(b) > maxDWARFSection {
+			t.Errorf("%s: %d bytes", name, len(b))
+		}
+	}
+	table, _ := o.Pclntab()
+	for _, s := range o.Segments() {
+		for _, addr := range []uint64{o.Entry(), s.Vaddr, s.Vaddr + s.Memsz - 1, s.Vaddr + 0x100} {
+			o.Symbol(addr)
+			if table == nil {
+				continue
+			}
+			if fn, ok := table.Find(addr); ok {
+				fn.SPDelta(addr)
+				fn.AppendFrames(nil, addr)
+			}
+		}
+	}
 }
 
 func FuzzXZ(f *testing.F) {

@@ -264,3 +264,16 @@ func FuzzStat(f *testing.F) {
 		_ = parseCmdline(b)
 	})
 }
+
+// FuzzMounts looks for a device in crafted mounts: names in it are chosen by whoever mounts.
+func FuzzMounts(f *testing.F) {
+	line := "36 35 98:0 / /mnt\\040x rw,noatime shared:1 master:2 - fuse.sshfs host:/dir rw\n"
+	f.Add([]byte(line+"37 35 8:1 / / rw - ext4 /dev/sda1 rw\n"), uint32(98), uint32(0))
+	f.Add(append(bytes.Repeat([]byte("x"), 2*maxMapsLine), line...), uint32(98), uint32(0))
+	f.Fuzz(func(t *testing.T, b []byte, major, minor uint32) {
+		typ, err := findFSType(bytes.NewReader(b), Dev{major, minor})
+		if err == nil && !bytes.Contains(b, []byte(" - "+typ)) {
+			t.Errorf("%q is in no mount", typ)
+		}
+	})
+}
