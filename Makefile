@@ -114,6 +114,12 @@ bench: ## measure what pprofd costs, beside perf and bpftrace (root), then run t
 	$(SUDO) env "PATH=$$PATH" bin/cost -o benchmarks/results/cost-$$(date -u +%F).txt $(BENCHFLAGS)
 	$(GO) test -p 1 -run '^$$' -bench . -benchmem $(TESTFLAGS) ./...
 
+# ACCURACYFLAGS="-rows go1.27.4/ -windows 3"; rows that the same commit has measured are not measured again.
+.PHONY: accuracy
+accuracy: ## measure how right profiles are on all Go versions and ways to build (root): an hour
+	$(GO) build -o bin/accuracy ./benchmarks/accuracy
+	$(SUDO) env "PATH=$$PATH" bin/accuracy -o benchmarks/results/accuracy-$$(date -u +%F).txt $(ACCURACYFLAGS)
+
 # Debian's 6.1 kernels in qemu; see internal/kerneltest. KERNELFLAGS="-arch amd64 -short -run TestX ./bpf"
 .PHONY: test-kernels
 test-kernels: ## run the BPF tests on Debian's 6.1 kernels, amd64 and arm64, in virtual machines

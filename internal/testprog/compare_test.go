@@ -150,11 +150,11 @@ func TestMixedCeiling(t *testing.T) {
 func windows(t *testing.T, o Options, s1, s2 float64) (first, second *profile.Profile) {
 	t.Helper()
 	dir := t.TempDir()
-	f1, f2 := filepath.Join(dir, "1"), filepath.Join(dir, "2")
+	prefix := filepath.Join(dir, "window")
 	p := StartWith(t, StartOptions{Env: []string{"GODEBUG=asyncpreemptoff=1"}}, Build(t, "mixed", o),
-		"-profile", f1, "-window", fmt.Sprint(s1), "-second", f2, "-window2", fmt.Sprint(s2))
+		"-profile", prefix, "-windows", fmt.Sprintf("%v,%v", s1, s2))
 	p.Wait(t, time.Minute)
-	return parse(t, f1), parse(t, f2)
+	return parse(t, prefix+"1"), parse(t, prefix+"2")
 }
 
 func parse(t *testing.T, file string) *profile.Profile {

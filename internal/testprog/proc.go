@@ -3,6 +3,7 @@ package testprog
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -46,23 +47,36 @@ func Start(t testing.TB, path string, args ...string) *Proc {
 // StartWith is Start with options.
 func StartWith(t testing.TB, o StartOptions, path string, args ...string) *Proc {
 	t.Helper()
+	p, err := Launch(o, path, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// Launch is StartWith without a test: the caller has to Stop the process.
+func Launch(o StartOptions, path string, args ...string) (*Proc, error) {
 	p := &Proc{cmd: exec.Command(path, args...), exited: make(chan struct{}), changed: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), o.Env...)
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
-		t.Fatalf("start %s: %v", path, err)
+		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
 	if err := p.cmd.Start(); err != nil {
-		t.Fatalf("start %s: %v", path, err)
+		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
 	p.PID = p.cmd.Process.Pid
 	go p.read(out)
-	t.Cleanup(p.Stop)
-	if !o.NoReady {
-		p.WaitLine(t, "ready", readyTimeout)
+	if o.NoReady {
+		return p, nil
 	}
-	return p
+	if _, err := p.Await("ready", readyTimeout); err != nil {
+		p.Stop()
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *Proc) read(r io.Reader) {
@@ -99,25 +113,34 @@ func (p *Proc) find(prefix string) (string, bool, <-chan struct{}) {
 	return "", false, p.changed
 }
 
-// WaitLine waits for the first line that begins with prefix and returns it; the test fails if the program
-// ends without it or the timeout passes.
+// WaitLine is Await; the test fails where it does.
 func (p *Proc) WaitLine(t testing.TB, prefix string, timeout time.Duration) string {
 	t.Helper()
+	line, err := p.Await(prefix, timeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
+// Await waits for the first line that begins with prefix and returns it; it fails if the program ends without it or
+// the timeout passes.
+func (p *Proc) Await(prefix string, timeout time.Duration) (string, error) {
 	deadline := time.After(timeout)
 	for {
 		line, ok, changed := p.find(prefix)
 		if ok {
-			return line
+			return line, nil
 		}
 		select {
 		case <-changed:
 		case <-p.exited:
 			if line, ok, _ := p.find(prefix); ok {
-				return line
+				return line, nil
 			}
-			t.Fatalf("%s ended (%v) without a line %q\noutput: %q\nstderr: %s", p.cmd.Path, p.err, prefix, p.Lines(), p.stderr.String())
+			return "", fmt.Errorf("%s ended (%v) without a line %q\noutput: %q\nstderr: %s", p.cmd.Path, p.cmd.ProcessState, prefix, p.Lines(), p.stderr.String())
 		case <-deadline:
-			t.Fatalf("%s: no line %q within %v; output so far: %q", p.cmd.Path, prefix, timeout, p.Lines())
+			return "", fmt.Errorf("%s: no line %q within %v; output so far: %q", p.cmd.Path, prefix, timeout, p.Lines())
 		}
 	}
 }

@@ -13,7 +13,12 @@ func Versions() []string {
 		return strings.Split(list, ",")
 	}
 	if os.Getenv("PPROFD_FULL") != "" {
-		return []string{"", "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.7", "1.27.4"}
+		return AllVersions()
 	}
 	return []string{"", "1.18.10", "1.23.12", "1.27.4"}
+}
+
+// AllVersions are the local toolchain ("") and the last patch release of each other minor version.
+func AllVersions() []string {
+	return []string{"", "1.18.10", "1.19.13", "1.20.14", "1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.7", "1.27.4"}
 }

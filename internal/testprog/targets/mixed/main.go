@@ -1,8 +1,8 @@
 // Command mixed does a bit of everything a Go program does, finely interleaved: every goroutine runs all
 // paths in turn, a few milliseconds each, so that any two windows of some seconds see the same distribution.
 //
-// With -profile it takes its own CPU profile of -window seconds, and with -second a further one at once:
-// the truth, and the ceiling that a profile of that length can reach against it.
+// With -profile and -windows it takes its own CPU profiles, one after the other: the truth, and the ceiling that a
+// profile of that length can reach against it. It says when each window begins and ends.
 package main
 
 import (
@@ -12,16 +12,16 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"strconv"
+	"strings"
 	"time"
 )
 
 func main() {
 	seconds := flag.Float64("seconds", 30, "run for this long, when no profile is asked for")
 	procs := flag.Int("procs", 2, "GOMAXPROCS; twice as many goroutines work")
-	first := flag.String("profile", "", "write an own CPU profile of the first window to `file`")
-	second := flag.String("second", "", "write an own CPU profile of the second window to `file`")
-	window := flag.Float64("window", 10, "length of the first window in seconds")
-	window2 := flag.Float64("window2", 0, "length of the second window in seconds (default: as the first)")
+	prefix := flag.String("profile", "", "write own CPU profiles to the files `prefix`1, prefix2, ...")
+	windows := flag.String("windows", "", "how many `seconds` they last, such as 5,5,5")
 	seed := flag.Int64("seed", 1, "order of the paths")
 	slice := flag.Duration("slice", 10*time.Millisecond, "time for one path at a time")
 	flag.Parse()
@@ -31,40 +31,40 @@ func main() {
 	}
 	time.Sleep(100 * time.Millisecond) // every path has begun
 	fmt.Println("ready", os.Getpid())
-	if *first == "" {
+	if *prefix == "" {
 		time.Sleep(duration(*seconds))
-	} else {
-		profile("window 1", *first, duration(*window))
-	}
-	if *second != "" {
-		if *window2 == 0 {
-			*window2 = *window
-		}
-		profile("window 2", *second, duration(*window2))
+	} else if err := profiles(*prefix, strings.Split(*windows, ",")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	fmt.Println("done")
 }
 
 func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
 
-// profile writes the process's own CPU profile of the next d to file.
-func profile(name, file string, d time.Duration) {
-	f, err := os.Create(file)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+// profiles writes the process's own CPU profiles of consecutive windows. Go has one at a time.
+func profiles(prefix string, windows []string) error {
+	for i, window := range windows {
+		seconds, err := strconv.ParseFloat(window, 64)
+		if err != nil {
+			return fmt.Errorf("-windows: %w", err)
+		}
+		f, err := os.Create(fmt.Sprint(prefix, i+1))
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		fmt.Printf("window %d began\n", i+1)
+		time.Sleep(duration(seconds))
+		pprof.StopCPUProfile()
+		if err := f.Close(); err != nil {
+			return err
+		}
+		fmt.Printf("window %d ended\n", i+1)
 	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	fmt.Println(name)
-	time.Sleep(d)
-	pprof.StopCPUProfile()
-	if err := f.Close(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	return nil
 }
 
 // work runs all paths in turn, in an order that changes with every round.

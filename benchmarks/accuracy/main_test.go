@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/leaks"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
+
+// ciRows are the ends and the middle of the supported versions, and the ways to build that differ most.
+var ciRows = []string{"go1.18.10/pie", "go1.23.12/stripped", "golocal/default", "go1.27.4/cgo"}
+
+// TestAccuracy: the share of our stacks that also stand in the process's own runtime/pprof profile is what a second
+// runtime/pprof profile of the same length reaches, less three points of noise; longer windows until it is or time is up.
+func TestAccuracy(t *testing.T) {
+	needs.BPF(t)
+	for _, name := range ciRows {
+		t.Run(name, func(t *testing.T) {
+			r := rowOf(t, name)
+			testprog.Build(t, "mixed", r.options()) // skips where the toolchain is missing
+			for length := 5 * time.Second; ; length *= 2 {
+				w := measureOnce(t, r, length)
+				t.Logf("%v: %.1f %% of the stacks are right, ceiling %.1f %% (leaf and caller %.1f %%, lines %.1f %%, labels %.1f %%), %d of %d recursions whole",
+					length, 100*w.Got.Stacks, 100*w.Ceiling.Stacks, 100*w.Got.LeafCaller, 100*w.Got.Lines, 100*w.Got.Labels, w.Deep, w.DeepSamples)
+				if w.diff() >= -3 && w.Bad*1000 <= w.Records && w.Deep == w.DeepSamples {
+					return
+				}
+				if length >= 20*time.Second {
+					t.Fatalf("%d of %d stacks could not be completed\npprofd %v\nsecond runtime/pprof profile %v", w.Bad, w.Records, w.Got, w.Ceiling)
+				}
+			}
+		})
+	}
+}
+
+// measureOnce measures a row in one window, by pprofd alone.
+func measureOnce(t *testing.T, r row, length time.Duration) window {
+	t.Helper()
+	m := newMeasurer(&config{windows: 1, length: length})
+	defer m.Close()
+	r.peers = false
+	a, err := m.attempt(t.Context(), r)
+	if err != nil || len(a.Windows) != 1 {
+		t.Fatalf("%d windows: %s %v", len(a.Windows), a.Why, err)
+	}
+	return a.Windows[0]
+}
+
+func rowOf(t *testing.T, name string) row {
+	t.Helper()
+	rows, err := chooseRows("^" + name + "$")
+	if err != nil || len(rows) != 1 {
+		t.Fatalf("%d rows: %v", len(rows), err)
+	}
+	return rows[0]
+}
+
+// TestNamedRows: rows that lists name exist.
+func TestNamedRows(t *testing.T) {
+	for name := range besidePeers {
+		if r := rowOf(t, name); !r.peers {
+			t.Errorf("%s: peers do not take part", name)
+		}
+	}
+	if _, err := chooseRows("^go1.17$"); err == nil {
+		t.Error("no error where no row is called so")
+	}
+}
