@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -209,6 +210,19 @@ func (h *host) lockdown() check {
 	return c.ok(mode)
 }
 
+// showsText reports whether the first function of kallsyms has an address. On x86 before Linux 6.15 per-CPU variables,
+// whose addresses begin with 0 for everybody, come first.
+func showsText(kallsyms io.Reader) bool {
+	lines := bufio.NewScanner(kallsyms)
+	for lines.Scan() {
+		address, rest, _ := strings.Cut(lines.Text(), " ")
+		if kind, _, _ := strings.Cut(rest, " "); kind == "T" || kind == "t" {
+			return strings.Trim(address, "0") != ""
+		}
+	}
+	return false
+}
+
 // kallsyms asks for what matters, addresses that are not 0, and names kernel.kptr_restrict as the cause.
 func (h *host) kallsyms() check {
 	c := check{Name: "kernel symbols", Means: "names of kernel functions in stacks"}
@@ -222,10 +236,8 @@ func (h *host) kallsyms() check {
 		return c.warn(err.Error(), "boot a kernel with CONFIG_KALLSYMS=y")
 	}
 	defer f.Close()
-	line, _ := bufio.NewReader(f).ReadString('\n')
-	address, _, _ := strings.Cut(line, " ")
 	switch {
-	case strings.Trim(address, "0") != "":
+	case showsText(f):
 		return c.ok(value)
 	case restrict >= 2:
 		return c.warn(value+" hides them", "sudo sysctl -w kernel.kptr_restrict=1")

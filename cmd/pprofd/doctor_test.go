@@ -103,6 +103,8 @@ func TestDoctorFindsEachLackAndItsFix(t *testing.T) {
 		"kptr_restrict 2": {map[string]string{"proc/kallsyms": "0000000000000000 T _text\n", "proc/sys/kernel/kptr_restrict": "2\n"},
 			nil, "kernel symbols", statusWarn, "sudo sysctl -w kernel.kptr_restrict=1"},
 		"kallsyms hidden": {map[string]string{"proc/kallsyms": "0000000000000000 T _text\n"}, nil, "kernel symbols", statusWarn, "cap_syslog"},
+		"kallsyms of Linux 6.1": {map[string]string{"proc/kallsyms": "0000000000000000 A fixed_percpu_data\nffffffff81000000 T _text\n"},
+			nil, "kernel symbols", statusOK, ""},
 		"Yama 3":          {map[string]string{"proc/sys/kernel/yama/ptrace_scope": "3\n"}, nil, "kernel.yama.ptrace_scope", statusWarn, "reboot"},
 		"no Yama":         {map[string]string{"proc/sys/kernel/yama/ptrace_scope": ""}, nil, "kernel.yama.ptrace_scope", statusOK, ""},
 		"container": {nil, func(h *host) { h.namespaces(t, "pid:[4026532000]", initUserNS) },
