@@ -25,14 +25,16 @@ const (
 // builder compiles for the machine, to files in dir, and collects them.
 type builder struct {
 	dir, arch string
-	kernel    string // release of the kernel that will run; "any" if not known
+	kernel    *kernel // that will run
 	short     bool
 	root      tree
+	compiled  map[string]string // files by name in the machine: they are the same for all kernels
 }
 
 // initramfs builds everything for the suites and returns the file of the initramfs.
-func (b *builder) initramfs(ctx context.Context, suites []suite) (string, error) {
-	if err := b.program(ctx, "/init", ".", "./internal/kerneltest/init"); err != nil {
+func (b *builder) initramfs(ctx context.Context, k *kernel, suites []suite) (string, error) {
+	b.kernel, b.root = k, tree{}
+	if err := b.compile(ctx, "/init", "build", "./internal/kerneltest/init"); err != nil {
 		return "", err
 	}
 	jobs := make([]job.Job, 0, len(suites))
@@ -52,18 +54,23 @@ func (b *builder) initramfs(ctx context.Context, suites []suite) (string, error)
 
 func (b *builder) job(s *suite) job.Job {
 	return job.Job{
-		Name: s.pkg,
+		Name: s.title(),
 		Path: s.binary(),
 		Dir:  sourcesDir + "/" + s.dir(),
 		Args: s.args(b.short),
 		Env: []string{
-			"PPROFD_KERNELTEST=" + b.kernel,
+			"PPROFD_KERNELTEST=" + b.kernel.release(),
 			"PPROFD_REQUIRE=root,bpf",
 			"PPROFD_TARGETS_DIR=" + targetsDir,
-			"PPROFD_VERSIONS=" + strings.Join(s.toolchains(b.arch, b.short), ","),
+			"PPROFD_VERSIONS=" + strings.Join(b.toolchains(s), ","),
 		},
 		Timeout: s.timeout,
 	}
+}
+
+// toolchains are those that build the suite's programs.
+func (b *builder) toolchains(s *suite) []string {
+	return s.toolchains(b.arch, b.short || !b.kernel.isBase())
 }
 
 // dir is the package's, from the module's root.
@@ -71,11 +78,19 @@ func (s *suite) dir() string { return strings.TrimPrefix(s.pkg, "./") }
 
 // binary is where the package's tests are in the machine.
 func (s *suite) binary() string {
-	return testsDir + "/" + strings.ReplaceAll(s.dir(), "/", "-") + ".test"
+	name := testsDir + "/" + strings.ReplaceAll(s.dir(), "/", "-")
+	if s.command {
+		return name
+	}
+	return name + ".test"
 }
 
 func (b *builder) suite(ctx context.Context, s *suite) error {
-	if err := b.compile(ctx, s.binary(), ".", "test", "-c", s.pkg); err != nil {
+	args := []string{"test", "-c", s.pkg}
+	if s.command {
+		args = []string{"build", s.pkg}
+	}
+	if err := b.compile(ctx, s.binary(), args...); err != nil {
 		return err
 	}
 	src := sourcesDir + "/" + s.dir()
@@ -83,7 +98,7 @@ func (b *builder) suite(ctx context.Context, s *suite) error {
 	if err := b.root.addTree(src+"/testdata", s.dir()+"/testdata"); err != nil {
 		return fmt.Errorf("testdata of %s: %w", s.pkg, err)
 	}
-	for _, version := range s.toolchains(b.arch, b.short) {
+	for _, version := range b.toolchains(s) {
 		for _, name := range s.targets {
 			if err := b.target(name, testprog.Options{Go: version}); err != nil {
 				return err
@@ -105,20 +120,16 @@ func (b *builder) target(name string, o testprog.Options) error {
 	return nil
 }
 
-func (b *builder) program(ctx context.Context, dst, dir, pkg string) error {
-	return b.compile(ctx, dst, dir, "build", pkg)
-}
-
-// compile runs the go command in dir and adds its output as dst. Two suites may want the same program.
-func (b *builder) compile(ctx context.Context, dst, dir string, args ...string) error {
-	if b.root.has(dst) {
+// compile adds what the go command makes as dst. Two suites, and two kernels, may want the same program.
+func (b *builder) compile(ctx context.Context, dst string, args ...string) error {
+	if file := b.compiled[dst]; file != "" {
+		b.root.addFile(dst, file)
 		return nil
 	}
 	file := filepath.Join(b.dir, filepath.FromSlash(dst))
 	pkg := args[len(args)-1]
 	args = append(args[:len(args)-1:len(args)-1], "-o", file, pkg)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+b.arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, bytes.TrimSpace(out))
@@ -126,6 +137,10 @@ func (b *builder) compile(ctx context.Context, dst, dir string, args ...string) 
 	if _, err := os.Stat(file); err != nil {
 		return fmt.Errorf("go test -c %s made no binary: does it have tests? %w", pkg, err)
 	}
+	if b.compiled == nil {
+		b.compiled = map[string]string{}
+	}
+	b.compiled[dst] = file
 	b.root.addFile(dst, file)
 	return nil
 }

@@ -1,21 +1,26 @@
 // Command kerneltest runs tests of this module on Debian's own kernels, in virtual machines:
 //
-//	go run ./internal/kerneltest [-arch amd64,arm64] [-short] [-run regexp] [-kernel vmlinuz] [package ...]
+//	go run ./internal/kerneltest [-arch amd64,arm64] [-kernels 6.1,6.12-rt] [-short] [-run regexp] [-o file] [package ...]
+//	go run ./internal/kerneltest -list
+//	go run ./internal/kerneltest -kernel vmlinuz[,vmlinuz] ...
 //
-// It works in five steps, for each architecture:
+// It works in six steps, for each architecture and kernel:
 //
-//  1. a kernel: Debian's newest 6.1 package, by apt-get download with package lists of our own, unpacked below -cache
-//     (kernel.go). Nothing is installed, and root is not needed. Remove the cache to get a newer kernel.
-//  2. what runs there: static test binaries, an init, and the programs that tests profile (build.go). Which packages
-//     are tested, how, is decided in suite.go alone.
+//  1. a kernel: the newest package of each series that Debian's archive offers, by apt-get download with package
+//     lists of our own (apt.go), kept below -cache (kernel.go). Nothing is installed, and root is not needed. Remove the
+//     cache to get newer kernels.
+//  2. what runs there: static test binaries, an init, pprofd, and the programs that tests profile (build.go). Which
+//     packages are tested, how, on which kernels, is decided in suite.go alone.
 //  3. an initramfs of these (initramfs.go).
 //  4. qemu, by TCG, until the machine is off or -timeout is over (vm.go).
 //  5. the console: tests' output is passed on, init's own lines tell what ended how (report.go).
+//  6. a table of all machines: what passed, what was measured, what pprofd doctor found missing there (table.go).
 //
 // The exit status is 0 if each machine ran all its jobs, each job succeeded and had at least one test that passed.
 //
 // Tests find prebuilt programs in $PPROFD_TARGETS_DIR, as <build options>/<name>, since there is no go command
-// in the machine. PPROFD_REQUIRE=root,bpf turns skips for lack of these into failures (package needs).
+// in the machine. PPROFD_REQUIRE=root,bpf turns skips for lack of these into failures (package needs). What a test wants
+// in the table it says by t.Attr, with a key that begins with "pprofd.".
 package main
 
 import (
@@ -40,28 +45,40 @@ func main() {
 
 type config struct {
 	archs   []string
-	cache   string // directory for kernels and package lists
-	kernel  string // file to boot in place of Debian's
-	run     string // regexp of tests, for all packages
+	kernels []string // names of Debian's
+	files   []string // to boot in place of Debian's
+	cache   string   // directory for kernels and package lists
+	table   string   // file to write the table to
+	run     string   // regexp of tests, for all packages
 	pkgs    []string
+	list    bool
 	short   bool
 	timeout time.Duration
+	out     func(format string, args ...any)
 }
 
 func parse(args []string) (*config, error) {
 	c := &config{}
 	fs := flag.NewFlagSet("kerneltest", flag.ContinueOnError)
 	archs := fs.String("arch", "amd64,arm64", "comma-separated `architectures`")
+	kernels := fs.String("kernels", "", "comma-separated `names` of Debian's kernels, as -list has them "+
+		"(default: each series, and of the newest each variant; with -short "+base+")")
+	files := fs.String("kernel", "", "comma-separated `files` to boot in place of Debian's kernels")
+	fs.BoolVar(&c.list, "list", false, "only list the kernels that Debian's archive offers")
 	fs.StringVar(&c.cache, "cache", filepath.Join("out", "kernels"), "`directory` to keep kernels in")
-	fs.StringVar(&c.kernel, "kernel", "", "kernel `file` to boot in place of Debian's 6.1")
+	fs.StringVar(&c.table, "o", "", "write the table of results to this `file`, too")
 	fs.StringVar(&c.run, "run", "", "`regexp` of the tests to run, in place of the suite's")
 	fs.BoolVar(&c.short, "short", false, "only the quick part of the suite, with -test.short")
-	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "how long a machine may run")
+	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "how long one machine may run")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
-	c.archs, c.pkgs = strings.Split(*archs, ","), fs.Args()
+	c.archs, c.kernels, c.files, c.pkgs = words(*archs), words(*kernels), words(*files), fs.Args()
 	return c, nil
+}
+
+func words(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
 }
 
 func run(out io.Writer, args []string) error {
@@ -71,52 +88,84 @@ func run(out io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.out = func(format string, args ...any) { fmt.Fprintf(out, format, args...) }
 	suites, err := choose(allSuites(), c)
 	if err != nil {
 		return err
 	}
+	var results []*result
 	var failed []error
 	for _, arch := range c.archs {
-		if err := runOn(ctx, out, c, arch, suites); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", arch, err))
-		}
+		some, err := runOn(ctx, out, c, arch, suites)
+		results, failed = append(results, some...), append(failed, err)
+	}
+	if len(results) > 0 {
+		failed = append(failed, c.publish(ctx, out, results))
 	}
 	return errors.Join(failed...)
 }
 
-func runOn(ctx context.Context, out io.Writer, c *config, arch string, suites []suite) error {
+// publish shows the table, and writes it to the file that was asked for.
+func (c *config) publish(ctx context.Context, out io.Writer, results []*result) error {
+	text := table(ctx, results)
+	fmt.Fprintf(out, "\n%s", text)
+	if c.table == "" {
+		return nil
+	}
+	return os.WriteFile(c.table, []byte(text), 0o644)
+}
+
+// runOn runs the suites on all chosen kernels of one architecture.
+func runOn(ctx context.Context, out io.Writer, c *config, arch string, suites []suite) ([]*result, error) {
 	m, err := machineFor(arch)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if m.kernel = c.kernel; m.kernel == "" {
-		if m.kernel, err = debianKernel(ctx, c.cache, arch); err != nil {
-			return err
+	kernels, err := kernelsFor(ctx, c, arch)
+	if err != nil {
+		return nil, err
+	}
+	if c.list {
+		for _, k := range kernels {
+			c.out("%s\t%s\t%s\t%s\n", arch, k.Name, k.Packages[0].Version, k.Packages[0].Name)
 		}
+		return nil, nil
 	}
 	dir, err := os.MkdirTemp("", "kerneltest")
 	if err != nil {
-		return fmt.Errorf("working directory: %w", err)
+		return nil, fmt.Errorf("working directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	start := time.Now()
-	b := &builder{dir: dir, arch: arch, kernel: release(m.kernel), short: c.short}
-	if m.initrd, err = b.initramfs(ctx, suites); err != nil {
-		return err
+	b := &builder{dir: dir, arch: arch, short: c.short}
+	var results []*result
+	var failed []error
+	for _, k := range kernels {
+		r := &result{kernel: k, arch: arch}
+		results = append(results, r)
+		if r.err = c.boot(ctx, out, m, b, r, suites); r.err != nil {
+			failed = append(failed, fmt.Errorf("%s, %s: %w", k.Name, arch, r.err))
+		}
 	}
-	fmt.Fprintf(out, "== %s on %s: built in %v\n", filepath.Base(m.kernel), arch, time.Since(start).Round(time.Second))
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	r := newReport(out, len(suites))
-	err = m.boot(ctx, r)
-	fmt.Fprintf(out, "== %s took %v in all\n", arch, time.Since(start).Round(time.Second))
-	return errors.Join(err, r.finish())
+	return results, errors.Join(failed...)
 }
 
-// release is what the name of a kernel's file says, as Debian names them.
-func release(kernel string) string {
-	if release, found := strings.CutPrefix(filepath.Base(kernel), "vmlinuz-"); found {
-		return release
+// boot runs one machine.
+func (c *config) boot(ctx context.Context, out io.Writer, m *machine, b *builder, r *result, suites []suite) (err error) {
+	suites = forKernel(suites, &r.kernel, r.arch)
+	if len(suites) == 0 {
+		return errors.New("none of the tests is for this kernel")
 	}
-	return "any"
+	start := time.Now()
+	m.kernel = r.kernel.file
+	if m.initrd, err = b.initramfs(ctx, &r.kernel, suites); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "== %s on %s: built in %v\n", filepath.Base(m.kernel), r.arch, time.Since(start).Round(time.Second))
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	p := newReport(out, len(suites), r)
+	err = m.boot(ctx, p)
+	r.took = time.Since(start).Round(time.Second)
+	fmt.Fprintf(out, "== %s on %s took %v in all\n", filepath.Base(m.kernel), r.arch, r.took)
+	return errors.Join(err, p.finish())
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,27 +11,54 @@ import (
 	"github.com/pprofd/pprofd/internal/kerneltest/job"
 )
 
+// result is what is known of one machine's run.
+type result struct {
+	kernel   kernel
+	arch     string
+	release  string // as the kernel itself says
+	jobs     []jobResult
+	measured []measure
+	lacks    []lack
+	took     time.Duration
+	err      error
+}
+
+type jobResult struct {
+	name    string
+	tests   tally
+	failure string // "" is success
+	took    time.Duration
+}
+
+// measure is what a test said by t.Attr.
+type measure struct{ test, key, value string }
+
+// lack is a finding of pprofd doctor that is not good.
+type lack struct{ Status, Name, Value string }
+
 // report follows a machine's console: it passes tests' output on and keeps count.
 type report struct {
 	out     io.Writer
 	now     func() time.Time
 	start   time.Time // of the machine, then of the job
 	want    int       // jobs
-	ended   int
-	failed  []string
 	done    bool
-	current string // job that runs
-	tests   tally  // of that job, by their result
-	kernel  string
-	boot    []string // the console's last lines before init's first: why a machine did not get there
+	current string          // job that runs
+	tests   tally           // of that job, by their result
+	command strings.Builder // what doctor printed
+	boot    []string        // the console's last lines before init's first: why a machine did not get there
+	*result
 }
 
 const bootLines = 40
 
-type tally struct{ passed, failed, skipped int }
+type tally struct {
+	passed, failed, skipped int
+	which                   []string // failed
+}
 
-func newReport(out io.Writer, want int) *report {
-	return &report{out: out, want: want, now: time.Now, start: time.Now()}
+func newReport(out io.Writer, want int, r *result) *report {
+	return &report{out: out, want: want, now: time.Now, start: time.Now(), result: r}
 }
 
 func (r *report) line(line string) {
@@ -39,10 +67,11 @@ func (r *report) line(line string) {
 	case job.Output:
 		r.output(text)
 	case job.Booted:
-		r.kernel = text
+		r.release = text
 		fmt.Fprintf(r.out, "== Linux %s is up after %v\n", text, r.elapsed())
 	case job.Started:
 		r.current, r.tests, r.start = text, tally{}, r.now()
+		r.command.Reset()
 	case job.Ended:
 		r.end(text)
 	case job.Done:
@@ -55,36 +84,84 @@ func (r *report) output(text string) {
 	if strings.TrimSpace(text) == "" || r.done {
 		return
 	}
-	if r.kernel == "" {
+	if r.release == "" {
 		r.boot = append(r.boot[max(0, len(r.boot)-bootLines+1):], text)
 		return
 	}
+	if r.current == doctorName {
+		fmt.Fprintln(&r.command, text)
+		return
+	}
 	fmt.Fprintln(r.out, text)
-	word, _, _ := strings.Cut(strings.TrimLeft(text, " "), ":")
+	word, rest, _ := strings.Cut(strings.TrimLeft(text, " "), ":")
 	switch word {
 	case "--- PASS":
 		r.tests.passed++
 	case "--- FAIL":
 		r.tests.failed++
+		name, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		r.tests.which = append(r.tests.which, name)
 	case "--- SKIP":
 		r.tests.skipped++
+	}
+	r.attr(text)
+}
+
+// attrPrefix begins a line of t.Attr; cmd/internal/test2json knows the form.
+const attrPrefix = "=== ATTR  "
+
+func (r *report) attr(text string) {
+	line, found := strings.CutPrefix(text, attrPrefix)
+	words := strings.SplitN(line, " ", 3)
+	if !found || len(words) < 3 {
+		return
+	}
+	if key, ours := strings.CutPrefix(words[1], "pprofd."); ours {
+		r.measured = append(r.measured, measure{words[0], key, words[2]})
 	}
 }
 
 // end judges a job. One without a test that passed proves nothing.
 func (r *report) end(failure string) {
-	r.ended++
-	if failure == "" && r.tests.passed == 0 {
+	switch {
+	case r.current == doctorName:
+		failure = r.doctor()
+	case failure == "" && r.tests.passed == 0:
 		failure = "no test passed"
 	}
+	j := jobResult{r.current, r.tests, failure, r.elapsed()}
+	r.jobs = append(r.jobs, j)
 	verdict := "ok  "
 	if failure != "" {
 		verdict, failure = "FAIL", ": "+failure
-		r.failed = append(r.failed, r.current+failure)
 	}
 	fmt.Fprintf(r.out, "%s\t%s on Linux %s\t%v (%d passed, %d failed, %d skipped)%s\n",
-		verdict, r.current, r.kernel, r.elapsed(), r.tests.passed, r.tests.failed, r.tests.skipped, failure)
+		verdict, j.name, r.release, j.took, j.tests.passed, j.tests.failed, j.tests.skipped, failure)
 	r.current = ""
+}
+
+// doctor reads what pprofd doctor printed. It must find that the kernel will do, or, on one that is too old, that it will not.
+func (r *report) doctor() (failure string) {
+	var d struct {
+		CPUProfiles bool `json:"cpu_profiles"`
+		Checks      []lack
+	}
+	if err := json.Unmarshal([]byte(r.command.String()), &d); err != nil {
+		return fmt.Sprintf("pprofd doctor printed %q: %v", r.command.String(), err)
+	}
+	for _, c := range d.Checks {
+		if c.Status != "ok" && c.Status != "info" {
+			r.lacks = append(r.lacks, c)
+		}
+	}
+	for _, l := range r.lacks {
+		fmt.Fprintf(r.out, "%s: %s: %s\n", l.Status, l.Name, l.Value)
+	}
+	if d.CPUProfiles != r.kernel.supported() {
+		return fmt.Sprintf("pprofd doctor says that CPU profiles are possible: %t", d.CPUProfiles)
+	}
+	r.tests.passed++
+	return ""
 }
 
 func (r *report) elapsed() time.Duration { return r.now().Sub(r.start).Round(100 * time.Millisecond) }
@@ -92,16 +169,18 @@ func (r *report) elapsed() time.Duration { return r.now().Sub(r.start).Round(100
 // finish tells what is wrong with the machine's run as a whole.
 func (r *report) finish() error {
 	var errs []error
-	for _, f := range r.failed {
-		errs = append(errs, errors.New(f))
+	for _, j := range r.jobs {
+		if j.failure != "" {
+			errs = append(errs, fmt.Errorf("%s: %s", j.name, j.failure))
+		}
 	}
 	switch {
 	case r.current != "":
 		errs = append(errs, fmt.Errorf("the machine went down during %s", r.current))
-	case !r.done && r.kernel == "":
+	case !r.done && r.release == "":
 		errs = append(errs, fmt.Errorf("the machine did not reach its init:\n%s", strings.Join(r.boot, "\n")))
-	case !r.done || r.ended != r.want:
-		errs = append(errs, fmt.Errorf("the machine went down after %d of %d jobs", r.ended, r.want))
+	case !r.done || len(r.jobs) != r.want:
+		errs = append(errs, fmt.Errorf("the machine went down after %d of %d jobs", len(r.jobs), r.want))
 	}
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestReport(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			r := newReport(t.Output(), 1)
+			r := newReport(t.Output(), 1, &result{})
 			if err := eachLine(strings.NewReader(strings.ReplaceAll(tt.console, "\n", "\r\n")), r.line); err != nil {
 				t.Fatal(err)
 			}
@@ -41,7 +42,7 @@ func TestReport(t *testing.T) {
 }
 
 func TestReportKeepsOnlyTheEndOfALongBoot(t *testing.T) {
-	r := newReport(t.Output(), 1)
+	r := newReport(t.Output(), 1, &result{})
 	for range 10 * bootLines {
 		r.line("early")
 	}
@@ -59,5 +60,61 @@ func TestALongLineComesInPieces(t *testing.T) {
 	}
 	if got.String() != long+"end" {
 		t.Errorf("got %d bytes, want %d", got.Len(), len(long)+3)
+	}
+}
+
+const doctorJSON = `{
+  "cpu_profiles": %t,
+  "checks": [
+    {"name": "kernel", "status": "ok", "value": "fine"},
+    {"name": "bpf_loop", "status": "warn", "value": "not supported"}
+  ]
+}`
+
+// The table says what passed, what was measured, and what the kernel lacks.
+func TestTable(t *testing.T) {
+	r := &result{kernel: kernel{Name: "6.1", file: "vmlinuz-6.1.0"}, arch: "amd64"}
+	p := newReport(t.Output(), 2, r)
+	console := job.Line(job.Booted, "6.1.0-56") + job.Line(job.Started, doctorName) + fmt.Sprintf(doctorJSON, true) + "\n" + job.Line(job.Ended, "") +
+		job.Line(job.Started, "./a") + "=== ATTR  TestA/go1.18 pprofd.share 99.5 %\n=== ATTR  TestA foreign x\n--- PASS: TestA (0.00s)\n--- SKIP: TestB (0.00s)\n" +
+		job.Line(job.Ended, "") + job.Line(job.Done, "")
+	if err := eachLine(strings.NewReader(console), p.line); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.finish(); err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Join(strings.Fields(table(t.Context(), []*result{r})), " ")
+	for _, want := range []string{"amd64 6.1.0-56 ok 1 ok 1 -1", "TestA/go1.18 share 99.5 %", "amd64 6.1.0-56: warn: bpf_loop: not supported", "Failed: nothing"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in the table:\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "foreign") {
+		t.Errorf("an attribute that is not ours is in the table:\n%s", got)
+	}
+}
+
+// On an old kernel it is doctor's duty to say no.
+func TestDoctorIsJudged(t *testing.T) {
+	for name, tt := range map[string]struct {
+		output, file string
+		want         string // in the failure; "" is none
+	}{
+		"yes on a good kernel": {fmt.Sprintf(doctorJSON, true), "vmlinuz-6.1.0", ""},
+		"no on a good kernel":  {fmt.Sprintf(doctorJSON, false), "vmlinuz-6.1.0", "possible: false"},
+		"no on an old kernel":  {fmt.Sprintf(doctorJSON, false), "vmlinuz-5.10.0", ""},
+		"yes on an old kernel": {fmt.Sprintf(doctorJSON, true), "vmlinuz-5.10.0", "possible: true"},
+		"a panic":              {"panic: oh", "vmlinuz-6.1.0", "panic: oh"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newReport(t.Output(), 1, &result{kernel: kernel{file: tt.file}})
+			for line := range strings.Lines(job.Line(job.Booted, "x") + job.Line(job.Started, doctorName) + tt.output + "\n" + job.Line(job.Ended, "exit status 1")) {
+				p.line(strings.TrimSuffix(line, "\n"))
+			}
+			if got := p.jobs[0].failure; (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+				t.Errorf("failure %q, want %q", got, tt.want)
+			}
+		})
 	}
 }

@@ -1,32 +1,53 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 )
 
-// suite is a package whose tests run in the machines.
+// suite is a package whose tests run in the machines, or a command.
 type suite struct {
 	pkg      string   // as the go command takes it, from the module's root
+	name     string   // tells suites of one package apart; "" if there is one
 	run      string   // regexp of the tests; "" is all
 	short    string   // the same for -short; "" is run
 	skip     string   // regexp of tests that cannot run there: they build programs, for one
 	targets  []string // programs of internal/testprog/targets that the tests profile
-	versions []string // Go toolchains that build them, besides the local one
+	versions []string // Go toolchains that build them on the base kernel, besides the local one
 	amd64    []string // more of these, for amd64
-	slow     bool     // not part of -short
+	arch     string   // the only architecture; "" is all
+	where    where
+	command  bool // pkg is a command whose output is for the report, with the arguments flags
+	flags    []string
+	slow     bool // not part of -short
 	timeout  time.Duration
 }
+
+// where says on which kernels a suite runs.
+type where int
+
+const (
+	onSupported   where = iota
+	onUnsupported       // on kernels that are too old, and nowhere else
+	onBase              // what is tested does not depend on the kernel
+	everywhere
+)
+
+// doctorName is the suite whose output says what a kernel lacks.
+const doctorName = "pprofd doctor"
 
 // allSuites is the one place that says what runs on other kernels.
 func allSuites() []suite {
 	return []suite{
+		{pkg: "./cmd/pprofd", name: doctorName, command: true, flags: []string{"doctor", "--json"}, where: everywhere},
 		{pkg: "./internal/kerneltest/smoke"},
 		{pkg: "./internal/testprog/needs"},
 		{pkg: "./internal/procfs"},
-		{pkg: "./bpf"},
+		{pkg: "./bpf", skip: "^TestTargetsAndLossesGo$"}, // it starts a program of the host
+		{pkg: "./bpf", name: "./bpf refuses", run: "^TestLoadSaysWhatTheKernelLacks$", where: onUnsupported},
 		{
 			pkg: "./profiler",
 			// Not TestTotals: an emulated machine loses timer ticks. Not TestAddRefuses: there is no program that is not Go.
@@ -38,6 +59,10 @@ func allSuites() []suite {
 			amd64:   []string{"1.18.10"},
 			timeout: 6 * time.Minute,
 		},
+		{
+			pkg: "./profiler", name: "./profiler accuracy", run: "^TestAccuracy$", targets: []string{"mixed"}, slow: true,
+			timeout: 5 * time.Minute,
+		},
 	}
 }
 
@@ -47,6 +72,10 @@ func choose(all []suite, c *config) ([]suite, error) {
 	for _, s := range all {
 		named := slices.Contains(c.pkgs, s.pkg)
 		if len(c.pkgs) > 0 && !named || s.slow && c.short && !named {
+			continue
+		}
+		if i := slices.IndexFunc(chosen, func(have suite) bool { return have.pkg == s.pkg }); i >= 0 && c.run != "" {
+			chosen[i].targets = append(chosen[i].targets, s.targets...) // the same tests; run them once
 			continue
 		}
 		chosen = append(chosen, s)
@@ -70,17 +99,39 @@ func (s *suite) adapt(c *config) {
 		s.run = s.short
 	}
 	if c.run != "" {
-		s.run = c.run
+		s.run, s.skip = c.run, ""
 	}
 	if s.timeout == 0 {
 		s.timeout = 5 * time.Minute
 	}
 }
 
-// toolchains are those that build the suite's targets: the local one first, and alone in the short suite.
-func (s *suite) toolchains(arch string, short bool) []string {
+// title is what the report calls the suite.
+func (s *suite) title() string { return cmp.Or(s.name, s.pkg) }
+
+// forKernel keeps the suites that are for a kernel.
+func forKernel(suites []suite, k *kernel, arch string) []suite {
+	return slices.DeleteFunc(slices.Clone(suites), func(s suite) bool {
+		if s.arch != "" && s.arch != arch {
+			return true
+		}
+		switch s.where {
+		case onSupported:
+			return !k.supported()
+		case onUnsupported:
+			return k.supported()
+		case onBase:
+			return !k.isBase()
+		default:
+			return false
+		}
+	})
+}
+
+// toolchains are those that build the suite's targets: the local one first, and alone if local.
+func (s *suite) toolchains(arch string, local bool) []string {
 	versions := []string{""}
-	if short {
+	if local {
 		return versions
 	}
 	if arch == "amd64" {
@@ -91,6 +142,9 @@ func (s *suite) toolchains(arch string, short bool) []string {
 
 // args are the flags of the test binary. The binary's own time limit comes first, since it shows where a test hangs.
 func (s *suite) args(short bool) []string {
+	if s.command {
+		return s.flags
+	}
 	args := []string{"-test.v", "-test.timeout=" + (s.timeout - 5*time.Second).String()}
 	if s.run != "" {
 		args = append(args, "-test.run="+s.run)

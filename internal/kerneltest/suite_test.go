@@ -8,19 +8,20 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	all := []suite{{pkg: "./a"}, {pkg: "./b", slow: true, run: "TestB"}}
+	all := []suite{{pkg: "./a"}, {pkg: "./b", slow: true, run: "TestB"}, {pkg: "./a", name: "a again", slow: true, run: "TestA"}}
 	tests := map[string]struct {
 		args []string
 		want string
 	}{
-		"all":                                 {nil, "./a: ./b:TestB"},
+		"all":                                 {nil, "./a: ./b:TestB a again:TestA"},
 		"the short part":                      {[]string{"-short"}, "./a:"},
-		"one":                                 {[]string{"./a"}, "./a:"},
+		"one":                                 {[]string{"./a"}, "./a: a again:TestA"},
+		"tests by name run once":              {[]string{"-run", "X", "./a"}, "./a:X"},
 		"a slow one by name":                  {[]string{"-short", "./b"}, "./b:TestB"},
 		"other tests of it":                   {[]string{"-run", "X", "./b"}, "./b:X"},
 		"a package that is not in the suite":  {[]string{"./c"}, "./c:"},
 		"not a path from the module's root":   {[]string{"c"}, "error"},
-		"both kinds, the suite's come before": {[]string{"./c", "./a"}, "./a: ./c:"},
+		"both kinds, the suite's come before": {[]string{"./c", "./a"}, "./a: a again:TestA ./c:"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -31,13 +32,37 @@ func TestChoose(t *testing.T) {
 			chosen, err := choose(slices.Clone(all), c)
 			var got []string
 			for _, s := range chosen {
-				got = append(got, s.pkg+":"+s.run)
+				got = append(got, s.title()+":"+s.run)
 			}
 			if err != nil {
 				got = []string{"error"}
 			}
 			if strings.Join(got, " ") != tt.want {
 				t.Errorf("chose %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestForKernel(t *testing.T) {
+	all := []suite{{name: "tests"}, {name: "refuses", where: onUnsupported}, {name: "rules", where: onBase, arch: "arm64"}, {name: "doctor", where: everywhere}}
+	for name, tt := range map[string]struct {
+		kernel kernel
+		arch   string
+		want   string
+	}{
+		"the base kernel":   {kernel{Name: "6.1", Packages: []pkg{{}}, file: "vmlinuz-6.1.0"}, "arm64", "tests rules doctor"},
+		"the other machine": {kernel{Name: "6.1", Packages: []pkg{{}}, file: "vmlinuz-6.1.0"}, "amd64", "tests doctor"},
+		"another kernel":    {kernel{Name: "6.12", Packages: []pkg{{}}, file: "vmlinuz-6.12.0"}, "arm64", "tests doctor"},
+		"an old kernel":     {kernel{Name: "5.10", Packages: []pkg{{}}, file: "vmlinuz-5.10.0"}, "arm64", "refuses doctor"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, s := range forKernel(all, &tt.kernel, tt.arch) {
+				got = append(got, s.name)
+			}
+			if strings.Join(got, " ") != tt.want {
+				t.Errorf("suites %q, want %q", got, tt.want)
 			}
 		})
 	}
