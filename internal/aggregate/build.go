@@ -53,15 +53,22 @@ func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o Buil
 	return func(yield func(Built) bool) {
 		sym.Prepare(t.kernelAddrs())
 		if o.Merge {
-			yield(t.build(images, sym, o, t.pick(o.Kind, nil)))
+			yield(t.build(images, sym, o, selection{entries: t.ofKind(o.Kind), lost: t.losses(o.Kind)}))
 			return
 		}
+		entries, lost := t.ofKind(o.Kind), t.losses(o.Kind)
+		slices.SortStableFunc(entries, func(a, b uint32) int {
+			return cmp.Compare(t.entries.at(int(a)).key.Target, t.entries.at(int(b)).key.Target)
+		})
 		targets := t.targets(o.Kind)
 		for _, target := range o.Targets {
 			targets[target] = true
 		}
 		for _, target := range slices.Sorted(maps.Keys(targets)) {
-			if !yield(t.build(images, sym, o, t.pick(o.Kind, &target))) {
+			s := selection{target: target}
+			s.entries, entries = split(entries, func(n uint32) bool { return t.entries.at(int(n)).key.Target == target })
+			s.lost, lost = split(lost, func(k lostKey) bool { return k.target == target })
+			if !yield(t.build(images, sym, o, s)) {
 				return
 			}
 		}
@@ -71,36 +78,49 @@ func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o Buil
 // selection is what goes into one profile.
 type selection struct {
 	target  uint32
-	entries []*entry
+	entries []uint32 // in Table.entries
 	lost    []lostKey
 }
 
-func (t *Table) pick(kind uint8, target *uint32) selection {
-	var s selection
-	if target != nil {
-		s.target = *target
-	}
+// ofKind are the numbers of all entries of a kind.
+func (t *Table) ofKind(kind uint8) []uint32 {
+	list := make([]uint32, 0, t.entries.n)
 	for i := range t.entries.n {
-		if e := t.entries.at(i); e.key.Kind == kind && (target == nil || e.key.Target == *target) {
-			s.entries = append(s.entries, e)
+		if t.entries.at(i).key.Kind == kind {
+			list = append(list, uint32(i))
 		}
 	}
+	return list
+}
+
+// losses are those of a kind, by target.
+func (t *Table) losses(kind uint8) []lostKey {
+	var list []lostKey
 	for k := range t.lost {
-		if k.kind == kind && (target == nil || k.target == *target) {
-			s.lost = append(s.lost, k)
+		if k.kind == kind {
+			list = append(list, k)
 		}
 	}
-	slices.SortFunc(s.lost, func(a, b lostKey) int {
+	slices.SortFunc(list, func(a, b lostKey) int {
 		return cmp.Or(cmp.Compare(a.target, b.target), cmp.Compare(a.reason, b.reason))
 	})
-	return s
+	return list
+}
+
+// split cuts a list behind its first elements that are in.
+func split[T any](list []T, in func(T) bool) (first, rest []T) {
+	n := 0
+	for n < len(list) && in(list[n]) {
+		n++
+	}
+	return list[:n], list[n:]
 }
 
 // targets are those that the selection has anything of, in order.
-func (s *selection) targets() []uint32 {
+func (s *selection) targets(t *Table) []uint32 {
 	var list []uint32
-	for _, e := range s.entries {
-		list = append(list, e.key.Target)
+	for _, n := range s.entries {
+		list = append(list, t.entries.at(int(n)).key.Target)
 	}
 	for _, k := range s.lost {
 		list = append(list, k.target)
@@ -111,8 +131,8 @@ func (s *selection) targets() []uint32 {
 
 func (t *Table) kernelAddrs() []objfile.Addr {
 	var list []objfile.Addr
-	for i := range t.addrs.list.n {
-		if a := *t.addrs.list.at(i); a.Image == objfile.KernelImage {
+	for i := range t.stacks.addrs.list.n {
+		if a := t.stacks.addr(uint32(i)); a.Image == objfile.KernelImage {
 			list = append(list, a)
 		}
 	}
@@ -123,7 +143,8 @@ func (t *Table) build(images symbolize.Images, sym *symbolize.Symbolizer, o Buil
 	b := newBuilder(t, images, sym, o)
 	b.main(s)
 	r := Built{Target: s.target, Profile: b.p}
-	for _, e := range s.entries {
+	for _, n := range s.entries {
+		e := t.entries.at(int(n))
 		b.add(e)
 		r.Samples.Count += e.value.Count
 		r.Samples.Sum += e.value.Sum

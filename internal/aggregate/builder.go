@@ -19,6 +19,7 @@ type builder struct {
 	pseudo  map[string]*profile.Location
 	funcs   map[functionKey]*profile.Function
 	samples map[sampleKey]*profile.Sample
+	numbers []uint32 // of the addresses of a stack
 	frames  [][]symbolize.Frame
 	masks   []uint64
 	stack   []*profile.Location
@@ -57,7 +58,7 @@ func (b *builder) main(s selection) {
 	}
 	targets := []uint32{s.target}
 	if b.o.Merge {
-		targets = s.targets()
+		targets = s.targets(b.t)
 	}
 	for _, target := range targets {
 		b.maps.main(b.o.Main(target))
@@ -67,21 +68,18 @@ func (b *builder) main(s selection) {
 func (b *builder) add(e *entry) {
 	b.stack = b.stack[:0]
 	b.frames = b.frames[:0]
-	for i := range int(e.n) {
-		b.frames = append(b.frames, b.sym.Frames(b.addr(e, i)))
+	b.numbers = b.t.stacks.numbers(b.numbers[:0], e.stack)
+	for _, n := range b.numbers {
+		b.frames = append(b.frames, b.sym.Frames(b.t.stacks.addr(n)))
 	}
 	b.masks = symbolize.Elide(b.masks[:0], b.frames)
 	for i, mask := range b.masks {
 		if mask != 0 {
-			b.stack = append(b.stack, b.location(*b.t.frames.at(int(e.first) + i), mask, b.frames[i]))
+			b.stack = append(b.stack, b.location(b.numbers[i], mask, b.frames[i]))
 		}
 	}
 	b.roots(e.key.Status)
 	b.sample(e)
-}
-
-func (b *builder) addr(e *entry, i int) objfile.Addr {
-	return *b.t.addrs.list.at(int(*b.t.frames.at(int(e.first) + i)))
 }
 
 // roots marks what is missing.
@@ -188,7 +186,7 @@ func (b *builder) location(n uint32, mask uint64, frames []symbolize.Frame) *pro
 	if l := b.locs[k]; l != nil {
 		return l
 	}
-	l := b.newLocation(*b.t.addrs.list.at(int(n)), mask, frames)
+	l := b.newLocation(b.t.stacks.addr(n), mask, frames)
 	b.locs[k] = l
 	return l
 }

@@ -122,10 +122,15 @@ func (s *hasher) last(h uint64) uint64 {
 
 func (s *hasher) one(a objfile.Addr) uint64 { return s.last(s.addr(0, a)) }
 
-func (s *hasher) stack(k Key, stack []objfile.Addr) uint64 {
-	h := s.mix(uint64(k.Target)<<32|uint64(k.Labels), uint64(k.Kind)<<8|uint64(k.Status)|uint64(len(stack))<<16)
+func (s *hasher) stack(stack []objfile.Addr) uint64 {
+	h := s.mix(uint64(len(stack)), 0)
 	for _, a := range stack {
 		h = s.addr(h, a)
 	}
+	return s.last(h)
+}
+
+func (s *hasher) entry(k Key, stack uint32) uint64 {
+	h := s.mix(uint64(k.Target)<<32|uint64(k.Labels), uint64(k.Kind)<<8|uint64(k.Status)|uint64(stack)<<16)
 	return s.last(h)
 }

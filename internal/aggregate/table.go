@@ -36,8 +36,8 @@ const (
 
 // Limits bound a Table; zero means the default.
 type Limits struct {
-	Stacks int // distinct (Key, Stack); 1<<17
-	Bytes  int // of the whole table; 12 MB
+	Stacks int // distinct (Key, Stack); 1<<17, and 1<<9 for each target that is expected
+	Bytes  int // of the whole table; 12 MB, and 32 KB for each target that is expected
 	Labels int // distinct label sets; 1<<14
 }
 
@@ -45,6 +45,8 @@ const (
 	defaultStacks = 1 << 17
 	defaultBytes  = 12 << 20
 	defaultLabels = 1 << 14
+	targetStacks  = 1 << 9 // a minute of samples of a process that has a CPU for a tenth of the time
+	targetBytes   = 32 << 10
 	maxBytes      = 1 << 30
 	maxDepth      = 4096 // addresses of a stack; the rest is cut at the root and marked
 	minIndex      = 1 << 10
@@ -53,11 +55,11 @@ const (
 // Table counts samples. It is not safe for concurrent use.
 type Table struct {
 	limits  Limits
+	fixed   Limits // what New was asked for
 	hash    hasher
 	index   index
 	entries arena[entry]
-	frames  arena[uint32] // numbers of addrs, stack after stack
-	addrs   addrSet
+	stacks  stackSet
 	labels  labelSet
 	lost    map[lostKey]Value
 	stats   Stats
@@ -65,11 +67,9 @@ type Table struct {
 
 // entry is one distinct (Key, Stack).
 type entry struct {
-	hash  uint64
 	value Value
 	key   Key
-	first uint32 // in frames
-	n     uint32
+	stack uint32 // in stacks
 }
 
 // Value is what a stack has collected.
@@ -92,27 +92,32 @@ type Stats struct {
 
 // New returns an empty table.
 func New(l Limits) *Table {
-	if l.Stacks <= 0 {
-		l.Stacks = defaultStacks
-	}
-	if l.Bytes <= 0 {
-		l.Bytes = defaultBytes
-	}
-	l.Bytes = min(l.Bytes, maxBytes)
 	if l.Labels <= 0 {
 		l.Labels = defaultLabels
 	}
-	t := &Table{limits: l, hash: newHasher()}
+	t := &Table{fixed: l, hash: newHasher()}
+	t.Expect(0)
 	t.Reset()
 	return t
+}
+
+// Expect says how many targets there are: default limits grow with them.
+func (t *Table) Expect(targets int) {
+	t.limits = t.fixed
+	if t.limits.Stacks <= 0 {
+		t.limits.Stacks = defaultStacks + targets*targetStacks
+	}
+	if t.limits.Bytes <= 0 {
+		t.limits.Bytes = defaultBytes + targets*targetBytes
+	}
+	t.limits.Bytes = min(t.limits.Bytes, maxBytes)
 }
 
 // Reset forgets all counts, stacks and labels, at the end of a window. LabelIDs become invalid. Stats go on.
 func (t *Table) Reset() {
 	t.index = newIndex()
 	t.entries = arena[entry]{}
-	t.frames = arena[uint32]{}
-	t.addrs = newAddrSet(t.hash)
+	t.stacks = newStackSet(t.hash)
 	t.labels = newLabelSet(t.limits.Labels)
 	t.lost = make(map[lostKey]Value)
 }
@@ -152,7 +157,7 @@ func (t *Table) Lost(target uint32, kind uint8, reason string, count, sum int64)
 // Stats returns the counters.
 func (t *Table) Stats() Stats {
 	s := t.stats
-	s.Stacks, s.Addrs, s.Bytes = t.entries.n, t.addrs.list.n, t.bytes()
+	s.Stacks, s.Addrs, s.Bytes = t.entries.n, t.stacks.addrs.list.n, t.bytes()
 	return s
 }
 
@@ -173,54 +178,55 @@ func (t *Table) targets(kind uint8) map[uint32]bool {
 }
 
 func (t *Table) find(key Key, stack []objfile.Addr) (e *entry, lost string) {
-	h := t.hash.stack(key, stack)
-	slot := t.index.slot(h)
-	for ; t.index.slots[slot] != 0; slot = t.index.next(slot) {
-		e := t.entries.at(int(t.index.slots[slot] - 1))
-		if e.hash == h && e.key == key && t.equal(e, stack) {
+	h := t.hash.stack(stack)
+	n, known := t.stacks.find(h, stack)
+	if known {
+		if e := t.known(key, n); e != nil {
 			return e, ""
 		}
 	}
 	if t.entries.n >= t.limits.Stacks {
 		return nil, LostStacks
 	}
-	if t.bytes()+t.growth(len(stack)) > t.limits.Bytes {
+	growth := t.growth()
+	if !known {
+		growth += t.stacks.growth(len(stack))
+	}
+	if growth > 0 && t.bytes()+growth > t.limits.Bytes {
 		return nil, LostMemory
 	}
-	return t.insert(h, key, stack), ""
+	if !known {
+		n = t.stacks.insert(h, stack)
+	}
+	return t.insert(key, n), ""
 }
 
-func (t *Table) equal(e *entry, stack []objfile.Addr) bool {
-	if int(e.n) != len(stack) {
-		return false
-	}
-	for i, a := range stack {
-		if *t.addrs.list.at(int(*t.frames.at(int(e.first) + i))) != a {
-			return false
+// known returns the entry of a key and a stack, or nil.
+func (t *Table) known(key Key, stack uint32) *entry {
+	slot := t.index.slot(t.hash.entry(key, stack))
+	for ; t.index.slots[slot] != 0; slot = t.index.next(slot) {
+		if e := t.entries.at(int(t.index.slots[slot] - 1)); e.stack == stack && e.key == key {
+			return e
 		}
 	}
-	return true
+	return nil
 }
 
-func (t *Table) insert(h uint64, key Key, stack []objfile.Addr) *entry {
-	first := uint32(t.frames.n)
-	for _, a := range stack {
-		t.frames.push(t.addrs.intern(a))
-	}
-	e := t.entries.push(entry{hash: h, key: key, first: first, n: uint32(len(stack))})
-	t.index.add(h, t.entries.n, func(i int) uint64 { return t.entries.at(i).hash })
+func (t *Table) insert(key Key, stack uint32) *entry {
+	e := t.entries.push(entry{key: key, stack: stack})
+	t.index.add(t.hash.entry(key, stack), t.entries.n, func(i int) uint64 {
+		e := t.entries.at(i)
+		return t.hash.entry(e.key, e.stack)
+	})
 	return e
 }
 
 // bytes is what the table occupies.
 func (t *Table) bytes() int {
-	return t.entries.bytes() + t.frames.bytes() + t.addrs.list.bytes() + t.labels.bytes +
-		4*(len(t.index.slots)+len(t.addrs.index.slots))
+	return t.entries.bytes() + t.stacks.bytes() + t.labels.bytes + 4*len(t.index.slots)
 }
 
-// growth is the most by which a new stack of n addresses lets bytes grow.
-func (t *Table) growth(n int) int {
-	const entrySize, addrSize = int(unsafe.Sizeof(entry{})), int(unsafe.Sizeof(objfile.Addr{}))
-	return t.entries.growth(1)*entrySize + t.frames.growth(n)*4 + t.addrs.list.growth(n)*addrSize +
-		4*(t.index.growth(t.entries.n+1)+t.addrs.index.growth(t.addrs.list.n+n))
+// growth is by how much a new entry lets bytes grow.
+func (t *Table) growth() int {
+	return t.entries.growth(1)*int(unsafe.Sizeof(entry{})) + 4*t.index.growth(t.entries.n+1)
 }

@@ -28,8 +28,8 @@ func contents(t *Table) map[string]Value {
 	for i := range t.entries.n {
 		e := t.entries.at(i)
 		var s Stack
-		for j := range int(e.n) {
-			s = append(s, *t.addrs.list.at(int(*t.frames.at(int(e.first) + j))))
+		for _, n := range t.stacks.numbers(nil, e.stack) {
+			s = append(s, t.stacks.addr(n))
 		}
 		m[naive(e.key, s)] = e.value
 	}
@@ -102,10 +102,55 @@ func TestBeyondLimitsNothingIsLostInSilence(t *testing.T) {
 	}
 }
 
+// TestStacksAreShared: what a further process of the same program needs is the counts, not the stacks.
+func TestStacksAreShared(t *testing.T) {
+	const targets, stacks = 100, 1000
+	bytes := map[bool]int{}
+	for _, same := range []bool{true, false} {
+		table := New(Limits{Bytes: 1 << 30})
+		for target := range uint32(targets) {
+			seed := uint64(0)
+			if !same {
+				seed = uint64(target)
+			}
+			r := rand.New(rand.NewPCG(5, seed))
+			for range stacks {
+				table.Add(Key{Target: target}, randomStack(r, 20, 1<<20), 1)
+			}
+		}
+		s := table.Stats()
+		if s.Stacks != targets*stacks || s.Lost != 0 {
+			t.Fatalf("%+v", s)
+		}
+		bytes[same] = s.Bytes
+	}
+	if bytes[true] > 60*targets*stacks || bytes[false] < 5*bytes[true] {
+		t.Errorf("%d bytes with the same stacks, %d with others", bytes[true], bytes[false])
+	}
+}
+
+// TestLimitsGrowWithTargets: many processes may have more distinct stacks than one, unless a limit was asked for.
+func TestLimitsGrowWithTargets(t *testing.T) {
+	for name, c := range map[string]struct {
+		limits        Limits
+		targets, want int
+	}{
+		"one":     {Limits{}, 1, defaultStacks + targetStacks},
+		"2,000":   {Limits{}, 2000, defaultStacks + 2000*targetStacks},
+		"limited": {Limits{Stacks: 7}, 2000, 7},
+	} {
+		table := New(c.limits)
+		table.Expect(c.targets)
+		if table.limits.Stacks != c.want {
+			t.Errorf("%s: %d stacks, want %d", name, table.limits.Stacks, c.want)
+		}
+	}
+}
+
 func TestDeepStackIsCutAndMarked(t *testing.T) {
 	table := New(Limits{})
 	table.Add(Key{}, randomStack(rand.New(rand.NewPCG(1, 1)), 10_000, 100), 1)
-	if e := table.entries.at(0); e.n != maxDepth || e.key.Status != Truncated || table.Stats().Truncated != 1 {
+	if e := table.entries.at(0); table.stacks.list.at(0).n != maxDepth || e.key.Status != Truncated || table.Stats().Truncated != 1 {
 		t.Errorf("%+v, %+v", e, table.Stats())
 	}
 }
