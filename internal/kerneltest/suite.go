@@ -60,8 +60,8 @@ func allSuites() []suite {
 			timeout: 6 * time.Minute,
 		},
 		{
-			pkg: "./profiler", name: "./profiler accuracy", run: "^TestAccuracy$", targets: []string{"mixed"}, slow: true,
-			timeout: 5 * time.Minute,
+			pkg: "./benchmarks/accuracy", run: "^TestAccuracy$/^golocal$/^default$", targets: []string{"mixed"}, slow: true,
+			timeout: 6 * time.Minute,
 		},
 	}
 }

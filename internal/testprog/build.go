@@ -131,8 +131,13 @@ func prebuilt(t testing.TB, dir, name string, o Options) string {
 // Prebuilt is where Build looks for a program in PPROFD_TARGETS_DIR.
 func Prebuilt(name string, o Options) string { return filepath.Join(o.String(), name) }
 
-// BuildFile is Build without a test, for those who carry programs to where they cannot be built.
+// BuildFile is Build without a test, for those who carry programs to where they cannot be built, and who find them there.
 func BuildFile(name string, o Options) (string, error) {
+	if dir := os.Getenv("PPROFD_TARGETS_DIR"); dir != "" {
+		path := filepath.Join(dir, Prebuilt(name, o))
+		_, err := os.Stat(path)
+		return path, err
+	}
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
