@@ -109,6 +109,15 @@ func (*Replay) Losses() (map[uint32]Loss, error) { return map[uint32]Loss{}, nil
 // SetTarget does nothing: the replay has what it has.
 func (*Replay) SetTarget(uint32, *Target) error { return nil }
 
+// UpdateTarget does nothing.
+func (*Replay) UpdateTarget(uint32, *Target) error { return nil }
+
+// RemoveTarget does nothing.
+func (*Replay) RemoveTarget(uint32) (was bool, err error) { return true, nil }
+
+// ForgetLosses does nothing.
+func (*Replay) ForgetLosses(uint32) error { return nil }
+
 // Start does nothing.
 func (*Replay) Start() error { return nil }
 

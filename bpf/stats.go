@@ -56,3 +56,40 @@ func describe(prog *ebpf.Program) (d Program, err error) {
 	d.VerifiedInstructions, _ = info.VerifiedInstructions()
 	return d, nil
 }
+
+// Use is what the programs' maps hold.
+type Use struct {
+	Targets, Losses int    // entries
+	Bytes           uint64 // memory of all maps, as /proc/PID/fdinfo has it ("memlock")
+}
+
+// Use counts the entries one by one: a system call each.
+func (p *Probes) Use() (u Use, err error) {
+	if u.Targets, err = entries(p.objs.Targets, new(cpuTarget)); err != nil {
+		return u, err
+	}
+	if u.Losses, err = entries(p.objs.Losses, new(cpuLoss)); err != nil {
+		return u, err
+	}
+	for _, m := range []*ebpf.Map{p.objs.Targets, p.objs.Samples, p.objs.Counters, p.objs.Losses, p.objs.Scratches} {
+		info, err := m.Info()
+		if err != nil {
+			return u, fmt.Errorf("describe BPF map: %w", err)
+		}
+		n, _ := info.Memlock()
+		u.Bytes += n
+	}
+	return u, nil
+}
+
+func entries(m *ebpf.Map, value any) (n int, err error) {
+	var key uint32
+	it := m.Iterate()
+	for it.Next(&key, value) {
+		n++
+	}
+	if err := it.Err(); err != nil {
+		return 0, fmt.Errorf("count the entries of %s: %w", m, err)
+	}
+	return n, nil
+}

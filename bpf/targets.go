@@ -37,10 +37,31 @@ func (p *Probes) SetTarget(pid uint32, t *Target) error {
 	return nil
 }
 
-// RemoveTarget ends the sampling of pid.
-func (p *Probes) RemoveTarget(pid uint32) error {
-	if err := p.objs.Targets.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("remove process %d from the BPF targets: %w", pid, err)
+// UpdateTarget replaces what is known of a target. One that the programs have removed, since it has exited, is left alone.
+func (p *Probes) UpdateTarget(pid uint32, t *Target) error {
+	v := t.wire()
+	if err := p.objs.Targets.Update(pid, &v, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("change process %d in the BPF targets: %w", pid, err)
+	}
+	return nil
+}
+
+// RemoveTarget ends the sampling of pid. It was none where the programs have removed it at its exit, of which a record tells.
+func (p *Probes) RemoveTarget(pid uint32) (was bool, err error) {
+	err = p.objs.Targets.Delete(pid)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("remove process %d from the BPF targets: %w", pid, err)
+	}
+	return true, nil
+}
+
+// ForgetLosses starts anew for pid, which must not be a target any more: the programs would count on meanwhile.
+func (p *Probes) ForgetLosses(pid uint32) error {
+	if err := p.objs.Losses.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove process %d from the BPF losses: %w", pid, err)
 	}
 	return nil
 }

@@ -35,10 +35,13 @@ type Config struct {
 	NoKernel  bool   // leave kernel stacks out
 	Goid, TID bool   // add the labels goid, tid
 	Merge     bool   // one profile for all targets
-	Exporter  export.Exporter
-	ProcRoot  string // "/proc"
-	Version   string // of pprofd, for the profile's comments
-	Source    Source // where records come from; Close closes it; nil: the kernel, by package bpf
+	// Window is the time after which profiles are exported, over and over. Targets may come and go: Run does not end with
+	// the last one, and forgets at the end of a window which have ended. 0: one profile, at the end of Run.
+	Window   time.Duration
+	Exporter export.Exporter
+	ProcRoot string // "/proc"
+	Version  string // of pprofd, for the profile's comments
+	Source   Source // where records come from; Close closes it; nil: the kernel, by package bpf
 
 	noLoop bool // for tests: do without bpf_loop, as kernels before 5.17 must
 }
@@ -46,6 +49,9 @@ type Config struct {
 // Source of records: a *bpf.Probes, or a *bpf.Replay of what one recorded. See there for the methods.
 type Source interface {
 	SetTarget(pid uint32, t *bpf.Target) error
+	UpdateTarget(pid uint32, t *bpf.Target) error
+	RemoveTarget(pid uint32) (was bool, err error)
+	ForgetLosses(pid uint32) error
 	Start() error
 	Stop() error
 	Flush() error
@@ -67,22 +73,26 @@ const (
 	statsTicks       = 4
 )
 
-// Profiler samples targets. Add and AddAtExec come before Run; Stats may be called at any time.
+// Profiler samples targets. All methods may be called at any time, from any goroutine, except that Run runs once and Close
+// comes last. Add and Remove wait while Run exports.
 type Profiler struct {
-	cfg      Config
-	procs    procfs.FS
-	probes   Source
+	cfg    Config
+	procs  procfs.FS
+	probes Source
+	record bpf.Record // Run's alone
+
+	turn     sync.Mutex // all below, up to ticks: Run takes it from record to record
 	images   *objfile.Images
 	unwinder *unwind.Unwinder
 	table    *aggregate.Table
-	targets  map[uint32]*target // by PID
-	all      []*target          // by target.id - 1
-
-	record   bpf.Record
+	targets  map[uint32]*target  // by PID
+	all      []*target           // of this window, by target.id - 1
+	past     int                 // targets of earlier windows that are not in all
+	counted  map[uint32]bpf.Loss // by PID: what of the probes' losses is in profiles
 	input    unwind.Input
 	stack    []objfile.Addr
 	labels   []bpf.Label
-	started  time.Time
+	started  time.Time // of the window
 	lastRead bpf.Stats
 	ticks    int
 
@@ -110,7 +120,7 @@ func New(c Config) (*Profiler, error) {
 	return &Profiler{
 		cfg: c, procs: procfs.New(c.ProcRoot), probes: probes, images: images,
 		unwinder: unwind.New(images), table: aggregate.New(aggregate.Limits{}),
-		targets: make(map[uint32]*target),
+		targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
 	}, nil
 }
 
@@ -157,16 +167,12 @@ func (p *Profiler) note(format string, args ...any) {
 	}
 }
 
-// Run samples until ctx ends or every target has exited, then exports the profiles. The end of ctx is no error.
-// The exporter gets a context of its own: what was gathered is delivered also after ctx has ended.
+// Run samples until ctx ends or, without Config.Window, every target has exited, then exports the profiles. The end of ctx
+// is no error. The exporter gets a context of its own: what was gathered is delivered also after ctx has ended.
 func (p *Profiler) Run(ctx context.Context) error {
-	if len(p.all) == 0 {
-		return errors.New("nothing to profile: no process was added")
-	}
-	if err := p.probes.Start(); err != nil {
+	if err := p.start(); err != nil {
 		return err
 	}
-	p.started = time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var g errgroup.Group
@@ -176,41 +182,65 @@ func (p *Profiler) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		defer cancel()
-		return p.read(cancel)
+		return p.read(ctx, cancel)
 	})
 	err := g.Wait()
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	return errors.Join(err, p.export(context.WithoutCancel(ctx)))
 }
 
-// read handles records until the ring buffer has been flushed; it calls stop once all targets have exited.
-func (p *Profiler) read(stop func()) error {
+func (p *Profiler) start() error {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	if len(p.all) == 0 && p.cfg.Window == 0 {
+		return errors.New("nothing to profile: no process was added")
+	}
+	p.started = time.Now()
+	return p.probes.Start()
+}
+
+// read handles records until the ring buffer has been flushed; it calls stop once there is nothing to wait for.
+func (p *Profiler) read(ctx context.Context, stop func()) error {
 	deadline := time.Now()
 	for {
-		err := p.probes.Read(&p.record, deadline)
-		switch {
-		case err == nil:
-			p.handle(&p.record)
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			p.tick()
+		got := p.probes.Read(&p.record, deadline)
+		if errors.Is(got, os.ErrDeadlineExceeded) {
 			deadline = time.Now().Add(pollInterval)
-		case errors.Is(err, bpf.ErrFlushed):
-			p.tick()
-			p.readStats()
-			return nil
-		case errors.Is(err, bpf.ErrMalformed):
-			return fmt.Errorf("bug in pprofd: the BPF program wrote a %w", err)
-		default:
-			return fmt.Errorf("read samples: %w", err)
 		}
-		if len(p.targets) == 0 {
+		waiting, err := p.take(ctx, got)
+		if err != nil || errors.Is(got, bpf.ErrFlushed) {
+			return err
+		}
+		if !waiting {
 			stop()
 		}
 	}
 }
 
-// tick does what is due now and then: publish numbers, look again at what could not be verified. The kernel side's
-// numbers cost a system call for each counter.
-func (p *Profiler) tick() {
+// take handles what Read got: a record, or why there is none. waiting: there are, or may come, targets.
+func (p *Profiler) take(ctx context.Context, got error) (waiting bool, err error) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	switch {
+	case got == nil:
+		p.handle(&p.record)
+	case errors.Is(got, os.ErrDeadlineExceeded):
+		p.tick(ctx)
+	case errors.Is(got, bpf.ErrFlushed):
+		p.readStats()
+	case errors.Is(got, bpf.ErrMalformed):
+		return false, fmt.Errorf("bug in pprofd: the BPF program wrote a %w", got)
+	default:
+		return false, fmt.Errorf("read samples: %w", got)
+	}
+	return len(p.targets) > 0 || p.cfg.Window > 0, nil
+}
+
+// tick does what is due now and then: publish numbers, look again at what could not be verified, end windows. The kernel
+// side's numbers cost a system call for each counter. The ring buffer has just been read to its end.
+func (p *Profiler) tick(ctx context.Context) {
+	p.endGone()
 	if p.ticks++; p.ticks%statsTicks == 1 {
 		p.readStats()
 	}
@@ -218,6 +248,9 @@ func (p *Profiler) tick() {
 		p.verifyLater(t)
 	}
 	p.publish()
+	if p.cfg.Window > 0 && time.Since(p.started) >= p.cfg.Window {
+		p.endWindow(ctx)
+	}
 }
 
 func (p *Profiler) readStats() {
@@ -239,7 +272,8 @@ func (p *Profiler) publish() {
 	p.stats.Recorded = p.lastRead.Recorded + p.lastRead.LostRing
 	p.stats.Lost = p.lastRead.LostRing + a.Lost
 	p.stats.Truncated, p.stats.Broken = a.Truncated, a.Broken
-	p.stats.Targets, p.stats.Exited = len(p.all), len(p.all)-len(p.targets)
+	p.stats.Targets = p.past + len(p.all)
+	p.stats.Exited = p.stats.Targets - len(p.targets)
 }
 
 // export builds the window's profiles and hands them on, one at a time.
@@ -288,6 +322,7 @@ func (p *Profiler) tellNotGo(t *target) {
 // tellEmpty tells of profiles without samples.
 func (p *Profiler) tellEmpty(empty []*target) {
 	switch {
+	case p.cfg.Window > 0: // the next may have some
 	case len(empty) > 3:
 		p.note("%d of %d processes used no CPU time that was sampled: their profiles are empty", len(empty), len(p.all))
 	default:
@@ -319,11 +354,23 @@ func (p *Profiler) deliver(ctx context.Context, b aggregate.Built, d time.Durati
 	return p.cfg.Exporter.Export(ctx, out)
 }
 
-// countLosses puts what the kernel side had to drop into the table, by target.
+// countLosses puts what the kernel side had to drop into the table, by target. No more of it can come of a process that
+// is a target no more.
 func (p *Profiler) countLosses() error {
 	losses, err := p.probes.Losses()
 	if err != nil {
 		return err
+	}
+	var errs []error
+	for pid, l := range losses {
+		before := p.counted[pid]
+		if p.counted[pid] = l; p.targets[pid] == nil {
+			delete(p.counted, pid)
+			errs = append(errs, p.probes.ForgetLosses(pid))
+		}
+		if losses[pid] = (bpf.Loss{Count: l.Count - before.Count, Value: l.Value - before.Value}); l == before {
+			delete(losses, pid)
+		}
 	}
 	for _, t := range p.all {
 		if l := losses[t.pid]; l.Count > 0 {
@@ -334,11 +381,13 @@ func (p *Profiler) countLosses() error {
 	if len(losses) > 0 {
 		p.note("samples of %d processes that were replaced meanwhile are missing", len(losses))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Close frees everything.
 func (p *Profiler) Close() error {
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	err := p.probes.Close()
 	for _, t := range p.all {
 		err = errors.Join(err, t.close())
@@ -348,4 +397,8 @@ func (p *Profiler) Close() error {
 }
 
 // PIDs are the targets that still run.
-func (p *Profiler) PIDs() []uint32 { return slices.Sorted(maps.Keys(p.targets)) }
+func (p *Profiler) PIDs() []uint32 {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	return slices.Sorted(maps.Keys(p.targets))
+}

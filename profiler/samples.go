@@ -28,10 +28,10 @@ func (p *Profiler) handle(r *bpf.Record) {
 	}
 }
 
-// exit ends a target. That a program ends that was started to be profiled is no news.
+// exit ends a target. That a program ends that was started to be profiled is no news; nor is it where they come and go.
 func (p *Profiler) exit(t *target) {
-	delete(p.targets, t.pid)
-	if !t.started {
+	p.forget(t)
+	if !t.started && p.cfg.Window == 0 {
 		p.note("process %d (%s) has exited", t.pid, t.comm)
 	}
 }
@@ -51,7 +51,7 @@ func (p *Profiler) exec(t *target, start uint64) {
 	if t.known {
 		p.verify(t, true)
 	}
-	if err := p.probes.SetTarget(t.pid, t.probeTarget()); err != nil {
+	if err := p.probes.UpdateTarget(t.pid, t.probeTarget()); err != nil {
 		p.note("%v", err)
 	}
 }
@@ -75,19 +75,6 @@ func (p *Profiler) replace(t *target, start uint64) bool {
 		p.note("%v", err)
 	}
 	return err == nil
-}
-
-// catchUp looks which targets have exited or called exec, after events of theirs found no room in the ring buffer.
-func (p *Profiler) catchUp() {
-	for _, t := range p.targets {
-		stat, err := p.procs.Proc(int(t.pid)).Stat()
-		switch {
-		case err != nil || stat.StartTime != t.start || stat.State == 'Z':
-			p.exit(t)
-		case t.space != nil && !t.current():
-			p.exec(t, t.start)
-		}
-	}
 }
 
 const reloadInterval = 100 * time.Millisecond

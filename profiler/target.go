@@ -36,6 +36,7 @@ type target struct {
 	known      bool // layout is usable
 	unverified bool // the live process was too young to check the layout against
 
+	gone       bool                         // has exited or was removed, as far as the ring buffer has not been read
 	labels     map[string]aggregate.LabelID // by the bytes of bpf.Sample.Labels
 	nextReload time.Time
 	waited     time.Duration // for exec, see execPatience
@@ -44,21 +45,34 @@ type target struct {
 const maxLabelCache = 1 << 14
 
 func (t *target) close() error {
-	var errs []error
-	for _, s := range append(t.old, t.space) {
-		if s != nil {
-			errs = append(errs, s.Close())
-		}
+	err := t.closeOld()
+	if t.space != nil {
+		err = errors.Join(err, t.space.Close())
 	}
-	t.old, t.space = nil, nil
+	t.space = nil
+	return err
+}
+
+// closeOld closes the spaces from before the last exec.
+func (t *target) closeOld() error {
+	var errs []error
+	for _, s := range t.old {
+		errs = append(errs, s.Close())
+	}
+	t.old = nil
 	return errors.Join(errs...)
 }
 
 // Add makes a running process a target. The error names the process and wraps os.ErrNotExist, os.ErrPermission or
 // objfile.ErrNotGo.
 func (p *Profiler) Add(pid int) error {
-	if _, ok := p.targets[uint32(pid)]; ok {
-		return nil
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	if t := p.targets[uint32(pid)]; t != nil {
+		if p.alive(t) {
+			return p.addAgain(t)
+		}
+		p.exit(t)
 	}
 	stat, err := p.procs.Proc(pid).Stat()
 	if err != nil {
@@ -78,12 +92,17 @@ func (p *Profiler) Add(pid int) error {
 	if t.known {
 		p.verify(t, t.age() < time.Second)
 	}
-	return p.register(t, false)
+	if err := p.register(t, false); err != nil {
+		return err
+	}
+	return p.settle(t)
 }
 
 // AddAtExec makes pid a target from its next execve on. path is the program that it will execute, if known: what can be
 // learned from the file is ready then before the first sample.
 func (p *Profiler) AddAtExec(pid int, path string) error {
+	p.turn.Lock()
+	defer p.turn.Unlock()
 	stat, err := p.procs.Proc(pid).Stat()
 	if err != nil {
 		return fmt.Errorf("process %d: %w", pid, err)
@@ -97,7 +116,10 @@ func (p *Profiler) AddAtExec(pid int, path string) error {
 			return err
 		}
 	}
-	return p.register(t, true)
+	if err := p.register(t, true); err != nil {
+		return err
+	}
+	return p.settle(t)
 }
 
 func truncate(s string, n int) string { return s[:min(len(s), n)] }
@@ -153,6 +175,8 @@ func (p *Profiler) openSpace(t *target) error {
 		return fmt.Errorf("process %d (%s): %w: pprofd needs root or CAP_SYS_PTRACE to read it", t.pid, t.comm, err)
 	case errors.Is(err, objfile.ErrProcessGone) && p.alive(t):
 		return fmt.Errorf("process %d (%s) is %w: %s", t.pid, t.comm, objfile.ErrNotGo, p.describe(int(t.pid)))
+	case errors.Is(err, objfile.ErrProcessGone):
+		return fmt.Errorf("process %d (%s) has exited: %w: %w", t.pid, t.comm, os.ErrNotExist, err)
 	case err != nil:
 		return fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err)
 	}
@@ -191,14 +215,8 @@ func (p *Profiler) alive(t *target) bool {
 	return err == nil && stat.StartTime == t.start && stat.State != 'Z' && stat.State != 'X'
 }
 
-// current reports whether t's space is of the program that runs now: the memory of one from before an exec is gone.
-func (t *target) current() bool {
-	if t.space == nil || len(t.space.Mappings()) == 0 {
-		return false
-	}
-	var b [1]byte
-	return t.space.ReadMem(b[:], t.space.Mappings()[0].Start) == nil
-}
+// current reports whether t's space is of the program that runs now.
+func (t *target) current() bool { return t.space != nil && t.space.Current() }
 
 // findLayout learns where the Go runtime of t keeps its state. Without it labels and goroutine ids are lost, stacks
 // are joined across stack switches by frame pointer alone, and the user is told.
@@ -279,7 +297,7 @@ func (p *Profiler) verifyLater(t *target) {
 	before := t.layout.GLabels
 	p.verify(t, t.age() < time.Second)
 	if t.layout.GLabels != before {
-		if err := p.probes.SetTarget(t.pid, t.probeTarget()); err != nil {
+		if err := p.probes.UpdateTarget(t.pid, t.probeTarget()); err != nil {
 			p.note("process %d: %v", t.pid, err)
 		}
 	}

@@ -8,6 +8,8 @@
 package unwind
 
 import (
+	"maps"
+
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -91,6 +93,14 @@ type Unwinder struct {
 // New returns an Unwinder for addresses of images.
 func New(images *objfile.Images) *Unwinder {
 	return &Unwinder{table: images, images: map[objfile.ImageID]*image{}, pcs: map[objfile.Addr]pcInfo{}}
+}
+
+// Forget drops what it has learned of images that the table holds no more: after spaces were closed.
+func (u *Unwinder) Forget() {
+	gone := func(id objfile.ImageID) bool { return u.table.Get(id) == nil }
+	maps.DeleteFunc(u.images, func(id objfile.ImageID, _ *image) bool { return gone(id) })
+	maps.DeleteFunc(u.pcs, func(a objfile.Addr, _ pcInfo) bool { return gone(a.Image) })
+	u.last, u.lastID = nil, 0
 }
 
 // Complete appends the stack to dst, leaf first: the leaf's own address, then the address of each call (return address
