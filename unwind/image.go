@@ -59,6 +59,7 @@ type image struct {
 	vdso   bool
 	roles  []roleRange // by address
 	lo, hi uint64      // covers all of roles
+	pcs    pcCache
 }
 
 // pcInfo is what is known of one program counter.
@@ -132,22 +133,37 @@ func (im *image) role(off uint64) role {
 
 // info looks a program counter up, in the cache if it is known.
 func (u *Unwinder) info(a objfile.Addr) pcInfo {
-	if i, ok := u.pcs[a]; ok {
+	im := u.image(a.Image)
+	i, ok := im.pcs.get(u.seed, a.Off)
+	if !ok {
+		i = im.lookUp(a.Off)
+		u.remember(im, a.Off, i)
+	}
+	return i
+}
+
+// remember caches what was looked up; where all caches hold too much together they start anew.
+func (u *Unwinder) remember(im *image, off uint64, i pcInfo) {
+	if u.pcs >= maxCachedPC {
+		for _, im := range u.images {
+			im.pcs = pcCache{}
+		}
+		u.pcs = 0
+	}
+	before := im.pcs.n
+	im.pcs.put(u.seed, off, i)
+	u.pcs += im.pcs.n - before
+}
+
+func (im *image) lookUp(off uint64) (i pcInfo) {
+	if im.table == nil {
 		return i
 	}
-	im := u.image(a.Image)
-	var i pcInfo
-	if im.table != nil {
-		if f, ok := im.table.Find(a.Off); ok {
-			i.isGo = true
-			i.delta, i.sound = f.SPDelta(a.Off)
-			i.spWrite = f.Flags()&gopclntab.FlagSPWrite != 0
-			i.role = im.role(a.Off)
-		}
+	if f, ok := im.table.Find(off); ok {
+		i.isGo = true
+		i.delta, i.sound = f.SPDelta(off)
+		i.spWrite = f.Flags()&gopclntab.FlagSPWrite != 0
+		i.role = im.role(off)
 	}
-	if len(u.pcs) >= maxCachedPC {
-		clear(u.pcs)
-	}
-	u.pcs[a] = i
 	return i
 }

@@ -76,15 +76,16 @@ const (
 )
 
 const (
-	maxSteps    = 16 // SP delta steps in one segment
-	maxCachedPC = 1 << 16
+	maxSteps    = 16      // SP delta steps in one segment
+	maxCachedPC = 1 << 18 // of all images: 8 MiB at most
 )
 
 // Unwinder completes stacks. It caches what it learns of program counters, and belongs to one goroutine.
 type Unwinder struct {
 	images map[objfile.ImageID]*image
 	table  *objfile.Images
-	pcs    map[objfile.Addr]pcInfo
+	pcs    int // in the caches of all images
+	seed   pcSeed
 	last   *image
 	lastID objfile.ImageID
 	w      walk
@@ -92,14 +93,18 @@ type Unwinder struct {
 
 // New returns an Unwinder for addresses of images.
 func New(images *objfile.Images) *Unwinder {
-	return &Unwinder{table: images, images: map[objfile.ImageID]*image{}, pcs: map[objfile.Addr]pcInfo{}}
+	return &Unwinder{table: images, images: map[objfile.ImageID]*image{}, seed: newPCSeed()}
 }
 
 // Forget drops what it has learned of images that the table holds no more: after spaces were closed.
 func (u *Unwinder) Forget() {
-	gone := func(id objfile.ImageID) bool { return u.table.Get(id) == nil }
-	maps.DeleteFunc(u.images, func(id objfile.ImageID, _ *image) bool { return gone(id) })
-	maps.DeleteFunc(u.pcs, func(a objfile.Addr, _ pcInfo) bool { return gone(a.Image) })
+	maps.DeleteFunc(u.images, func(id objfile.ImageID, im *image) bool {
+		gone := u.table.Get(id) == nil
+		if gone {
+			u.pcs -= im.pcs.n
+		}
+		return gone
+	})
 	u.last, u.lastID = nil, 0
 }
 
