@@ -1,0 +1,260 @@
+package goruntime
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// MemProfile says where a program keeps its memory profile: link-time addresses of variables of the runtime.
+// Source: runtime/mprof.go.
+type MemProfile struct {
+	Buckets uint64 // mbuckets, the head of all buckets
+	Rate    uint64 // MemProfileRate
+	Cycle   uint64 // mProfCycle, before Go 1.19 mProf.cycle; 0: unknown
+
+	plainCycle bool // Cycle is the number itself; since Go 1.19 its lowest bit says whether it has been flushed
+	record     int  // bytes of a memRecordCycle: counts of allocations and frees, up to Go 1.26 their bytes, too
+}
+
+// Errors of memory profiles.
+var (
+	// ErrNoMemProfile: the linker found that nothing reads the profile and switched it off.
+	ErrNoMemProfile = errors.New("memory profiling is linked out of the program: nothing in it reads runtime.MemProfile (net/http/pprof and runtime/pprof.WriteHeapProfile do)")
+	// ErrTorn: what lies in the process's memory is no memory profile.
+	ErrTorn = errors.New("the memory profile of the process is damaged")
+)
+
+// memProfileReaders are the functions of which one must be linked in for the runtime to profile memory; up to Go 1.22 the
+// former, then the latter (cmd/link/internal/ld/lib.go: disableMemoryProfiling).
+func memProfileReaders() []string {
+	return []string{"runtime.MemProfile", "runtime.memProfileInternal"}
+}
+
+// Positions of variables among the distinct pc-relative operands in writable segments of a function that uses them; the
+// same in all versions, see FindMemProfile.
+const (
+	bucketsInStkbucket = 3 // after buckhash and locks
+	rateInProfilealloc = 1
+	cycleInFree        = 0 // before Go 1.19 after proflock
+)
+
+// FindMemProfile finds the memory profile of f, by symbols where there are any, else in the code of functions that use it.
+// Errors wrap ErrNoMemProfile where the program has none.
+func FindMemProfile(f *objfile.File, version string) (MemProfile, error) {
+	t, err := f.Pclntab()
+	if err != nil {
+		return MemProfile{}, err
+	}
+	p := &program{file: f, table: t, mach: f.Machine()}
+	p.funcs = t.Lookup(append(memProfileReaders(), "runtime.stkbucket", "runtime.profilealloc", "runtime.mProf_Free")...)
+	if !p.linked(memProfileReaders()) {
+		return MemProfile{}, ErrNoMemProfile
+	}
+	rel := parseVersion(version)
+	m := MemProfile{plainCycle: rel.minor == 18, record: recordSize}
+	if rel.minor == 0 || rel.minor >= 27 {
+		m.record = recordSizeCounts
+	}
+	m.Buckets = p.variable("runtime.mbuckets", "runtime.stkbucket", bucketsInStkbucket)
+	m.Rate = p.variable("runtime.MemProfileRate", "runtime.profilealloc", rateInProfilealloc)
+	if m.plainCycle {
+		m.Cycle = p.variable("runtime.mProf", "runtime.mProf_Free", cycleInFree+1)
+	} else {
+		m.Cycle = p.variable("runtime.mProfCycle", "runtime.mProf_Free", cycleInFree)
+	}
+	if m.Buckets == 0 || m.Rate == 0 {
+		return MemProfile{}, fmt.Errorf("%s: where the runtime keeps its memory profile is unknown (stripped, and its code is not as expected)", version)
+	}
+	return m, nil
+}
+
+func (p *program) linked(names []string) bool {
+	for _, name := range names {
+		if _, ok := p.funcs[name]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// variable is the link-time address of a variable: by symbol, else operand k of fn; 0: unknown.
+func (p *program) variable(symbol, fn string, k int) uint64 {
+	if a, ok := p.file.SymbolAddr(symbol); ok {
+		return a
+	}
+	src, ok := p.source(fn)
+	if !ok {
+		return 0
+	}
+	if r := p.writable(decodeRefs(p.mach, src)); k < len(r) {
+		return r[k]
+	}
+	return 0
+}
+
+// Bucket is one allocation site: a stack and a size. Its numbers are of samples, see ReadRate.
+type Bucket struct {
+	Stack         []uint64 // return addresses, run-time, leaf first; valid until the next bucket
+	Size          uint64   // bytes of one object
+	Allocs, Frees uint64   // objects
+}
+
+// Bounds on what a process may make us read.
+const (
+	maxBuckets     = 1 << 20
+	maxBucketStack = 1 << 10 // runtime/extern.go: debug.profstackdepth is at most 1024
+	bucketHeader   = 0x30    // next, allnext, typ, hash, size, nstk
+	recordSize     = 4 * 8   // a memRecordCycle up to Go 1.26: allocs, frees, alloc_bytes, free_bytes
+	// since Go 1.27 without the bytes, which are the bucket's size times the counts
+	recordSizeCounts = 2 * 8
+	futureCycles     = 3
+	memBucket        = 1 // bucketType
+)
+
+// ReadRate is MemProfileRate: bytes of allocation for each sample on average; 0: off.
+func (m *MemProfile) ReadRate(mem io.ReaderAt, bias uint64) (int64, error) {
+	var b [8]byte
+	if err := readFull(mem, m.Rate+bias, b[:]); err != nil {
+		return 0, fmt.Errorf("read MemProfileRate: %w", err)
+	}
+	return int64(binary.LittleEndian.Uint64(b[:])), nil
+}
+
+// ReadMode says which events count.
+type ReadMode uint8
+
+// What runtime.MemProfile would return now: up to the end of the last garbage collection but one; or all that is known.
+const (
+	Published ReadMode = iota
+	Unpublished
+)
+
+// Read calls visit for each allocation site. mem is the process's memory by run-time address, which is read many times in
+// the same places: a cache is worth its while. Sites without events are left out. The process goes on meanwhile: a garbage
+// collection that ends during Read moves events from one cycle to the next, and is told by moved: read again.
+//
+// Errors wrap ErrTorn where the list is not one of buckets or has no end, or are those of mem.
+func (m *MemProfile) Read(mem io.ReaderAt, bias uint64, mode ReadMode, visit func(*Bucket) error) (moved bool, err error) {
+	before, err := m.cycle(mem, bias)
+	if err != nil {
+		return false, err
+	}
+	w := bucketWalk{mem: mem, record: m.record, take: []int{int(before.number % futureCycles)}}
+	if m.Cycle == 0 {
+		w.take = nil
+	}
+	if mode == Unpublished {
+		w.take = []int{0, 1, 2}
+	}
+	head := m.Buckets + bias
+	if err := w.walk(head, visit); err != nil {
+		return false, err
+	}
+	if w.empty && mode == Published {
+		// No garbage collection yet: like the runtime, take what there is.
+		w.take = []int{0, 1, 2}
+		if err := w.walk(head, visit); err != nil {
+			return false, err
+		}
+	}
+	after, err := m.cycle(mem, bias)
+	return after != before, err
+}
+
+// profCycle is the runtime's count of garbage collections, and whether that one's events have been published.
+type profCycle struct {
+	number  uint32
+	flushed bool
+}
+
+func (m *MemProfile) cycle(mem io.ReaderAt, bias uint64) (profCycle, error) {
+	if m.Cycle == 0 {
+		return profCycle{}, nil
+	}
+	var b [8]byte
+	if err := readFull(mem, m.Cycle+bias, b[:]); err != nil {
+		return profCycle{}, fmt.Errorf("read the profile's cycle: %w", err)
+	}
+	v := binary.LittleEndian.Uint32(b[:])
+	if m.plainCycle {
+		return profCycle{v, b[4] != 0}, nil
+	}
+	return profCycle{v >> 1, v&1 != 0}, nil
+}
+
+// bucketWalk goes along the list of buckets.
+type bucketWalk struct {
+	mem    io.ReaderAt
+	record int
+	take   []int // of the future cycles
+	empty  bool  // no events so far
+	bucket Bucket
+	buf    [bucketHeader + maxBucketStack*8 + (1+futureCycles)*recordSize]byte
+}
+
+func (w *bucketWalk) walk(head uint64, visit func(*Bucket) error) error {
+	w.empty = true
+	if err := readFull(w.mem, head, w.buf[:8]); err != nil {
+		return fmt.Errorf("read the head of the memory profile: %w", err)
+	}
+	for n, addr := 0, binary.LittleEndian.Uint64(w.buf[:]); addr != 0; n++ {
+		if n >= maxBuckets {
+			return fmt.Errorf("%w: more than %d allocation sites, or a list without end", ErrTorn, maxBuckets)
+		}
+		next, err := w.read(addr)
+		if err != nil {
+			return err
+		}
+		addr = next
+		if w.bucket.Allocs == 0 && w.bucket.Frees == 0 {
+			continue
+		}
+		w.empty = false
+		if err := visit(&w.bucket); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads the bucket at addr and returns where the next one is.
+func (w *bucketWalk) read(addr uint64) (next uint64, err error) {
+	h := w.buf[:bucketHeader]
+	if err := readFull(w.mem, addr, h); err != nil {
+		return 0, fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
+	}
+	word := binary.LittleEndian.Uint64
+	nstk := word(h[0x28:])
+	if addr%8 != 0 || word(h[0x10:]) != memBucket || nstk > maxBucketStack {
+		return 0, fmt.Errorf("%w: at %#x there is no bucket", ErrTorn, addr)
+	}
+	next, w.bucket.Size = word(h[8:]), word(h[0x20:])
+	rest := w.buf[bucketHeader : bucketHeader+nstk*8+uint64((1+futureCycles)*w.record)]
+	if err := readFull(w.mem, addr+bucketHeader, rest); err != nil {
+		return 0, fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
+	}
+	w.bucket.Stack = w.bucket.Stack[:0]
+	for i := range nstk {
+		w.bucket.Stack = append(w.bucket.Stack, word(rest[i*8:]))
+	}
+	w.count(rest[nstk*8:])
+	return next, nil
+}
+
+// count adds up the cycles that are asked for.
+func (w *bucketWalk) count(records []byte) {
+	w.bucket.Allocs, w.bucket.Frees = 0, 0
+	w.add(records)
+	for _, n := range w.take {
+		w.add(records[(1+n)*w.record:])
+	}
+}
+
+func (w *bucketWalk) add(record []byte) {
+	w.bucket.Allocs += binary.LittleEndian.Uint64(record)
+	w.bucket.Frees += binary.LittleEndian.Uint64(record[8:])
+}
