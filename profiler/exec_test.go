@@ -60,7 +60,8 @@ func TestCatchUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	tg := p.targets[uint32(proc.PID)]
-	for deadline := time.Now().Add(30 * time.Second); tg.current(); time.Sleep(10 * time.Millisecond) {
+	runs := func() string { return tg.space.Main().Image.Path } // Add may have come after the exec
+	for deadline := time.Now().Add(30 * time.Second); tg.current() && runs() != after; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no exec")
 		}
