@@ -12,7 +12,7 @@ const (
 
 // pageCache reads small pieces through a few cached pages, and large ones past them.
 type pageCache struct {
-	r     io.ReaderAt
+	r     *meter
 	pages [pageSlots]page
 }
 
@@ -23,7 +23,7 @@ type page struct {
 	buf  []byte
 }
 
-func newPageCache(r io.ReaderAt) *pageCache { return &pageCache{r: r} }
+func newPageCache(r *meter) *pageCache { return &pageCache{r: r} }
 
 // ReadAt implements io.ReaderAt.
 func (c *pageCache) ReadAt(p []byte, off int64) (int, error) {

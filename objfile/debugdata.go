@@ -9,13 +9,6 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 )
 
-const (
-	maxDebugData      = 16 << 20 // compressed
-	maxDebugDataPlain = 64 << 20
-	maxDictionary     = 64 << 20 // what xz -9 uses
-	maxXZBlocks       = 1024
-)
-
 // miniDebugInfo is the ELF file in .gnu_debugdata, which Fedora and its relatives put the symbols of
 // static functions into; nil where there is none or it is damaged.
 func (f *File) miniDebugInfo() []byte {
@@ -39,10 +32,37 @@ const (
 	xzLZMA2      = 0x21
 )
 
+// xzBlock is an LZMA2 stream in an xz stream.
+type xzBlock struct {
+	data        []byte
+	dict, plain int // sizes of the dictionary that it asks for, and of what it unpacks to
+}
+
 // unxz decompresses the blocks of the first stream of b, to at most limit bytes. The container is
 // read here because the xz package allocates whatever dictionary a block asks for (up to 4 GiB):
 // here none is larger than what the block unpacks to. Check sums are not verified.
 func unxz(b []byte, limit int) ([]byte, error) {
+	blocks, err := xzBlocks(b, limit)
+	if err != nil {
+		return nil, err
+	}
+	total := 0
+	for _, block := range blocks {
+		total += block.plain
+	}
+	out := make([]byte, total)
+	rest := out
+	for _, block := range blocks {
+		if err := block.unpack(rest[:block.plain]); err != nil {
+			return nil, err
+		}
+		rest = rest[block.plain:]
+	}
+	return out, nil
+}
+
+// xzBlocks finds the blocks of the first stream of b.
+func xzBlocks(b []byte, limit int) ([]xzBlock, error) {
 	if len(b) < xzHeaderSize || !bytes.HasPrefix(b, []byte(xzMagic)) {
 		return nil, errXZ
 	}
@@ -50,10 +70,10 @@ func unxz(b []byte, limit int) ([]byte, error) {
 	if !ok {
 		return nil, errXZ
 	}
-	var out bytes.Buffer
+	var blocks []xzBlock
 	b = b[xzHeaderSize:]
-	for n := 0; len(b) > 0 && b[0] != 0; n++ {
-		dict, data, err := xzBlock(b)
+	for len(b) > 0 && b[0] != 0 {
+		dict, data, err := parseXZBlock(b)
 		if err != nil {
 			return nil, err
 		}
@@ -61,31 +81,29 @@ func unxz(b []byte, limit int) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if plain > limit-out.Len() || n >= maxXZBlocks {
-			return nil, fmt.Errorf("decompress: more than %d bytes or %d blocks: %w", limit, maxXZBlocks, errXZ)
+		if limit -= plain; limit < 0 || len(blocks) >= maxXZBlocks {
+			return nil, fmt.Errorf("decompress: more than the limit of bytes, or more than %d blocks: %w", maxXZBlocks, errXZ)
 		}
-		if err := unlzma2(&out, data[:size], min(dict, max(plain, lzma.MinDictCap)), plain); err != nil {
-			return nil, err
-		}
+		blocks = append(blocks, xzBlock{data: data[:size], dict: min(dict, max(plain, lzma.MinDictCap)), plain: plain})
 		next := (len(b)-len(data)+size+3)&^3 + checkSize
 		b = b[min(next, len(b)):]
 	}
-	return out.Bytes(), nil
+	return blocks, nil
 }
 
-func unlzma2(out *bytes.Buffer, data []byte, dict, plain int) error {
-	r, err := lzma.Reader2Config{DictCap: dict}.NewReader2(bytes.NewReader(data))
+func (b xzBlock) unpack(to []byte) error {
+	r, err := lzma.Reader2Config{DictCap: b.dict}.NewReader2(bytes.NewReader(b.data))
 	if err != nil {
 		return fmt.Errorf("decompress: %w", err)
 	}
-	if _, err := io.CopyN(out, r, int64(plain)); err != nil {
+	if _, err := io.ReadFull(r, to); err != nil {
 		return fmt.Errorf("decompress: %w", noEOF(err))
 	}
 	return nil
 }
 
-// xzBlock parses a block header with LZMA2 as the only filter: the dictionary's size and what follows.
-func xzBlock(b []byte) (dict int, data []byte, err error) {
+// parseXZBlock parses a block header with LZMA2 as the only filter: the dictionary's size and what follows.
+func parseXZBlock(b []byte) (dict int, data []byte, err error) {
 	size := (int(b[0]) + 1) * 4
 	if size > len(b) || size < 8 {
 		return 0, nil, errXZ

@@ -59,7 +59,7 @@ func Open(r interface {
 	io.ReaderAt
 	io.Closer
 }, size int64) (*File, error) {
-	src := newPageCache(r)
+	src := newPageCache(newMeter(r))
 	h, err := readHeader(src, size)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open object file: %w", err), r.Close())
@@ -81,7 +81,7 @@ func OpenMemory(mem io.ReaderAt, segs []elf.ProgHeader, machine elf.Machine) (*F
 		return nil, fmt.Errorf("open memory image: %d ranges: %w", len(loads), ErrUnsupported)
 	}
 	h := header{machine: machine, typ: elf.ET_EXEC, progs: loads, loads: loads}
-	return &File{header: h, src: newPageCache(mem), size: 1 << 62, memory: true}, nil
+	return &File{header: h, src: newPageCache(newMeter(mem)), size: 1 << 62, memory: true}, nil
 }
 
 // ReadAt reads the image's initial memory at a link-time virtual address; beyond the file's data it
@@ -133,6 +133,10 @@ func (f *File) executable(addr uint64) bool {
 	seg := f.segmentAt(addr)
 	return seg != nil && seg.Flags&elf.PF_X != 0
 }
+
+// Refused says why something could not be read that would have been without limits on what one image may cost; nil where
+// nothing was refused. It wraps ErrTooCostly.
+func (f *File) Refused() error { return f.src.r.refused }
 
 // Machine is EM_X86_64 or EM_AARCH64.
 func (f *File) Machine() elf.Machine { return f.machine }

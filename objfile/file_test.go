@@ -207,7 +207,7 @@ func TestSyntheticProgramIsFound(t *testing.T) {
 func sectioned(t testing.TB) []byte {
 	b := synthetic()
 	symbols := func(names ...string) (symtab, strtab []byte) {
-		symtab, strtab = make([]byte, symSize), []byte{0}
+		symtab, strtab = append(symtab, make([]byte, symSize)...), []byte{0}
 		for i, name := range names {
 			symtab = le.AppendUint32(symtab, uint32(len(strtab)))
 			symtab = append(symtab, byte(elf.STT_FUNC), 0, 1, 0)

@@ -41,6 +41,8 @@ func (f *File) findModule() (Module, error) {
 		}
 	}
 	switch {
+	case f.Refused() != nil:
+		return Module{}, fmt.Errorf("search for Go tables: %w", f.Refused())
 	case s.left <= 0:
 		return Module{}, fmt.Errorf("no Go tables in the first %d MiB: %w", searchBudget>>20, ErrNotGo)
 	case headers > 0:

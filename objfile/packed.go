@@ -3,6 +3,7 @@ package objfile
 import (
 	"debug/elf"
 	"runtime"
+	"time"
 
 	"github.com/pprofd/pprofd/internal/procfs"
 )
@@ -19,9 +20,11 @@ const (
 // which reads the process.
 func (s *Space) findPacked() {
 	anon := s.owned[mapKey{path: pathAnon}]
-	if anon == nil || anon.File != nil || !s.maybePacked() {
+	if anon == nil || anon.File != nil || s.spent > maxSearchTime || !s.maybePacked() {
 		return
 	}
+	start := time.Now()
+	defer func() { s.spent += time.Since(start) }()
 	for _, cluster := range s.clusters() {
 		f, err := OpenMemory(s.mem, cluster, s.machine())
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/pprofd/pprofd/internal/procfs"
 )
@@ -44,6 +45,10 @@ type Space struct {
 	// owned are the images that this space holds a reference to, by what maps says of them.
 	owned map[mapKey]*Image
 	exe   *Image
+	// spent is how long opening and searching images has taken.
+	spent time.Duration
+	// next is when maps may be read again.
+	next time.Time
 }
 
 // mapKey is what maps says about a mapped file, or the name of anonymous memory.
@@ -160,7 +165,12 @@ func (s *Space) goText(im *Image) *Mapping {
 	if im.File == nil {
 		return nil
 	}
+	if s.spent > maxSearchTime && !im.File.module.done {
+		return nil
+	}
+	start := time.Now()
 	mod, err := im.File.GoModule()
+	s.spent += time.Since(start)
 	if err != nil {
 		return nil
 	}
@@ -175,8 +185,17 @@ func (s *Space) goText(im *Image) *Mapping {
 
 // Reload reads the maps again: after a look-up failed (dlopen). Known mappings stay known after they
 // are gone. Errors wrap ErrProcessGone where the process has exited or called exec; the space then stays as it was.
+// It refuses where reading the maps so often would take more than a twentieth of the time: a process may have a million mappings.
 func (s *Space) Reload() error {
-	if err := s.load(); err != nil {
+	start := time.Now()
+	if start.Before(s.next) {
+		return fmt.Errorf("reload address space of process %d: %w", s.proc.PID, ErrTooCostly)
+	}
+	err := s.load()
+	if took := time.Since(start); took > cheapReload {
+		s.next = start.Add(reloadShare * took)
+	}
+	if err != nil {
 		return fmt.Errorf("reload address space of process %d: %w", s.proc.PID, err)
 	}
 	return nil
@@ -288,7 +307,7 @@ func (s *Space) own(key mapKey, im *Image) {
 }
 
 func (s *Space) fileImage(m procfs.Map) *Image {
-	mf, isExe, err := openMapped(s.proc, m, s.images.AllowFUSE)
+	mf, isExe, err := s.openFile(m)
 	var im *Image
 	if err != nil {
 		im = s.images.add(&Image{Path: m.Path, Err: fmt.Errorf("open %s: %w", m.Path, err)})
@@ -299,6 +318,24 @@ func (s *Space) fileImage(m procfs.Map) *Image {
 		s.exe = im
 	}
 	return im
+}
+
+// openFile opens a mapped file, unless files of this process have taken too long already.
+func (s *Space) openFile(m procfs.Map) (mf *mappedFile, isExe bool, err error) {
+	if s.spent > maxSearchTime {
+		return nil, false, fmt.Errorf("the process's files took %v: %w", s.spent.Round(time.Millisecond), ErrTooCostly)
+	}
+	start, proc, allowFUSE := time.Now(), s.proc, s.images.AllowFUSE
+	type opened struct {
+		*mappedFile
+		isExe bool
+	}
+	o, err := within(maxStall, func() (opened, error) {
+		mf, isExe, err := openMapped(proc, m, allowFUSE)
+		return opened{mf, isExe}, err
+	}, func(o opened) { _ = o.r.Close() })
+	s.spent += time.Since(start)
+	return o.mappedFile, o.isExe, err
 }
 
 func (s *Space) anonImage(name string) *Image {

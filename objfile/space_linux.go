@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pprofd/pprofd/internal/procfs"
 	"golang.org/x/sys/unix"
@@ -19,13 +20,17 @@ type processMemory struct {
 	start uint64 // of the process
 	f     *os.File
 	err   error // why f is nil
+	// patience is how long a read is waited for.
+	patience time.Duration
 	// closed says that the process is known to be gone.
 	closed bool
+	// stalled is why it is not read any more: what is mapped there may have to come from a server of the process's choice.
+	stalled error
 }
 
 func openMemory(p procfs.Proc, start uint64) *processMemory {
 	f, err := os.Open(p.Path("mem"))
-	return &processMemory{proc: p, start: start, f: f, err: err}
+	return &processMemory{proc: p, start: start, f: f, err: err, patience: maxStall}
 }
 
 // ReadAt implements io.ReaderAt by run-time address.
@@ -33,14 +38,21 @@ func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 	if addr < 0 {
 		return 0, io.EOF
 	}
+	read := m.readVM
 	switch {
 	case m.closed:
 		return 0, ErrProcessGone
-	case m.f == nil:
-		return m.readVM(p, addr)
+	case m.stalled != nil:
+		return 0, m.stalled
+	case m.f != nil:
+		read = m.f.ReadAt
 	}
-	n, err := m.f.ReadAt(p, addr)
-	if n == 0 && errors.Is(err, io.EOF) {
+	n, err := within(m.patience, func() (int, error) { return read(p, addr) }, nil)
+	if errors.Is(err, ErrTooCostly) {
+		m.stalled = fmt.Errorf("memory at %#x: %w", addr, err)
+		return 0, m.stalled
+	}
+	if m.f != nil && n == 0 && errors.Is(err, io.EOF) {
 		return 0, ErrProcessGone
 	}
 	return n, err
@@ -72,9 +84,8 @@ func (m *processMemory) gone(addr uint64) bool {
 	if m.f == nil {
 		return m.closed
 	}
-	var b [1]byte
-	_, err := m.f.ReadAt(b[:], int64(addr))
-	return errors.Is(err, io.EOF)
+	_, err := m.ReadAt(make([]byte, 1), int64(addr))
+	return errors.Is(err, ErrProcessGone)
 }
 
 // Close may be called more than once.
@@ -184,11 +195,19 @@ func openVerified(way func() (int, error), p procfs.Proc, m procfs.Map, allowFUS
 		return nil, fmt.Errorf("open for reading: %w", err)
 	}
 	mf := &mappedFile{r: r, key: statKey(st)}
+	if st.Dev_major == 0 { // no block device: a network or overlay file system, perhaps with FUSE below
+		mf.r = remoteFile{r}
+	}
 	if !sameDev(st, m.Dev) {
 		mf.note = fmt.Sprintf("device %d:%d, mapped from %d:%d: matched by inode", st.Dev_major, st.Dev_minor, m.Dev.Major, m.Dev.Minor)
 	}
 	return mf, nil
 }
+
+// remoteFile is a file whose reads may wait for somebody else.
+type remoteFile struct{ *os.File }
+
+func (remoteFile) patience() time.Duration { return maxStall }
 
 // statCached asks for what the kernel knows: a network or FUSE server is not asked.
 func statCached(fd int) (*unix.Statx_t, error) {

@@ -28,6 +28,7 @@ type process struct {
 	pid   int
 	stdin io.Closer
 	cmd   *exec.Cmd
+	ready string // what it has printed
 }
 
 // run starts a program that prints "ready PID" and waits for its standard input to end.
@@ -53,6 +54,7 @@ func run(t testing.TB, cmd *exec.Cmd) *process {
 		p.end()
 		t.Fatalf("%v: printed %q: %v\n%s", cmd.Args, line, err, stderr.String())
 	}
+	p.ready = line
 	return p
 }
 

@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	maxSymbols    = 1_000_000 // kept, 16 bytes each
-	maxSymbolScan = 8_000_000 // read of one table
 	maxSymbolName = 16 << 10
 	maxAliases    = 16 // names of one address that are compared
 	symChunk      = 2048
@@ -33,7 +31,7 @@ const (
 // symbolTable holds the functions of all symbol tables of a file, by address.
 type symbolTable struct {
 	symbols []symbol
-	strings []io.ReaderAt // string tables, each addressed from 0
+	strings []*io.SectionReader // string tables, each addressed from 0
 }
 
 // Symbol finds the ELF function symbol (.symtab, .dynsym, .gnu_debugdata) that covers addr. The
@@ -115,12 +113,23 @@ func (f *File) loadSymbols() *symbolTable {
 	if debug := f.miniDebugInfo(); debug != nil {
 		r := bytes.NewReader(debug)
 		if h, err := readHeader(r, r.Size()); err == nil {
+			n := len(t.strings)
 			t.addTables(h, r)
+			t.keepStrings(n)
 		}
 	}
 	slices.SortFunc(t.symbols, func(a, b symbol) int { return cmp.Compare(a.addr, b.addr) })
 	t.symbols = slices.Clip(slices.Compact(t.symbols))
 	return t
+}
+
+// keepStrings copies the string tables from the n-th on, so that they do not hold on to all that was unpacked.
+func (t *symbolTable) keepStrings(n int) {
+	for i, strs := range t.strings[n:] {
+		b := make([]byte, strs.Size())
+		m, _ := strs.ReadAt(b, 0)
+		t.strings[n+i] = io.NewSectionReader(bytes.NewReader(b), 0, int64(m))
+	}
 }
 
 // addTables adds .symtab, which holds all that .dynsym does, or else .dynsym.
@@ -136,6 +145,7 @@ func (t *symbolTable) addTables(h *header, r io.ReaderAt) {
 		}
 		t.strings = append(t.strings, strs)
 		table := uint32(len(t.strings)-1) << nameBits
+		t.symbols = slices.Grow(t.symbols, min(countFuncs(h.sections[i], r), maxSymbols-len(t.symbols))) // growing bit by bit takes twice the memory
 		for s := range eachSymbol(h.sections[i], r) {
 			if len(t.symbols) >= maxSymbols {
 				return
@@ -174,6 +184,15 @@ type rawSymbol struct {
 func (s *rawSymbol) isFunc() bool {
 	typ := elf.ST_TYPE(s.info)
 	return (typ == elf.STT_FUNC || typ == elf.STT_GNU_IFUNC) && s.shndx != elf.SHN_UNDEF && s.name != 0
+}
+
+func countFuncs(sec section, r io.ReaderAt) (n int) {
+	for s := range eachSymbol(sec, r) {
+		if s.isFunc() {
+			n++
+		}
+	}
+	return n
 }
 
 // eachSymbol yields the symbols of a table, read in chunks.
