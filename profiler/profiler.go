@@ -84,6 +84,7 @@ type Profiler struct {
 	turn     sync.Mutex // all below, up to ticks: Run takes it from record to record
 	images   *objfile.Images
 	unwinder *unwind.Unwinder
+	layouts  layouts
 	table    *aggregate.Table
 	targets  map[uint32]*target  // by PID
 	all      []*target           // of this window, by target.id - 1
@@ -120,7 +121,7 @@ func New(c Config) (*Profiler, error) {
 	return &Profiler{
 		cfg: c, procs: procfs.New(c.ProcRoot), probes: probes, images: images,
 		unwinder: unwind.New(images), table: aggregate.New(aggregate.Limits{}),
-		targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
+		layouts: make(layouts), targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
 	}, nil
 }
 

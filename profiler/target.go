@@ -110,7 +110,7 @@ func (p *Profiler) AddAtExec(pid int, path string) error {
 	t := &target{pid: uint32(pid), start: stat.StartTime, comm: truncate(filepath.Base(path), 15), started: true}
 	if f, err := openFile(path); err == nil {
 		if !f.PIE() {
-			p.layoutOf(t, f)
+			p.useLayout(t, findLayout(f))
 		}
 		if err := f.Close(); err != nil {
 			return err
@@ -149,6 +149,7 @@ func (p *Profiler) register(t *target, waitExec bool) error {
 	p.targets[t.pid] = t
 	p.all = append(p.all, t)
 	t.id = uint32(len(p.all))
+	p.table.Expect(len(p.all))
 	p.publish()
 	return nil
 }
@@ -227,7 +228,7 @@ func (p *Profiler) findLayout(t *target) {
 		return
 	}
 	t.bias = m.Bias
-	p.layoutOf(t, m.Image.File)
+	p.useLayout(t, p.layouts.of(m.Image))
 	if t.known && t.layout.TLSSlot != 0 {
 		if err := t.layout.ResolveTLS(memory{t.space}, t.bias); err != nil {
 			p.note("process %d (%s): %v; no labels, and stacks may miss frames", t.pid, t.comm, err)
@@ -236,23 +237,17 @@ func (p *Profiler) findLayout(t *target) {
 	}
 }
 
-func (p *Profiler) layoutOf(t *target, f *objfile.File) {
-	info, err := f.BuildInfo()
-	version := ""
-	if err == nil {
-		version = info.GoVersion
-	}
-	l, err := goruntime.Find(f, version)
-	if err != nil {
-		p.note("process %d (%s): %v; no labels, and stacks may miss frames", t.pid, t.comm, err)
+func (p *Profiler) useLayout(t *target, l foundLayout) {
+	if l.err != nil {
+		p.note("process %d (%s): %v; no labels, and stacks may miss frames", t.pid, t.comm, l.err)
 		return
 	}
-	t.layout = l
+	t.layout = l.Layout
 	t.known = l.GM != 0 && l.MCurg != 0 && l.GSchedSP != 0 && l.GSchedPC != 0
 	if !t.known {
-		p.note("process %d (%s), %s: the runtime's layout is unknown; no labels, and stacks may miss frames", t.pid, t.comm, version)
+		p.note("process %d (%s), %s: the runtime's layout is unknown; no labels, and stacks may miss frames", t.pid, t.comm, l.version)
 	} else if l.GLabels == 0 || l.Labels == goruntime.LabelsNone {
-		p.note("process %d (%s), %s: where goroutines keep their labels is unknown", t.pid, t.comm, version)
+		p.note("process %d (%s), %s: where goroutines keep their labels is unknown", t.pid, t.comm, l.version)
 	}
 }
 
