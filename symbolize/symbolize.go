@@ -47,6 +47,11 @@ const (
 	defaultCache = 1 << 16
 	maxFrames    = 1 << 10 // frames of one address: no compiler inlines deeper
 	maxNotes     = 64
+
+	// maxImageBytes bounds the names and frames of one image until Reset. 20,000 addresses of a Go program take 5 MB;
+	// a crafted one may have a thousand inlined calls at each.
+	maxImageBytes = 32 << 20
+	frameBytes    = 88 // of a Frame, without its strings
 )
 
 // Symbolizer resolves addresses of the images in one table. Its answers are cached until Reset.
@@ -59,6 +64,8 @@ type Symbolizer struct {
 	strings  map[string]string
 	tables   map[objfile.ImageID]*gopclntab.Table // nil: no Go program
 	noted    map[objfile.ImageID]bool
+	bytes    map[objfile.ImageID]int // of names and frames
+	interned int                     // bytes of strings
 	kernel   kernelSymbols
 	scratch  []gopclntab.Frame
 	notes    []string
@@ -89,6 +96,7 @@ func (s *Symbolizer) Reset() {
 	s.strings = make(map[string]string)
 	s.tables = make(map[objfile.ImageID]*gopclntab.Table)
 	s.noted = make(map[objfile.ImageID]bool)
+	s.bytes = make(map[objfile.ImageID]int)
 	s.kernel = kernelSymbols{}
 	s.notes = nil
 }
@@ -164,13 +172,30 @@ func (s *Symbolizer) resolve(a objfile.Addr) []Frame {
 		s.note(a.Image, fmt.Sprintf("%s: no symbols: %v", clean(im.Path), im.Err))
 		return []Frame{unknown(module(im), a.Off)}
 	}
-	if f := s.resolveGo(im, a.Off); len(f) > 0 {
+	if f := s.resolveFile(im, a.Off); len(f) > 0 {
 		return f
 	}
-	if name, _, ok := im.File.Symbol(a.Off); ok && name != "" {
-		return []Frame{s.native(name)}
+	if err := im.File.Refused(); err != nil {
+		s.note(a.Image, fmt.Sprintf("%s: some of its addresses have no symbols: %v", clean(im.Path), err))
 	}
 	return []Frame{unknown(module(im), a.Off)}
+}
+
+// resolveFile names an address by its image's file, as long as that image's names and frames are not too many.
+func (s *Symbolizer) resolveFile(im *objfile.Image, off uint64) []Frame {
+	if s.bytes[im.ID] > maxImageBytes {
+		s.note(im.ID, fmt.Sprintf("%s: some of its addresses have no symbols: names and inlined calls of the others take more than %d MiB", clean(im.Path), maxImageBytes>>20))
+		return nil
+	}
+	before := s.interned
+	f := s.resolveGo(im, off)
+	if len(f) == 0 {
+		if name, _, ok := im.File.Symbol(off); ok && name != "" {
+			f = []Frame{s.native(name)}
+		}
+	}
+	s.bytes[im.ID] += s.interned - before + len(f)*frameBytes
+	return f
 }
 
 func (s *Symbolizer) resolveKernel(addr uint64) []Frame {
@@ -246,6 +271,7 @@ func (s *Symbolizer) intern(v string) string {
 	if known, ok := s.strings[v]; ok {
 		return known
 	}
+	s.interned += len(v)
 	if len(s.strings) < s.max {
 		s.strings[v] = v
 	}
