@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -52,6 +53,21 @@ func (f feature) fix() string {
 		return fmt.Sprintf("boot Linux %s or newer", f.Since)
 	}
 	return "" // the error speaks for itself
+}
+
+// lacking is an error that wraps ErrNotSupported and names the required features that the kernel lacks, each with the
+// version that has it; nil if there are none.
+func lacking(all []Feature) error {
+	var names []string
+	for _, f := range all {
+		if f.Required && errors.Is(f.Err, ErrNotSupported) {
+			names = append(names, fmt.Sprintf("%s (Linux %s)", f.Name, f.Since))
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: this kernel lacks %s", ErrNotSupported, strings.Join(names, ", "))
 }
 
 func wanted() []feature {

@@ -1,8 +1,11 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -61,12 +64,64 @@ func TestFeaturesAgreeWithTheKernelsVersion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code < 6<<16|1<<8 {
-		needs.Missing(t, "linux6.1", fmt.Sprintf("Linux 6.1, this is %d.%d", code>>16, code>>8&0xff))
-	}
 	for _, f := range Features() {
-		if !f.OK || f.Fix != "" {
+		var major, minor uint32
+		if _, err := fmt.Sscanf(f.Since, "%d.%d", &major, &minor); err != nil {
+			t.Fatalf("%s: since %q: %v", f.Name, f.Since, err)
+		}
+		since := major<<16 | minor<<8
+		if code >= since && (!f.OK || f.Fix != "") {
 			t.Errorf("%s: %v, %q, but it is in Linux since %s", f.Name, f.Err, f.Fix, f.Since)
 		}
+		if !f.OK && !errors.Is(f.Err, ErrNotSupported) {
+			t.Errorf("%s: %v, want an error that says that the kernel lacks it", f.Name, f.Err)
+		}
+	}
+}
+
+// Kernels that are too old are booted by make test-kernels.
+func TestLoadSaysWhatTheKernelLacks(t *testing.T) {
+	needs.BPF(t)
+	p, err := Load(Options{})
+	if err == nil {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	lacks := false
+	for _, f := range Features() {
+		if !f.Required || f.OK {
+			continue
+		}
+		lacks = true
+		if err == nil || !strings.Contains(err.Error(), f.Name+" (Linux "+f.Since+")") {
+			t.Errorf("error %v, want it to name %s and Linux %s", err, f.Name, f.Since)
+		}
+	}
+	t.Logf("load: %v", err)
+	if lacks != (err != nil) || lacks && (!errors.Is(err, ErrNotSupported) || errors.Is(err, os.ErrPermission)) {
+		t.Errorf("error %v; lacks required features: %t", err, lacks)
+	}
+}
+
+func TestLacking(t *testing.T) {
+	const task, loop = "bpf_get_current_task_btf", "bpf_loop"
+	no := fmt.Errorf("helper: %w", ebpf.ErrNotSupported)
+	for name, tt := range map[string]struct {
+		all  []Feature
+		want string // "" is no error
+	}{
+		"all is there":             {[]Feature{{Name: task, Required: true, OK: true}}, ""},
+		"an optional one is not":   {[]Feature{{Name: loop, Err: no}}, ""},
+		"we may not ask":           {[]Feature{{Name: task, Required: true, Err: os.ErrPermission}}, ""},
+		"a required one is not":    {[]Feature{{Name: task, Since: "5.11", Required: true, Err: no}, {Name: loop, Err: no}}, "lacks bpf_get_current_task_btf (Linux 5.11)"},
+		"two required ones aren't": {[]Feature{{Name: "a", Since: "1", Required: true, Err: no}, {Name: "b", Since: "2", Required: true, Err: no}}, "lacks a (Linux 1), b (Linux 2)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := lacking(tt.all)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.HasSuffix(err.Error(), tt.want) || !errors.Is(err, ErrNotSupported)) {
+				t.Errorf("lacking = %v, want %q", err, tt.want)
+			}
+		})
 	}
 }

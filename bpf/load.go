@@ -66,6 +66,9 @@ func Load(o Options) (*Probes, error) {
 	p := &Probes{event: o.Event}
 	opts := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: kernelTypes(spec)}}
 	if err := spec.LoadAndAssign(&p.objs, &opts); err != nil {
+		if lacks := lacking(Features()); lacks != nil {
+			err = lacks // the verifier's own words for an unknown helper may be those for a missing right
+		}
 		return nil, explain("load BPF programs", err)
 	}
 	if err := p.attach(o); err != nil {
@@ -281,7 +284,7 @@ func explain(what string, err error) error {
 		return fmt.Errorf("%s: %w: pprofd needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE "+
 			"(with kernel.perf_event_paranoid above 2 on Debian and Ubuntu: CAP_SYS_ADMIN); see pprofd doctor", what, os.ErrPermission)
 	case errors.Is(err, ebpf.ErrNotSupported):
-		return fmt.Errorf("%s: %w: Linux 5.15 or newer with BTF (CONFIG_DEBUG_INFO_BTF) is needed on %s; see pprofd doctor",
+		return fmt.Errorf("%s: %w; Linux 5.15 or newer with BTF (CONFIG_DEBUG_INFO_BTF) is needed on %s; see pprofd doctor",
 			what, err, runtime.GOARCH)
 	}
 	return fmt.Errorf("%s: %w", what, err)
