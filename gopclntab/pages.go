@@ -30,6 +30,7 @@ type pages struct {
 	clock uint32
 	fills uint64 // number of reads from r
 	sets  [pageSets][pageWays]page
+	pool  *Pool // nil: pages of its own
 }
 
 // at returns the cached bytes from addr on, up to the end of its page at most, at least one;
@@ -73,7 +74,11 @@ func (p *pages) fill(pg *page, addr uint64) bool {
 	if addr > maxAddr {
 		return false
 	}
-	if pg.data == nil {
+	switch {
+	case pg.data != nil:
+	case p.pool != nil:
+		p.pool.give(pg)
+	default:
 		pg.data = new([pageSize]byte)
 	}
 	return p.fillFrom(pg, addr-addr%pageSize, addr) || p.fillFrom(pg, addr, addr)

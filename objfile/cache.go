@@ -30,7 +30,7 @@ func (c *pageCache) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > 1<<62 {
 		return 0, io.EOF
 	}
-	if len(p) > pageSize {
+	if len(p) >= pageSize { // gopclntab has a cache of pages of its own
 		return readFullAt(c.r, p, off)
 	}
 	n := 0

@@ -33,6 +33,7 @@ type File struct {
 	info    once[*buildinfo.BuildInfo]
 	module  once[Module]
 	table   once[*gopclntab.Table]
+	pages   *gopclntab.Pool // of table; nil: it has its own
 	ids     once[buildIDs]
 	cgo     once[bool]
 	rela    once[relaTable]
@@ -165,12 +166,19 @@ func (f *File) Pclntab() (*gopclntab.Table, error) {
 		if err != nil {
 			return nil, err
 		}
-		return gopclntab.Open(f, m.Image)
+		t, err := gopclntab.Open(f, m.Image)
+		if err == nil && f.pages != nil {
+			t.Share(f.pages)
+		}
+		return t, err
 	})
 }
 
 // Close closes the file.
 func (f *File) Close() error {
+	if t := f.table.value; t != nil {
+		t.Close()
+	}
 	if f.closer == nil {
 		return nil
 	}

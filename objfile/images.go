@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/pprofd/pprofd/gopclntab"
 )
 
 // ImageID names an image for the life of an Images table. 0 is no image: Addr.Off is then a PseudoXxx or an absolute address.
@@ -68,11 +70,15 @@ type Images struct {
 	byKey map[imageKey]*Image
 	last  ImageID
 	files int
+	pages *gopclntab.Pool
 }
+
+// tablePages bounds what is cached of the pc tables of all images: 8 MiB.
+const tablePages = 2048
 
 // NewImages returns a table that holds the kernel image only.
 func NewImages() *Images {
-	t := &Images{byID: make(map[ImageID]*Image), byKey: make(map[imageKey]*Image)}
+	t := &Images{byID: make(map[ImageID]*Image), byKey: make(map[imageKey]*Image), pages: gopclntab.NewPool(tablePages)}
 	t.add(&Image{Path: pathKernel})
 	return t
 }
@@ -165,6 +171,7 @@ func (t *Images) file(path string, mf *mappedFile) *Image {
 	im.File, im.Err = Open(mf.r, mf.key.size)
 	if im.File != nil {
 		im.BuildID = im.File.BuildID()
+		im.File.pages = t.pages
 	}
 	return t.add(im)
 }
