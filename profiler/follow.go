@@ -119,6 +119,8 @@ func (p *Profiler) nextWindow() error {
 	}
 	clear(p.all[len(live):])
 	p.all = live
+	p.table.Expect(len(p.all))
+	p.layouts.forget(p.images)
 	p.unwinder.Forget()
 	p.started = time.Now()
 	return errors.Join(errs...)

@@ -74,6 +74,9 @@ func (r *running) nothing(t *testing.T, live int) {
 	if n := r.p.images.Len(); live == 0 && n != 1 {
 		t.Errorf("%d images", n)
 	}
+	if n := len(r.p.layouts); live == 0 && n != 0 {
+		t.Errorf("%d layouts", n)
+	}
 	if n := len(r.p.counted); n != 0 {
 		t.Errorf("losses of %d processes are remembered", n)
 	}

@@ -1,6 +1,8 @@
 package profiler
 
 import (
+	"maps"
+
 	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/objfile"
 )
@@ -28,6 +30,11 @@ func (l layouts) of(im *objfile.Image) foundLayout {
 	found := findLayout(im.File)
 	l[im.ID] = found
 	return found
+}
+
+// forget drops the layouts of images that the table holds no more.
+func (l layouts) forget(images *objfile.Images) {
+	maps.DeleteFunc(l, func(id objfile.ImageID, _ foundLayout) bool { return images.Get(id) == nil })
 }
 
 func findLayout(f *objfile.File) (found foundLayout) {
