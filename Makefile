@@ -120,6 +120,13 @@ accuracy: ## measure how right profiles are on all Go versions and ways to build
 	$(GO) build -o bin/accuracy ./benchmarks/accuracy
 	$(SUDO) env "PATH=$$PATH" bin/accuracy -o benchmarks/results/accuracy-$$(date -u +%F).txt $(ACCURACYFLAGS)
 
+# SOAK=8h; SOAKFLAGS="-rate 20 -cycles 0".
+SOAK ?= 10m
+.PHONY: soak
+soak: ## profile processes that start and die 50 times a second for SOAK (10m); fails if memory, descriptors or BPF maps grow (root)
+	$(GO) build -o bin/soak ./benchmarks/soak
+	$(SUDO) env "PATH=$$PATH" bin/soak -for $(SOAK) -o benchmarks/results/soak-$$(date -u +%F) $(SOAKFLAGS)
+
 # Debian's 6.1 kernels in qemu; see internal/kerneltest. KERNELFLAGS="-arch amd64 -short -run TestX ./bpf"
 .PHONY: test-kernels
 test-kernels: ## run the BPF tests on Debian's 6.1 kernels, amd64 and arm64, in virtual machines
