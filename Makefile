@@ -117,7 +117,7 @@ bench: ## measure what pprofd costs, beside perf and bpftrace (root), then run t
 # ACCURACYFLAGS="-rows go1.27.4/ -windows 3"; rows that the same commit has measured are not measured again.
 .PHONY: accuracy
 accuracy: ## measure how right profiles are on all Go versions and ways to build (root): an hour
-	$(GO) build -o bin/accuracy ./benchmarks/accuracy
+	$(GO) build -buildvcs=true -o bin/accuracy ./benchmarks/accuracy
 	$(SUDO) env "PATH=$$PATH" bin/accuracy -o benchmarks/results/accuracy-$$(date -u +%F).txt $(ACCURACYFLAGS)
 
 # SOAK=8h; SOAKFLAGS="-rate 20 -cycles 0".

@@ -16,6 +16,8 @@
 //
 //	stacks-%       share of samples whose whole stack of function names, inlined ones included, stands in the truth
 //	ceiling-%      the same of W(i+1); diff-pt is the difference
+//	mix-diff-pt    as diff-pt, with each path of the workload weighed as in W(i+1): the process's own profile has less than
+//	               its part of short bursts, whose stacks are rare; see mix.go
 //	any-%          as stacks-%, but against all windows of the row except W(i+1): right but rare stacks are no misses
 //	any-ceiling-%  the same of W(i+1)
 //	leafcaller-%   share of samples whose innermost function and its caller stand in the truth
@@ -25,6 +27,8 @@
 //	               flat-ceiling and cum-ceiling are W(i+1)'s
 //	deep-%         share of samples in the recursion, 200 calls deep, with all frames: the runtime cuts at 64
 //	cpu-err-%      sum of the samples against the process's CPU time, which the kernel's clock of the process tells
+//	out-%          share of samples that are not compared since the truth cannot have them: in signal handlers, in sysmon, and, in
+//	               the mode race, in the race detector's C code, which the runtime does not walk
 //	bad-%          share of stacks that end in [broken] or [truncated]; lost-%: of samples that were lost
 //
 // On five rows perf and bpftrace take turns with pprofd, each in windows of its own. What they name is taken as it is;

@@ -18,18 +18,20 @@ const goal = -1
 type judgement struct {
 	each   []float64 // by measurement: median, over the windows, of the share of exact stacks less the ceiling, in points
 	all    float64   // the same over the windows of all measurements
+	mix    float64   // as all, with the mix of paths of the process's own profile: what wrong stacks take away
 	missed bool
 	why    string // there are no windows: the reason
 }
 
 func judge(attempts []attempt) judgement {
 	var j judgement
-	var all []float64
+	var all, mix []float64
 	for _, a := range attempts {
 		j.why = a.Why
 		var diffs []float64
 		for _, w := range a.ours() {
 			diffs = append(diffs, w.diff())
+			mix = append(mix, w.mixDiff())
 		}
 		if len(diffs) > 0 {
 			j.each = append(j.each, board.Median(diffs))
@@ -37,7 +39,7 @@ func judge(attempts []attempt) judgement {
 		}
 	}
 	if len(all) > 0 {
-		j.all = board.Median(all)
+		j.all, j.mix = board.Median(all), board.Median(mix)
 		j.missed = j.all < goal
 	}
 	return j
@@ -45,6 +47,9 @@ func judge(attempts []attempt) judgement {
 
 // diff is in points.
 func (w *window) diff() float64 { return 100 * (w.Got.Stacks - w.Ceiling.Stacks) }
+
+// mixDiff is in points.
+func (w *window) mixDiff() float64 { return 100 * (w.SameMix - w.Ceiling.Stacks) }
 
 func (a *attempt) ours() []window { return a.by(ours) }
 
@@ -66,7 +71,7 @@ func verdict(attempts []attempt) string {
 	if len(j.each) == 0 {
 		return "not measured: " + j.why
 	}
-	text := fmt.Sprintf("%+.1f", j.all)
+	text := fmt.Sprintf("%+.1f, same mix %+.1f", j.all, j.mix)
 	if len(j.each) > 1 {
 		text += fmt.Sprintf(" (first %+.1f, again %+.1f)", j.each[0], j.each[1])
 	}
@@ -136,6 +141,9 @@ func reason(attempts []attempt) string {
 	for _, a := range attempts {
 		windows = append(windows, a.ours()...)
 	}
+	if j := judge(attempts); j.mix >= goal {
+		return "the process's own profiles have less of short bursts, not other stacks: " + unevenness(windows)
+	}
 	var texts []string
 	for _, e := range excesses(windows) {
 		if len(texts) < places && e.got > e.ceiling {
@@ -146,6 +154,26 @@ func reason(attempts []attempt) string {
 		return "no stack is missing that the process's own profiles do not miss as often: noise"
 	}
 	return strings.Join(texts, "; ")
+}
+
+// unevenness names the paths of which pprofd's profiles have more than the process's own.
+func unevenness(windows []window) string {
+	const paths = 4
+	mean := map[string][2]float64{}
+	for i := range windows {
+		for path, m := range windows[i].Mix {
+			sum := mean[path]
+			mean[path] = [2]float64{sum[0] + m[0]/float64(len(windows)), sum[1] + m[1]/float64(len(windows))}
+		}
+	}
+	names := slices.SortedFunc(maps.Keys(mean), func(a, b string) int {
+		return cmp.Or(cmp.Compare(mean[b][0]-mean[b][1], mean[a][0]-mean[a][1]), cmp.Compare(a, b))
+	})
+	var texts []string
+	for _, path := range names[:min(paths, len(names))] {
+		texts = append(texts, fmt.Sprintf("%s %.2f %% instead of %.2f %%", path, 100*mean[path][1], 100*mean[path][0]))
+	}
+	return strings.Join(texts, ", ")
 }
 
 func (e *excess) String() string {

@@ -25,11 +25,13 @@ type window struct {
 	Agent   string
 	Samples int64
 
-	Got, Ceiling       testprog.Agreement // of the agent's profile, and of the process's next one, with the window's own
-	Any, AnyCeiling    testprog.Agreement // with all windows of the row except the next
-	Deep, DeepSamples  int64              // samples in the recursion: whose stack is whole, and all
-	SampledNS, UsedNS  int64              // CPU time: by the samples, and by the kernel's clock of the process; 0: not taken
-	Lost, Bad, Records uint64             // of pprofd: lost samples, broken and truncated stacks, all
+	Got, Ceiling       testprog.Agreement    // of the agent's profile, and of the process's next one, with the window's own
+	Any, AnyCeiling    testprog.Agreement    // with all windows of the row except the next
+	SameMix            float64               // share of exact stacks with each path weighed as in the process's next profile
+	Mix                map[string][2]float64 // share of each path: of the agent's profile, and of the process's next one
+	Deep, DeepSamples  int64                 // samples in the recursion: whose stack is whole, and all
+	SampledNS, UsedNS  int64                 // CPU time: by the samples, and by the kernel's clock of the process; 0: not taken
+	Lost, Bad, Records uint64                // of pprofd: lost samples, broken and truncated stacks, all
 }
 
 // taken is the profile that an agent took.
@@ -92,7 +94,7 @@ func (m *measurer) attempt(ctx context.Context, r row) (attempt, error) {
 	if err != nil {
 		return a, err
 	}
-	a.Windows, err = compareAll(found, truths)
+	a.Windows, err = compareAll(found, truths, r.comparison())
 	return a, err
 }
 
@@ -159,10 +161,10 @@ func readTruths(prefix string, n int) ([]*profile.Profile, error) {
 	return truths, nil
 }
 
-func compareAll(found []taken, truths []*profile.Profile) ([]window, error) {
+func compareAll(found []taken, truths []*profile.Profile, o *testprog.CompareOptions) ([]window, error) {
 	var windows []window
 	for _, t := range found {
-		w, err := compare(t, truths)
+		w, err := compare(t, truths, o)
 		if err != nil {
 			return nil, err
 		}
@@ -172,7 +174,7 @@ func compareAll(found []taken, truths []*profile.Profile) ([]window, error) {
 }
 
 // compare judges what an agent took in a window.
-func compare(t taken, truths []*profile.Profile) (window, error) {
+func compare(t taken, truths []*profile.Profile, o *testprog.CompareOptions) (window, error) {
 	next := truths[t.window+1]
 	var others []*profile.Profile
 	for i, truth := range truths {
@@ -190,11 +192,12 @@ func compare(t taken, truths []*profile.Profile) (window, error) {
 	truth := truths[t.window]
 	w := window{
 		Agent: t.agent, Samples: total(t.profile, 0),
-		Got: testprog.Compare(truth, t.profile, nil), Ceiling: testprog.Compare(truth, next, nil),
-		Any: testprog.Compare(all, t.profile, nil), AnyCeiling: testprog.Compare(all, next, nil),
+		Got: testprog.Compare(truth, t.profile, o), Ceiling: testprog.Compare(truth, next, o),
+		Any: testprog.Compare(all, t.profile, o), AnyCeiling: testprog.Compare(all, next, o),
 		SampledNS: total(t.profile, 1), UsedNS: int64(t.used),
 		Lost: t.stats.Lost, Bad: t.stats.Broken + t.stats.Truncated, Records: t.stats.Recorded,
 	}
+	w.SameMix, w.Mix = sameMix(truth, t.profile, next, o)
 	w.Deep, w.DeepSamples = judgeRecursion(t.profile)
 	return w, nil
 }

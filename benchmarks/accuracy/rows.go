@@ -42,6 +42,12 @@ func (r row) goName() string {
 	return "go" + r.version
 }
 
+// comparison leaves out C code where the race detector is called, for most of what the program does: the runtime cannot
+// walk it.
+func (r row) comparison() *testprog.CompareOptions {
+	return &testprog.CompareOptions{LeaveOutC: r.mode.name == "race"}
+}
+
 func (r row) options() testprog.Options {
 	o := r.mode.options
 	o.Go = r.version

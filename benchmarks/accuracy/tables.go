@@ -26,6 +26,7 @@ func lines(b *board.Report, r row, a attempt) {
 func (w *window) values() []board.Value {
 	values := []board.Value{
 		{V: 100 * w.Got.Stacks, Unit: "stacks-%"}, {V: 100 * w.Ceiling.Stacks, Unit: "ceiling-%"}, {V: w.diff(), Unit: "diff-pt"},
+		{V: w.mixDiff(), Unit: "mix-diff-pt"},
 		{V: 100 * w.Any.Stacks, Unit: "any-%"}, {V: 100 * w.AnyCeiling.Stacks, Unit: "any-ceiling-%"},
 		{V: 100 * w.Got.LeafCaller, Unit: "leafcaller-%"},
 		{V: w.Got.Flat, Unit: "flat"}, {V: w.Ceiling.Flat, Unit: "flat-ceiling"},
@@ -40,7 +41,7 @@ func (w *window) values() []board.Value {
 	return append(values,
 		board.Value{V: 100 * w.Got.Lines, Unit: "lines-%"}, board.Value{V: 100 * w.Got.Labels, Unit: "labels-%"},
 		board.Value{V: w.cpuError(), Unit: "cpu-err-%"}, board.Value{V: percent(w.Bad, w.Records), Unit: "bad-%"},
-		board.Value{V: percent(w.Lost, w.Records), Unit: "lost-%"})
+		board.Value{V: percent(w.Got.Excluded, w.Got.Weight+w.Got.Excluded), Unit: "out-%"}, board.Value{V: percent(w.Lost, w.Records), Unit: "lost-%"})
 }
 
 // cpuError is how far the sum of the samples is from the process's CPU time, in percent of it.
@@ -54,7 +55,7 @@ func percent[T int64 | uint64](part, all T) float64 {
 }
 
 // columns are the units of the table at the end, with their widths.
-var columns = []string{"stacks-%", "ceiling-%", "any-%", "any-ceiling-%", "leafcaller-%", "lines-%", "labels-%", "flat", "cum", "deep-%", "bad-%", "lost-%"}
+var columns = []string{"stacks-%", "ceiling-%", "mix-diff-pt", "any-%", "any-ceiling-%", "leafcaller-%", "lines-%", "labels-%", "flat", "cum", "deep-%", "bad-%", "lost-%", "out-%"}
 
 // table writes the medians of each row and agent, and the verdicts.
 func table(b *board.Report, rows []row, s *state) {

@@ -19,13 +19,14 @@ const maxMisses = 50
 // CompareOptions may be zero.
 type CompareOptions struct {
 	KeepWrappers bool     // compare compiler-generated wrappers, too, instead of leaving them out on both sides
+	LeaveOutC    bool     // samples in C code count as excluded on both sides
 	IgnoreLabels []string // keys of labels that only one side has, such as a thread id
 }
 
 // Agreement says how far a profile agrees with the truth. Shares are of weight (nanoseconds of CPU), 0 to 1.
 type Agreement struct {
 	Weight   int64 // of all samples that were compared
-	Excluded int64 // weight of samples inside signal handlers, which a profile driven by signals cannot contain
+	Excluded int64 // weight of samples that a profile driven by signals cannot contain, or that the options leave out
 
 	Stacks     float64 // whole stack of function names also stands in the truth
 	Leaf       float64 // innermost function is a leaf in the truth
@@ -51,7 +52,7 @@ type Miss struct {
 // Both sides are normalized first: kernel and vDSO frames go, runtime.asyncPreempt and its callees at the leaf
 // go (an artefact of the truth's own signals), so do compiler-generated wrappers and what is below a
 // goroutine's or thread's first function (goexit, mstart, clone); stacks are cut to 56 frames from the leaf, for the
-// runtime keeps 64. Samples inside a signal handler are left out.
+// runtime keeps 64. Samples inside a signal handler and in sysmon are left out.
 func Compare(truth, got *profile.Profile, opts *CompareOptions) Agreement {
 	if opts == nil {
 		opts = &CompareOptions{}
@@ -102,7 +103,11 @@ func collect(p *profile.Profile, opts *CompareOptions) *stacks {
 		flat: map[string]int64{}, cum: map[string]int64{}, calls: map[string]map[string]int64{}, prefixes: map[string]bool{}}
 	index := weightIndex(p)
 	for _, sample := range p.Sample {
-		s.add(normalize(sample, opts), labelKey(sample, opts), sample.Value[index])
+		if frames := normalize(sample, opts); unseen(frames) || opts.LeaveOutC && inC(sample) {
+			s.excluded += sample.Value[index]
+		} else {
+			s.add(frames, labelKey(sample, opts), sample.Value[index])
+		}
 	}
 	return s
 }
@@ -113,10 +118,6 @@ func weightIndex(p *profile.Profile) int {
 }
 
 func (s *stacks) add(frames []frame, labels string, weight int64) {
-	if inSignalHandler(frames) {
-		s.excluded += weight
-		return
-	}
 	s.weight += weight
 	names := functions(frames)
 	key := strings.Join(names, "\n")

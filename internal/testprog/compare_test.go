@@ -79,7 +79,7 @@ func TestCompareWholeStacks(t *testing.T) {
 		"vDSO by name":                               {"10 time.now:1 a:1", "10 __vdso_clock_gettime:0 time.now:1 a:1", true},
 		"wrappers elided on one side":                {"10 a:1 b:2", "10 a:1 T.m:auto x.func1-fm:3 main.f.gowrap1:4 main.f.deferwrap12:5 b:2", true},
 		"a function that only sounds like a wrapper": {"10 a:1 b:2", "10 a:1 main.gowrapper:4 b:2", false},
-		"roots of goroutines and threads":            {"10 a:1 runtime.sysmon:2 runtime.mstart1:3 runtime.mstart0:1 runtime.mstart:5", "10 a:1 runtime.sysmon:2 runtime.mstart1:2 runtime.goexit:1", true},
+		"roots of goroutines and threads":            {"10 a:1 runtime.schedule:2 runtime.mstart1:3 runtime.mstart0:1 runtime.mstart:5", "10 a:1 runtime.schedule:2 runtime.mstart1:2 runtime.goexit:1", true},
 		"a root function in the middle stays":        {"10 a:1 runtime.goexit:2 b:1", "10 a:1 b:1", false},
 		"deeper than the truth reaches":              {deep(63, ""), deep(200, "main.run:1 main.main:4"), true},
 		"cut recursion under another leaf":           {deep(63, ""), "5 other:1 " + strings.Repeat("rec:2 ", 200), false},
@@ -105,7 +105,8 @@ func TestCompareShares(t *testing.T) {
 		"20 k=w a:1 b:7 main.main:3",       // wrong label, wrong line of one of two call sites
 		"20 a:1 main.main:3",               // lost the caller of its leaf
 		"10 x:1 b:2 main.main:3",           // unknown leaf
-		"99 x:1 runtime.sigtramp:2 a:1")    // signal handler
+		"90 x:1 runtime.sigtramp:2 a:1",    // signal handler
+		"9 runtime.usleep:1 runtime.sysmon:2")
 	a := Compare(truth, got, &CompareOptions{IgnoreLabels: []string{"tid"}})
 	for _, c := range []struct {
 		what      string
@@ -127,6 +128,22 @@ func TestCompareShares(t *testing.T) {
 	}
 	if len(a.Misses) != 2 || a.Misses[0].Weight != 20 || a.Misses[0].Shared != 1 || a.Misses[1].Shared != 0 {
 		t.Errorf("misses %+v, want 20 with one shared frame, then 10 with none", a.Misses)
+	}
+}
+
+// TestCompareLeaveOutC: what the race detector does, which the truth cannot walk, counts on neither side.
+func TestCompareLeaveOutC(t *testing.T) {
+	truth := handmade(t, "60 main.a:1 main.b:2", "20 0x1234:0 runtime._System:0", "20 racecall:1")
+	got := handmade(t, "60 main.a:1 main.b:2", "20 __tsan_write:0 main.b:2", "19 __tsan_read:0", "1 main.x:0")
+	for _, c := range []struct {
+		opts             CompareOptions
+		excluded         int64
+		stacks, flatMass float64
+	}{{CompareOptions{}, 0, 0.6, 0.4}, {CompareOptions{LeaveOutC: true}, 39, 60.0 / 61, 1.0 / 61}} {
+		a := Compare(truth, got, &c.opts)
+		if a.Excluded != c.excluded || math.Abs(a.Stacks-c.stacks) > 1e-9 || math.Abs(a.Flat-c.flatMass) > 1e-9 {
+			t.Errorf("%+v: %v", c, a)
+		}
 	}
 }
 

@@ -85,11 +85,32 @@ func numbered(name, prefix string) bool {
 	return ok && digits != "" && strings.Trim(digits, "0123456789") == ""
 }
 
-// inSignalHandler tells stacks that a profile driven by signals cannot have, for they are blocked there.
-func inSignalHandler(frames []frame) bool {
+// unseen tells stacks that a profile driven by signals cannot have: those of signal handlers, where signals are blocked,
+// and of sysmon, whose thread never gets a timer (runtime/proc.go: execute calls setThreadCPUProfiler; sysmon's thread
+// executes no goroutine).
+func unseen(frames []frame) bool {
 	return slices.ContainsFunc(frames, func(f frame) bool {
-		return f.fn == "runtime.sigtramp" || f.fn == "runtime.sigtrampgo" || f.fn == "runtime.sigreturn__sigaction"
+		return f.fn == "runtime.sigtramp" || f.fn == "runtime.sigtrampgo" || f.fn == "runtime.sigreturn__sigaction" || f.fn == "runtime.sysmon"
 	})
+}
+
+// inC tells samples in C code. The runtime cannot walk it: where the race detector is called it shows the address, or,
+// after the switch to its stack, racecall, and then only runtime._System or runtime._ExternalCode.
+func inC(s *profile.Sample) bool {
+	for _, loc := range s.Location {
+		for _, line := range loc.Line {
+			if f := line.Function; f != nil && !foreign(loc) && cFunction(f) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// cFunction tells functions without a source file, for C code has symbols only, and those that stand for C code.
+func cFunction(f *profile.Function) bool {
+	return f.Name == "racecall" || f.Name == "runtime._System" || f.Name == "runtime._ExternalCode" ||
+		f.Filename == "" && !strings.Contains(f.Name, ".") && !strings.HasPrefix(f.Name, "[") && !vdso(f.Name)
 }
 
 func functions(frames []frame) []string {
