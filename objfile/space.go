@@ -49,6 +49,8 @@ type Space struct {
 	spent time.Duration
 	// next is when maps may be read again.
 	next time.Time
+	// reloaded says that maps and owned may hold what is not mapped any more.
+	reloaded bool
 }
 
 // mapKey is what maps says about a mapped file, or the name of anonymous memory.
@@ -221,10 +223,47 @@ func (s *Space) load() error {
 	if err := s.check(fresh); err != nil {
 		return err
 	}
+	s.reloaded = s.reloaded || s.maps != nil
 	s.maps = mergeMappings(s.maps, fresh)
 	s.last = 0
 	s.findPacked()
 	return nil
+}
+
+// Trim forgets what is not mapped any more, once nobody asks for its addresses: a process may load and unload files, or
+// compile code, for ever. Where maps cannot be read all stays as it was.
+func (s *Space) Trim() error {
+	if !s.reloaded {
+		return nil
+	}
+	old := s.maps
+	s.maps = nil
+	if s.Reload() != nil {
+		s.maps = old
+		return nil
+	}
+	s.reloaded = false
+	return s.giveBack()
+}
+
+// giveBack releases the images that nothing is mapped of.
+func (s *Space) giveBack() error {
+	mapped := map[*Image]bool{s.exe: true}
+	for i := range s.maps {
+		mapped[s.maps[i].Image] = true
+	}
+	unused := make(map[ImageID]bool)
+	for key, im := range s.owned {
+		if !mapped[im] {
+			delete(s.owned, key)
+			unused[im.ID] = true
+		}
+	}
+	var errs []error
+	for id := range unused {
+		errs = append(errs, s.images.Release(id))
+	}
+	return errors.Join(errs...)
 }
 
 // check makes sure that fresh was read from the process and program that the space was opened for.

@@ -423,6 +423,54 @@ func TestReloadSeesNewCode(t *testing.T) {
 	}
 }
 
+// TestTrim: what a process has mapped for a while only is known until Trim, and its file is open as long.
+func TestTrim(t *testing.T) {
+	s, _ := openSpace(t, os.Getpid())
+	exe, images, files := s.Exe(), s.images.Len(), len(openFiles(t))
+	for range 3 {
+		path := copyOf(t, testprog.Build(t, "hello", testprog.Options{}))
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
+		if err := errors.Join(err, f.Close(), s.Reload()); err != nil {
+			t.Fatal(err)
+		}
+		addr := uint64(addressOf(mem))
+		if m := s.Mapping(addr); m == nil || m.Image.Path != path || m.Image.File == nil {
+			t.Fatalf("mapped: %+v", m)
+		}
+		if err := s.Trim(); err != nil || s.Mapping(addr) == nil {
+			t.Errorf("what is mapped is forgotten: %v", err)
+		}
+		if err := errors.Join(unix.Munmap(mem), s.Reload()); err != nil {
+			t.Fatal(err)
+		}
+		if m := s.Mapping(addr); m == nil || m.Image.Path != path {
+			t.Errorf("unmapped: %+v", m)
+		}
+		if err := s.Trim(); err != nil {
+			t.Error(err)
+		}
+		if m := s.Mapping(addr); m != nil {
+			t.Errorf("trimmed: %+v", m)
+		}
+	}
+	if n := len(openFiles(t)); s.images.Len() != images || n != files || s.Exe() != exe || s.images.Get(exe.ID) != exe {
+		t.Errorf("%d images, %d files; %d and %d before", s.images.Len(), n, images, files)
+	}
+}
+
+func openFiles(t *testing.T) []os.DirEntry {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 func TestTooManyFilesAreAnErrorOfTheImage(t *testing.T) {
 	p := run(t, exec.Command(variants()[5].build(t, "")))
 	images := NewImages()

@@ -90,6 +90,14 @@ func (p *Profiler) catchUp() {
 	}
 }
 
+// trim forgets what t's process has unmapped.
+func (t *target) trim() error {
+	if t.space == nil {
+		return nil
+	}
+	return t.space.Trim()
+}
+
 // endWindow exports and begins the next window. What an exporter cannot take is lost, and the next window is tried again.
 func (p *Profiler) endWindow(ctx context.Context) {
 	if err := p.export(context.WithoutCancel(ctx)); err != nil {
@@ -112,7 +120,7 @@ func (p *Profiler) nextWindow() error {
 			errs = append(errs, t.close())
 			continue
 		}
-		errs = append(errs, t.closeOld())
+		errs = append(errs, t.closeOld(), t.trim())
 		t.labels = make(map[string]aggregate.LabelID)
 		live = append(live, t)
 		t.id = uint32(len(live))
