@@ -107,10 +107,11 @@ func inC(s *profile.Sample) bool {
 	return false
 }
 
-// cFunction tells functions without a source file, for C code has symbols only, and those that stand for C code.
+// cFunction tells functions without a source file, for C code has symbols only ("?" where Go's linker put it into the pc
+// tables), and those that stand for C code.
 func cFunction(f *profile.Function) bool {
 	return f.Name == "racecall" || f.Name == "runtime._System" || f.Name == "runtime._ExternalCode" ||
-		f.Filename == "" && !strings.Contains(f.Name, ".") && !strings.HasPrefix(f.Name, "[") && !vdso(f.Name)
+		(f.Filename == "" || f.Filename == "?") && !strings.Contains(f.Name, ".") && !strings.HasPrefix(f.Name, "[") && !vdso(f.Name)
 }
 
 func functions(frames []frame) []string {
