@@ -3,6 +3,7 @@ package file
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,7 @@ type Exporter struct {
 	format Format
 	sink   sink
 	names  []string
+	zip    *gzip.Writer // of Pprof: its tables are a megabyte, which many profiles share
 }
 
 var _ export.Exporter = (*Exporter)(nil)
@@ -104,7 +106,7 @@ func (e *Exporter) Export(_ context.Context, p *export.Profile) error {
 	if err != nil {
 		return fmt.Errorf("write %s profile of %s: not saved: %w", p.Kind, subject(p), err)
 	}
-	if err := write(out, e.format, p); err != nil {
+	if err := e.write(out, p); err != nil {
 		out.abort()
 		return fmt.Errorf("write %s profile of %s: not saved: %w", p.Kind, subject(p), err)
 	}
@@ -139,18 +141,31 @@ func subject(p *export.Profile) string {
 	return fmt.Sprintf("%s (pid %d)", printable(p.Comm), p.PID)
 }
 
-func write(w io.Writer, f Format, p *export.Profile) error {
+func (e *Exporter) write(w io.Writer, p *export.Profile) error {
 	bw := bufio.NewWriterSize(w, 64<<10)
 	var err error
-	switch f {
+	switch e.format {
 	case Folded:
 		err = WriteFolded(bw, p.Data)
 	case Text:
 		err = WriteText(bw, p)
 	default:
-		err = p.Data.Write(bw)
+		err = e.writePprof(bw, p)
 	}
 	return errors.Join(err, bw.Flush())
+}
+
+// writePprof compresses as runtime/pprof does: quickly.
+func (e *Exporter) writePprof(w io.Writer, p *export.Profile) (err error) {
+	if e.zip == nil {
+		e.zip, err = gzip.NewWriterLevel(w, gzip.BestSpeed)
+	} else {
+		e.zip.Reset(w)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.Data.WriteUncompressed(e.zip), e.zip.Close())
 }
 
 // stream is a sink that somebody else owns.
