@@ -154,11 +154,15 @@ func (s *Symbolizer) Frames(a objfile.Addr) []Frame {
 		return f
 	}
 	f := s.resolve(a)
-	if len(s.cache) < s.max {
-		s.cache[a] = f
+	if len(s.cache) >= s.max {
+		clear(s.cache) // callers go from program to program: what comes next is not there
 	}
+	s.cache[a] = f
 	return f
 }
+
+// MaxCache is how many distinct addresses are remembered: who asks for more had better ask for those of one image together.
+func (s *Symbolizer) MaxCache() int { return s.max }
 
 func (s *Symbolizer) resolve(a objfile.Addr) []Frame {
 	if a.Image == objfile.KernelImage {

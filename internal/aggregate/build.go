@@ -47,7 +47,8 @@ type Built struct {
 	Lost    Value
 }
 
-// Build makes the profiles, one at a time and by target, so that only one needs to be in memory.
+// Build makes the profiles, one at a time and by target, so that only one needs to be in memory. Where there are more
+// addresses than sym remembers, targets of one program follow one another.
 // The profile is the caller's, who may add to its Comments. The table must not change meanwhile.
 func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions) iter.Seq[Built] {
 	return func(yield func(Built) bool) {
@@ -56,23 +57,36 @@ func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o Buil
 			yield(t.build(images, sym, o, selection{entries: t.ofKind(o.Kind), lost: t.losses(o.Kind)}))
 			return
 		}
-		entries, lost := t.ofKind(o.Kind), t.losses(o.Kind)
-		slices.SortStableFunc(entries, func(a, b uint32) int {
-			return cmp.Compare(t.entries.at(int(a)).key.Target, t.entries.at(int(b)).key.Target)
-		})
-		targets := t.targets(o.Kind)
-		for _, target := range o.Targets {
-			targets[target] = true
+		all := t.byTarget(o)
+		if o.Main != nil && t.stacks.addrs.list.n > sym.MaxCache() {
+			slices.SortStableFunc(all, func(a, b selection) int { return cmp.Compare(o.Main(a.target), o.Main(b.target)) })
 		}
-		for _, target := range slices.Sorted(maps.Keys(targets)) {
-			s := selection{target: target}
-			s.entries, entries = split(entries, func(n uint32) bool { return t.entries.at(int(n)).key.Target == target })
-			s.lost, lost = split(lost, func(k lostKey) bool { return k.target == target })
+		for _, s := range all {
 			if !yield(t.build(images, sym, o, s)) {
 				return
 			}
 		}
 	}
+}
+
+// byTarget is what goes into the profile of each target, in order.
+func (t *Table) byTarget(o BuildOptions) []selection {
+	entries, lost := t.ofKind(o.Kind), t.losses(o.Kind)
+	slices.SortStableFunc(entries, func(a, b uint32) int {
+		return cmp.Compare(t.entries.at(int(a)).key.Target, t.entries.at(int(b)).key.Target)
+	})
+	targets := t.targets(o.Kind)
+	for _, target := range o.Targets {
+		targets[target] = true
+	}
+	all := make([]selection, 0, len(targets))
+	for _, target := range slices.Sorted(maps.Keys(targets)) {
+		s := selection{target: target}
+		s.entries, entries = split(entries, func(n uint32) bool { return t.entries.at(int(n)).key.Target == target })
+		s.lost, lost = split(lost, func(k lostKey) bool { return k.target == target })
+		all = append(all, s)
+	}
+	return all
 }
 
 // selection is what goes into one profile.

@@ -435,3 +435,22 @@ func TestKernelLocations(t *testing.T) {
 		}
 	}
 }
+
+// TestManyAddressesAreBuiltByProgram: targets of one program follow one another where not all addresses can be remembered;
+// else, and among those, the order is that of the targets. Nobody is left out.
+func TestManyAddressesAreBuiltByProgram(t *testing.T) {
+	table := New(Limits{})
+	for target := uint32(1); target <= 6; target++ {
+		table.Add(Key{Target: target}, Stack{{Image: objfile.ImageID(2 + target%2), Off: uint64(target)}}, 1)
+	}
+	o := BuildOptions{Main: func(target uint32) objfile.ImageID { return objfile.ImageID(2 + target%2) }}
+	for cache, want := range map[int][]uint32{100: {1, 2, 3, 4, 5, 6}, 5: {2, 4, 6, 1, 3, 5}} {
+		var got []uint32
+		for b := range table.Build(noImages, symbolize.New(noImages, &symbolize.Options{MaxCache: cache}), o) {
+			got = append(got, b.Target)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d addresses remembered: %v, want %v", cache, got, want)
+		}
+	}
+}
