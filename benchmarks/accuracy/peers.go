@@ -118,8 +118,8 @@ func (b *builder) perf(out string) error {
 	return nil
 }
 
-// perfFrame is such as "	  50a44e main.frameless (/tmp/mixed)".
-var perfFrame = regexp.MustCompile(`^\s*([0-9a-f]+) (.*) \((.*)\)(?: \(inlined\))?$`)
+// perfFrame is such as "	  50a44e main.frameless (/tmp/mixed)"; instead of the file stands "inlined" where perf knows that.
+var perfFrame = regexp.MustCompile(`^\s*([0-9a-f]+) (.*) \((.*)\)$`)
 
 func parsePerfFrame(line string) (stackFrame, error) {
 	m := perfFrame.FindStringSubmatch(line)
@@ -127,7 +127,7 @@ func parsePerfFrame(line string) (stackFrame, error) {
 		return stackFrame{}, fmt.Errorf("perf script: cannot read %q", line)
 	}
 	address, err := strconv.ParseUint(m[1], 16, 64)
-	return stackFrame{address, strings.TrimSuffix(m[2], " (inlined)"), m[3]}, err
+	return stackFrame{address, m[2], m[3]}, err
 }
 
 // bpftraceFrame is such as "	50a44e main.frameless+17 (/tmp/mixed)", or without the file in the kernel.
