@@ -73,17 +73,15 @@ func (c *churn) stay(ctx context.Context) error {
 	return nil
 }
 
-// run starts rate processes a second for d.
+// run starts rate processes a second for d. It makes up for starts that came late.
 func (c *churn) run(ctx context.Context, rate int, d time.Duration) {
-	tick := time.NewTicker(time.Second / time.Duration(rate))
-	defer tick.Stop()
 	var all sync.WaitGroup
 	defer all.Wait()
-	for i, end := 0, time.Now().Add(d); time.Now().Before(end); i++ {
-		select {
-		case <-ctx.Done():
+	began := time.Now()
+	for i := 0; ; i++ {
+		at := time.Duration(i) * time.Second / time.Duration(rate)
+		if sleep(ctx, time.Until(began.Add(at))); ctx.Err() != nil || at >= d {
 			return
-		case <-tick.C:
 		}
 		if c.alive.Load() >= maxAlive {
 			c.skipped.Add(1)
@@ -117,7 +115,7 @@ func (c *churn) one(i int) error {
 		}
 	}
 	life := 20 + rand.IntN(480)
-	args := []string{"-ms", strconv.Itoa(1 + rand.IntN(8)), "-life", strconv.Itoa(life)}
+	args := []string{"-ms", strconv.Itoa(1 + rand.IntN(15)), "-life", strconv.Itoa(life)}
 	switch i % 10 {
 	case 0, 1:
 		return c.kill(exec.Command(program, args...), time.Duration(1+rand.IntN(life))*time.Millisecond)

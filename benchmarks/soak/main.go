@@ -29,7 +29,7 @@ const measuredEnv = "PPROFD_SOAK_MEASURED"
 
 func main() {
 	var o options
-	flag.DurationVar(&o.length, "for", 10*time.Minute, "how long processes come and go")
+	flag.DurationVar(&o.length, "for", 10*time.Minute, "how long processes come and go; 0: not at all")
 	flag.IntVar(&o.rate, "rate", 50, "processes started a second")
 	flag.DurationVar(&o.window, "window", 10*time.Second, "of the profiler")
 	flag.IntVar(&o.hz, "hz", 99, "samples per second and CPU")
@@ -73,7 +73,11 @@ func toFiles(ctx context.Context, o *options) (err error) {
 	}
 	r := board.New(out)
 	r.Facts(board.Facts(ctx))
-	samples, wrong := soak(ctx, r, o)
+	var samples []sample
+	var wrong error
+	if o.length > 0 {
+		samples, wrong = soak(ctx, r, o)
+	}
 	if o.output != "" && len(samples) > 0 {
 		wrong = errors.Join(wrong, draw(o.output+".svg", samples))
 	}
