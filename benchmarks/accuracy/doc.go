@@ -34,8 +34,8 @@
 // On five rows perf and bpftrace take turns with pprofd, each in windows of its own. What they name is taken as it is;
 // they are not judged by lines and labels, which they do not have.
 //
-// Rows that were measured are kept in a state file and not measured again by the same build of this program, unless it was
-// built from a changed tree. It needs root; rows with peers need perf and bpftrace:
+// Rows that were measured are kept in a state file and not measured again by the same build of this program (-any-build: by
+// any), unless it was built from a changed tree. It needs root; rows with peers need perf and bpftrace:
 //
 //	go run ./benchmarks/accuracy                    # all rows, an hour
 //	go run ./benchmarks/accuracy -rows 'go1\.22.*' -window 2s

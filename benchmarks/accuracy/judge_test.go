@@ -125,7 +125,7 @@ func TestState(t *testing.T) {
 	truth := handmade(t, "* a main.work")
 	good, bad := measured(t, truth, truth, truth), measured(t, handmade(t, "* x main.work"), truth, truth)
 	open := func(build string) *state {
-		s, err := openState(path, build)
+		s, err := openState(path, build, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -152,7 +152,15 @@ func TestState(t *testing.T) {
 	if s = open("def"); !s.wants(r, 0) {
 		t.Error("another build is taken for the same")
 	}
-	if s = open("abc" + changedTree); !s.wants(r, 0) {
+	anyBuild, err := openState(path, "def", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer anyBuild.Close()
+	if anyBuild.wants(r, 0) || len(anyBuild.of(r)) != 2 {
+		t.Errorf("what another build measured does not count: %+v", anyBuild.of(r))
+	}
+	if s = open("abc" + changedTree); !s.wants(r, 0) || len(s.of(r)) != 0 {
 		t.Error("a changed tree is taken for its commit")
 	}
 	add(s, good)

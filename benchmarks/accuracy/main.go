@@ -18,6 +18,7 @@ type config struct {
 	windows int           // of each agent on a row
 	length  time.Duration // of a window
 	state   string
+	any     bool
 	output  string
 }
 
@@ -27,6 +28,7 @@ func main() {
 	flag.IntVar(&c.windows, "windows", 5, "windows of each row of which the median counts")
 	flag.DurationVar(&c.length, "window", 5*time.Second, "length of a window")
 	flag.StringVar(&c.state, "state", "out/accuracy.state", "keep what was measured in `file`")
+	flag.BoolVar(&c.any, "any-build", false, "rows that another build of this program measured are not measured again; the lines name it")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -43,7 +45,7 @@ func runAll(ctx context.Context, c *config) error {
 	if err != nil {
 		return err
 	}
-	s, err := openState(c.state, buildID())
+	s, err := openState(c.state, buildID(), c.any)
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ func measureAll(ctx context.Context, rows []row, s *state, c *config) error {
 // report writes the facts, a line for each window, and the table.
 func report(ctx context.Context, w io.Writer, rows []row, s *state) error {
 	r := board.New(w)
-	r.Facts(append(board.Facts(ctx), board.Fact{Key: "build", Value: s.build}))
+	r.Facts(board.Facts(ctx))
 	for _, row := range rows {
 		for _, a := range s.of(row) {
 			lines(r, row, a)

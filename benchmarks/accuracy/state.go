@@ -23,6 +23,7 @@ type attempt struct {
 // state is what was measured, in a file of one JSON object a line, so that a run that was interrupted goes on.
 type state struct {
 	build    string
+	any      bool // what other builds measured counts, too
 	file     *os.File
 	attempts map[string][]attempt // by name of the row
 }
@@ -45,9 +46,9 @@ func buildID() string {
 	return id[:min(12, len(id))]
 }
 
-// openState reads what the same build has measured. What a changed tree measured is never taken for the same.
-func openState(path, build string) (*state, error) {
-	s := &state{build: build, attempts: map[string][]attempt{}}
+// openState reads what the same build has measured, or any build. What a changed tree measured is never taken for the same.
+func openState(path, build string, anyBuild bool) (*state, error) {
+	s := &state{build: build, any: anyBuild, attempts: map[string][]attempt{}}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
@@ -68,8 +69,8 @@ func (s *state) read() error {
 		if err := d.Decode(&a); err != nil {
 			return err
 		}
-		if a.Build == s.build && !strings.HasSuffix(s.build, changedTree) {
-			s.attempts[a.Row] = append(s.attempts[a.Row], a)
+		if (a.Build == s.build || s.any) && !strings.HasSuffix(a.Build, changedTree) {
+			s.keep(a)
 		}
 	}
 	return nil
@@ -80,13 +81,21 @@ func (s *state) Close() error { return s.file.Close() }
 // of returns the measurements of a row, the oldest first.
 func (s *state) of(r row) []attempt { return s.attempts[r.name()] }
 
+// keep holds a measurement, in place of those by other, older builds.
+func (s *state) keep(a attempt) {
+	if have := s.attempts[a.Row]; len(have) > 0 && have[0].Build != a.Build {
+		s.attempts[a.Row] = nil
+	}
+	s.attempts[a.Row] = append(s.attempts[a.Row], a)
+}
+
 func (s *state) add(a attempt) error {
 	a.Build = s.build
 	line, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	s.attempts[a.Row] = append(s.attempts[a.Row], a)
+	s.keep(a)
 	_, err = s.file.Write(append(line, '\n'))
 	return err
 }

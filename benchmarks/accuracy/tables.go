@@ -15,7 +15,7 @@ func benchName(r row, agent string) string {
 // lines writes a line for each window.
 func lines(b *board.Report, r row, a attempt) {
 	if len(a.Windows) > 0 {
-		b.Printf("load-of-row: %s\n", a.Load)
+		b.Facts([]board.Fact{{Key: "build", Value: a.Build}, {Key: "loadavg", Value: a.Load}})
 	}
 	for i := range a.Windows {
 		w := &a.Windows[i]

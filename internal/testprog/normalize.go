@@ -111,7 +111,7 @@ func inC(s *profile.Sample) bool {
 // tables), and those that stand for C code.
 func cFunction(f *profile.Function) bool {
 	return f.Name == "racecall" || f.Name == "runtime._System" || f.Name == "runtime._ExternalCode" ||
-		(f.Filename == "" || f.Filename == "?") && !strings.Contains(f.Name, ".") && !strings.HasPrefix(f.Name, "[") && !vdso(f.Name)
+		(f.Filename == "" || f.Filename == "?") && !strings.HasPrefix(f.Name, "[") && !vdso(f.Name)
 }
 
 func functions(frames []frame) []string {
