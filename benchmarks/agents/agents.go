@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/pprof/profile"
@@ -29,37 +30,68 @@ type Agent struct {
 // Sampling is what an agent is asked to do.
 type Sampling struct {
 	PID, Hz int
+	PIDs    []int // more than one, instead of PID
 	D       time.Duration
 }
 
+// list is the processes as most agents want them, separated by commas.
+func (o *Sampling) list() string {
+	if len(o.PIDs) == 0 {
+		return strconv.Itoa(o.PID)
+	}
+	return strings.Trim(strings.Join(strings.Fields(fmt.Sprint(o.PIDs)), ","), "[]")
+}
+
 // The bpftrace program is the usual one: count by user and kernel stack. Its limit is 127 frames of each.
-const bpftraceProgram = "profile:hz:%d /pid==%d/ { @[ustack(perf,127), kstack(perf,127)] = count(); } interval:ms:%d { exit(); }"
+const bpftraceProgram = "%sprofile:hz:%d /%s/ { @[ustack(perf,127), kstack(perf,127)] = count(); } interval:ms:%d { exit(); }"
+
+func (o *Sampling) bpftrace() string {
+	begin, filter := "", fmt.Sprintf("pid==%d", o.PID)
+	if len(o.PIDs) > 0 {
+		filter = "@wanted[pid]"
+		for _, pid := range o.PIDs {
+			begin += fmt.Sprintf("@wanted[%d] = 1; ", pid)
+		}
+		begin = "BEGIN { " + begin + "} END { clear(@wanted); } "
+	}
+	return fmt.Sprintf(bpftraceProgram, begin, o.Hz, filter, o.D.Milliseconds())
+}
 
 func All() []Agent {
 	return []Agent{
 		{"pprofd", func(Sampling) string { return "cpu_sample" },
 			func(ctx context.Context, h *Harness, o Sampling) *exec.Cmd {
-				return exec.CommandContext(ctx, h.PProfd, "record", "-p", strconv.Itoa(o.PID), "-F", strconv.Itoa(o.Hz),
-					"-d", o.D.String(), "--event", "cpu-clock", "-o", h.profile())
+				return exec.CommandContext(ctx, h.PProfd, "record", "-p", o.list(), "-F", strconv.Itoa(o.Hz),
+					"-d", o.D.String(), "--event", "cpu-clock", "-o", h.output(len(o.PIDs) > 0))
 			},
-			func(_ context.Context, h *Harness, _ []byte) (int, error) { return pprofSamples(h.profile()) }},
+			func(_ context.Context, h *Harness, _ []byte) (int, error) {
+				stacks, err := h.Profiled()
+				return stacks.Samples, err
+			}},
 		{"bpftrace", func(o Sampling) string { return strconv.Itoa(o.Hz) }, // of profile:hz:99
 			func(ctx context.Context, _ *Harness, o Sampling) *exec.Cmd {
-				return exec.CommandContext(ctx, "bpftrace", "-e", fmt.Sprintf(bpftraceProgram, o.Hz, o.PID, o.D.Milliseconds()))
+				return exec.CommandContext(ctx, "bpftrace", "-e", o.bpftrace())
 			},
 			func(_ context.Context, _ *Harness, output []byte) (int, error) { return bpftraceSamples(output) }},
 		{"perf", nil,
 			func(ctx context.Context, h *Harness, o Sampling) *exec.Cmd {
 				return exec.CommandContext(ctx, "perf", "record", "-e", "cpu-clock", "--call-graph", "fp", "-k", "CLOCK_MONOTONIC",
-					"-F", strconv.Itoa(o.Hz), "-p", strconv.Itoa(o.PID), "-o", h.perfData(), "--", "sleep",
+					"-F", strconv.Itoa(o.Hz), "-p", o.list(), "-o", h.perfData(), "--", "sleep",
 					strconv.FormatFloat(o.D.Seconds(), 'f', 3, 64))
 			},
 			perfSamples},
 	}
 }
 
-func (h *Harness) profile() string  { return filepath.Join(h.Dir, "cpu.pb.gz") }
 func (h *Harness) perfData() string { return filepath.Join(h.Dir, "perf.data") }
+
+// output is where pprofd writes the profile, or the profiles.
+func (h *Harness) output(several bool) string {
+	if several {
+		return filepath.Join(h.Dir, "profiles")
+	}
+	return filepath.Join(h.Dir, "cpu.pb.gz")
+}
 
 // Run is an agent at work.
 type Run struct {
@@ -70,11 +102,14 @@ type Run struct {
 	Err     error         // valid then, as output is
 }
 
-// Run starts an agent.
+// Run starts an agent. What pprofd wrote in an earlier run is gone then.
 func (h *Harness) Run(ctx context.Context, a Agent, o Sampling) (*Run, error) {
 	r := &Run{Cmd: a.Command(ctx, h, o), Done: make(chan struct{})}
 	r.Cmd.Stdout, r.Cmd.Stderr = &r.Output, &r.Output
-	var err error
+	err := errors.Join(os.RemoveAll(h.output(true)), os.RemoveAll(h.output(false)))
+	if err != nil {
+		return nil, err
+	}
 	if r.Started, err = Monotonic(); err != nil {
 		return nil, err
 	}
@@ -102,22 +137,45 @@ func Monotonic() (time.Duration, error) {
 	return time.Duration(ts.Nano()), err
 }
 
-// pprofSamples adds up the samples of a profile.
-func pprofSamples(path string) (int, error) {
-	f, err := os.Open(path)
+// Profiled is what is in pprofd's profiles.
+type Profiled struct {
+	Profiles, Samples, Stacks int
+	Bytes                     int64 // of the files
+}
+
+// Profiled reads what pprofd's last run has written.
+func (h *Harness) Profiled() (sum Profiled, err error) {
+	paths, err := filepath.Glob(filepath.Join(h.output(true), "*"))
 	if err != nil {
-		return 0, err
+		return sum, err
 	}
-	defer f.Close()
-	p, err := profile.Parse(f)
+	if len(paths) == 0 {
+		paths = []string{h.output(false)}
+	}
+	for _, path := range paths {
+		if err := sum.add(path); err != nil {
+			return sum, err
+		}
+	}
+	return sum, nil
+}
+
+func (sum *Profiled) add(path string) error {
+	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	n := int64(0)
+	p, err := profile.ParseData(b)
+	if err != nil {
+		return err
+	}
 	for _, s := range p.Sample {
-		n += s.Value[0]
+		sum.Samples += int(s.Value[0])
 	}
-	return int(n), nil
+	sum.Profiles++
+	sum.Stacks += len(p.Sample)
+	sum.Bytes += int64(len(b))
+	return nil
 }
 
 var bpftraceCount = regexp.MustCompile(`(?m)\]: (\d+)$`)

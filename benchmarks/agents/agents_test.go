@@ -3,7 +3,28 @@ package agents
 import (
 	"strings"
 	"testing"
+	"time"
 )
+
+// TestPeer: the command has what was asked for in its places.
+func TestPeer(t *testing.T) {
+	o := Sampling{PIDs: []int{7, 8}, Hz: 99, D: 1500 * time.Millisecond}
+	cmd := Peer("profiler -p {pid} -all {pids} -F {hz} -t {seconds}").Command(t.Context(), nil, o)
+	if got, want := cmd.Args[len(cmd.Args)-1], "profiler -p 7 -all 7,8 -F 99 -t 1.5"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestSeveralProcesses: bpftrace is told of several processes by a map, of one by its number.
+func TestSeveralProcesses(t *testing.T) {
+	one, several := Sampling{PID: 7, Hz: 99}, Sampling{PIDs: []int{7, 8}, Hz: 99}
+	if got := one.bpftrace(); !strings.Contains(got, "/pid==7/") || strings.Contains(got, "wanted") {
+		t.Error(got)
+	}
+	if got := several.bpftrace(); !strings.Contains(got, "@wanted[7] = 1; @wanted[8] = 1; }") || !strings.Contains(got, "/@wanted[pid]/") {
+		t.Error(got)
+	}
+}
 
 // TestBpftraceSamples: counts stand behind stacks, which may themselves hold brackets and colons.
 func TestBpftraceSamples(t *testing.T) {

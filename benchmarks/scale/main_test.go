@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pprofd/pprofd/benchmarks/agents"
 	"github.com/pprofd/pprofd/internal/testprog/leaks"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
@@ -49,7 +50,7 @@ func TestCopiesAreDistinct(t *testing.T) {
 	ids := map[string]bool{}
 	for i := range 3 {
 		to := filepath.Join(dir, "copy"+string(rune('0'+i)))
-		if err := copyProgram(&original{path: path}, to, i); err != nil {
+		if err := agents.Copy(path, to, i); err != nil {
 			t.Fatal(err)
 		}
 		ids[gnuBuildID(t, to)] = true

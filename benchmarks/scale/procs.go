@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -22,23 +21,6 @@ type simulated struct {
 	pid   uint32
 	start uint64 // clock ticks since boot
 	of    *original
-}
-
-// copyProgram writes the n-th distinct copy of an original.
-func copyProgram(o *original, to string, n int) error {
-	b, err := os.ReadFile(o.path)
-	if err != nil {
-		return err
-	}
-	id, err := hex.DecodeString(buildID)
-	if err != nil {
-		return err
-	}
-	if c := bytes.Count(b, id); c != 1 {
-		return fmt.Errorf("%s has its build ID %d times", o.path, c)
-	}
-	own := []byte(fmt.Sprintf("scale%015d", n)) // as long as the ID, 20 bytes
-	return os.WriteFile(to, bytes.Replace(b, id, own, 1), 0o755)
 }
 
 // addProcess makes the directory of a process below the simulated /proc at root.

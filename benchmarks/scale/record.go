@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pprofd/pprofd/benchmarks/agents"
 	"github.com/pprofd/pprofd/benchmarks/board"
 	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/profiler"
@@ -51,16 +52,13 @@ type original struct {
 // recordHz is a rate that gives samples enough of a program in seconds.
 const recordHz = 999
 
-// buildID of the originals, which copies replace.
-var buildID = strings.Repeat("5ca1ab1e", 5)
-
 func buildOriginal(ctx context.Context, dir string, n int, p program) (string, error) {
 	root, err := board.Command(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, fmt.Sprintf("%s%d", p.name, n))
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", p.flags+" -B 0x"+buildID, "-o", path, "./"+p.name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", p.flags+" -B 0x"+agents.BuildID, "-o", path, "./"+p.name)
 	cmd.Dir = filepath.Join(strings.TrimSpace(root), "internal", "testprog", "targets")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pprofd/pprofd/benchmarks/agents"
 	"github.com/pprofd/pprofd/bpf"
 )
 
@@ -70,7 +71,7 @@ func (l *library) close() {
 func (l *library) binary(n int) (string, *original, error) {
 	for i := len(l.copies); i <= n; i++ {
 		path := filepath.Join(l.dir, fmt.Sprintf("program%03d", i))
-		if err := copyProgram(l.originals[i%len(l.originals)], path, i); err != nil {
+		if err := agents.Copy(l.originals[i%len(l.originals)].path, path, i); err != nil {
 			return "", nil, err
 		}
 		l.copies = append(l.copies, path)
