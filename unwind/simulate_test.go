@@ -1,13 +1,13 @@
-//go:build linux && amd64
+//go:build linux && (amd64 || arm64)
 
 package unwind_test
 
 import (
 	"encoding/binary"
-
-	"golang.org/x/sys/unix"
+	"runtime"
 
 	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/internal/testprog/stepper"
 	"github.com/pprofd/pprofd/unwind"
 )
 
@@ -20,7 +20,7 @@ type simulator struct {
 	curg, g, m uint64
 	g0, signal bounds
 	cur        bounds
-	sched      struct{ sp, pc, bp uint64 }
+	sched      struct{ sp, pc, bp, lr uint64 }
 	segments   []unwind.Segment
 	pool       [8][2][]uint64
 	joined     bool
@@ -37,6 +37,8 @@ type block struct {
 }
 
 const blockSize = 1024
+
+const arm64 = runtime.GOARCH == "arm64"
 
 type bounds struct{ lo, hi uint64 }
 
@@ -66,21 +68,26 @@ func (s *simulator) stackOf(g uint64) bounds {
 }
 
 // walk makes the segments of the stack at regs.
-func (s *simulator) walk(regs *unix.PtraceRegs) []unwind.Segment {
+func (s *simulator) walk(regs *stepper.Regs) []unwind.Segment {
 	l := &s.layout
 	s.segments, s.joined = s.segments[:0], false
 	s.step++
-	s.g = s.word(regs.Fs_base + uint64(l.TLS))
+	if s.g = regs.G; !arm64 {
+		s.g = s.word(regs.TLS + uint64(l.TLS))
+	}
 	s.m = s.word(s.g + uint64(l.GM))
 	s.curg = s.word(s.m + uint64(l.MCurg))
 	s.g0, s.signal, s.cur = s.stackOf(s.word(s.m)), s.stackOf(s.word(s.m+uint64(l.MGsignal))), s.stackOf(s.curg)
-	s.sched.sp, s.sched.pc, s.sched.bp, s.copying = 0, 0, 0, false
+	s.sched.sp, s.sched.pc, s.sched.bp, s.sched.lr, s.copying = 0, 0, 0, 0, false
 	if s.curg != 0 {
 		s.sched.sp, s.sched.pc = s.word(s.curg+uint64(l.GSchedSP)), s.word(s.curg+uint64(l.GSchedPC))
 		s.sched.bp = s.word(s.curg + uint64(l.GSchedBP))
+		if arm64 {
+			s.sched.lr = s.word(s.curg + uint64(l.GSchedBP) - 8)
+		}
 		s.copying = s.word(s.curg+uint64(l.GAtomicStatus))&0xfff == 8
 	}
-	s.segment(unwind.SegmentStart, regs.Rip, regs.Rsp, regs.Rbp)
+	s.segment(unwind.SegmentStart, regs.PC, regs.SP, regs.FP, regs.LR)
 	return s.segments
 }
 
@@ -98,27 +105,36 @@ func (s *simulator) on(sp uint64) (unwind.Stack, bounds) {
 	return unwind.StackUnknown, bounds{sp, sp + 1<<20}
 }
 
-func (s *simulator) segment(kind unwind.SegmentKind, pc, sp, fp uint64) {
+func (s *simulator) segment(kind unwind.SegmentKind, pc, sp, fp, lr uint64) {
 	stack, b := s.on(sp)
-	if fp < sp && fp+16 >= sp {
+	below := uint64(0)
+	switch {
+	case arm64:
+		below = 16
+		if b.lo != 0 {
+			b.lo -= below
+		}
+		if stack != unwind.StackUnknown && fp < sp-8 && fp >= s.start(stack) {
+			fp = sp - 8
+		}
+	case fp < sp && fp+16 >= sp:
 		fp = s.word(fp)
 	}
 	n := len(s.segments)
 	if n == len(s.pool) {
 		return
 	}
-	seg := unwind.Segment{Kind: kind, Stack: stack, PC: pc, SP: sp, FP: fp, Frames: s.pool[n][0][:0]}
+	seg := unwind.Segment{Kind: kind, Stack: stack, PC: pc, SP: sp, FP: fp, LR: lr, Frames: s.pool[n][0][:0]}
 	ok := func(fp uint64) bool { return fp >= b.lo && fp+16 <= b.hi && fp&7 == 0 }
-	scan := !ok(fp) && fp != 0 && pc >= s.text && pc < s.end && (fp < s.cur.lo || fp >= s.cur.hi)
+	scan := !(arm64 && stack == unwind.StackUnknown) && !ok(fp) && fp != 0 && pc >= s.text && pc < s.end && (fp < s.cur.lo || fp >= s.cur.hi)
 	size := uint64(512)
 	if scan {
 		size = 2048
 	}
-	seg.Window = s.window(s.pool[n][1][:0], sp, min(size, b.hi-sp))
+	seg.Window = s.window(s.pool[n][1][:0], sp-below, min(size, b.hi-sp))
 	if scan {
-		for i := range max(len(seg.Window)-1, 0) {
-			at := sp + 8*uint64(i)
-			if next, ra := seg.Window[i], seg.Window[i+1]; next > at && next < b.hi && next&7 == 0 && ra >= s.text && ra < s.end {
+		for at := sp; at+16 <= min(sp+size, b.hi); at += 8 {
+			if next, ra := s.word(at), s.word(at+8); next > at && next < b.hi && next&7 == 0 && ra >= s.text && ra < s.end {
 				fp, seg.FP, seg.Scanned = at, at, true
 				break
 			}
@@ -126,6 +142,10 @@ func (s *simulator) segment(kind unwind.SegmentKind, pc, sp, fp uint64) {
 	}
 	for fp != 0 || stack == unwind.StackG0 {
 		if !ok(fp) {
+			if copied := s.copied(stack, b, fp); copied != 0 {
+				fp = copied
+				continue
+			}
 			if next := s.leave(stack, fp); next != unwind.StackUnknown {
 				stack, b = next, bounds{fp, s.cur.hi}
 				continue
@@ -149,8 +169,30 @@ func (s *simulator) segment(kind unwind.SegmentKind, pc, sp, fp uint64) {
 	s.segments = append(s.segments, seg)
 	if seg.End == unwind.EndSwitch {
 		s.joined = true
-		s.segment(unwind.SegmentSched, s.sched.pc, s.sched.sp, s.sched.bp)
+		s.segment(unwind.SegmentSched, s.sched.pc, s.sched.sp, s.sched.bp, s.sched.lr)
 	}
+}
+
+// start is the low end of a stack.
+func (s *simulator) start(stack unwind.Stack) uint64 {
+	switch stack {
+	case unwind.StackGo:
+		return s.cur.lo
+	case unwind.StackG0:
+		return s.g0.lo
+	default:
+		return s.signal.lo
+	}
+}
+
+// copied is find_copied of bpf/walk.h: where the frame record at fp, of a stack that was copied, is now; 0: nowhere.
+func (s *simulator) copied(stack unwind.Stack, b bounds, fp uint64) uint64 {
+	const minStack = 2048
+	at := b.lo + (fp-b.lo)&(minStack-1)
+	if ra := s.word(at + 8); !arm64 || stack != unwind.StackGo || at+16 > b.hi || ra < s.text || ra >= s.end {
+		return 0
+	}
+	return at
 }
 
 func (s *simulator) joins() bool {

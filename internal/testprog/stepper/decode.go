@@ -1,13 +1,20 @@
-//go:build linux && amd64
+//go:build linux && (amd64 || arm64)
 
 package stepper
 
-import "golang.org/x/arch/x86/x86asm"
+// Regs are the registers that a walk of the stack begins with.
+type Regs struct {
+	PC, SP, FP uint64
+	LR         uint64 // arm64: the link register
+	G          uint64 // arm64: R28, where Go code has its g
+	TLS        uint64 // amd64: the FS base, below which the thread has its g
+}
 
 // instruction is what the shadow stack needs to know of one.
 type instruction struct {
 	call bool
 	size int
+	skip uint64 // arm64: where a sequence that begins here and cannot be stepped through has ended; 0: it can
 }
 
 // decoder remembers instructions by address: the program's text does not change.
@@ -18,15 +25,11 @@ type decoder struct {
 
 func newDecoder(p *process) *decoder { return &decoder{p, map[uint64]instruction{}} }
 
-// at decodes the instruction at pc. One that x86asm does not know (VEX) is no call.
 func (d *decoder) at(pc uint64) instruction {
-	if in, ok := d.seen[pc]; ok {
-		return in
+	in, ok := d.seen[pc]
+	if !ok {
+		in = d.decode(pc)
+		d.seen[pc] = in
 	}
-	var code [15]byte // the longest instruction
-	n, _ := d.p.ReadAt(code[:], int64(pc))
-	inst, err := x86asm.Decode(code[:n], 64)
-	in := instruction{call: err == nil && inst.Op == x86asm.CALL, size: inst.Len}
-	d.seen[pc] = in
 	return in
 }

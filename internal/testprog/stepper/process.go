@@ -1,4 +1,4 @@
-//go:build linux && amd64
+//go:build linux && (amd64 || arm64)
 
 package stepper
 
@@ -100,11 +100,11 @@ func stopError(ws unix.WaitStatus) error {
 
 // runTo lets all threads run until one of them is at addr; that one is traced from then on.
 func (p *process) runTo(addr uint64) error {
-	var original [1]byte
-	if _, err := unix.PtracePeekText(p.pid, uintptr(addr), original[:]); err != nil {
+	original := make([]byte, len(trap))
+	if _, err := unix.PtracePeekText(p.pid, uintptr(addr), original); err != nil {
 		return err
 	}
-	if _, err := unix.PtracePokeText(p.pid, uintptr(addr), []byte{0xcc}); err != nil {
+	if _, err := unix.PtracePokeText(p.pid, uintptr(addr), trap); err != nil {
 		return err
 	}
 	for tid, deliver := p.pid, 0; ; {
@@ -121,16 +121,53 @@ func (p *process) runTo(addr uint64) error {
 		} else if err != nil {
 			return err
 		}
-		var regs unix.PtraceRegs
-		if err := unix.PtraceGetRegs(tid, &regs); err != nil || regs.Rip != addr+1 {
+		var regs Regs
+		if err := getRegs(tid, &regs); err != nil || regs.PC != addr+stopsAfter {
 			continue
 		}
-		p.tid, regs.Rip = tid, addr
-		if _, err := unix.PtracePokeText(tid, uintptr(addr), original[:]); err != nil {
+		p.tid = tid
+		if _, err := unix.PtracePokeText(tid, uintptr(addr), original); err != nil {
 			return err
 		}
-		return unix.PtraceSetRegs(tid, &regs)
+		return setPC(tid, addr)
 	}
+}
+
+// execute executes one instruction, or the whole of a sequence that cannot be stepped through.
+func (p *process) execute(in instruction, r *Regs) error {
+	if in.skip != 0 {
+		return p.jump(in.skip, r)
+	}
+	return p.step(r)
+}
+
+// jump lets the traced thread run to addr, by itself.
+func (p *process) jump(addr uint64, r *Regs) error {
+	original := make([]byte, len(trap))
+	if _, err := unix.PtracePeekText(p.tid, uintptr(addr), original); err != nil {
+		return err
+	}
+	if _, err := unix.PtracePokeText(p.tid, uintptr(addr), trap); err != nil {
+		return err
+	}
+	for {
+		if err := unix.PtraceCont(p.tid, 0); err != nil {
+			return err
+		}
+		tid, err := p.wait()
+		var sig *signalError
+		if err != nil && !errors.As(err, &sig) {
+			return err
+		}
+		if err := p.regs(r); err == nil && tid == p.tid && r.PC == addr+stopsAfter {
+			break
+		}
+	}
+	if _, err := unix.PtracePokeText(p.tid, uintptr(addr), original); err != nil {
+		return err
+	}
+	r.PC = addr
+	return setPC(p.tid, addr)
 }
 
 // freeze stops all threads but the traced one. They are never continued.
@@ -158,7 +195,7 @@ func (p *process) freeze() error {
 }
 
 // step executes one instruction. Signals to the program are swallowed: the runtime's own timers and the tracer's.
-func (p *process) step(r *unix.PtraceRegs) error {
+func (p *process) step(r *Regs) error {
 	if err := unix.PtraceSingleStep(p.tid); err != nil {
 		return err
 	}
@@ -176,7 +213,7 @@ func (p *process) step(r *unix.PtraceRegs) error {
 	return p.regs(r)
 }
 
-func (p *process) regs(r *unix.PtraceRegs) error { return unix.PtraceGetRegs(p.tid, r) }
+func (p *process) regs(r *Regs) error { return getRegs(p.tid, r) }
 
 // ReadAt reads memory at an address, without stopping anything.
 func (p *process) ReadAt(b []byte, addr int64) (int, error) {

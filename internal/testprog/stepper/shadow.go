@@ -1,13 +1,12 @@
-//go:build linux && amd64
+//go:build linux && (amd64 || arm64)
 
 package stepper
 
 import (
-	"debug/elf"
+	"cmp"
 	"errors"
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"slices"
 )
 
 // Offsets that are the same in Go 1.18 to 1.27 (runtime/runtime2.go: type g, type m).
@@ -21,7 +20,7 @@ const (
 // maxInitial bounds the stack at the first marker.
 const maxInitial = 1000
 
-// entry is a return address and the stack slot that it lies in.
+// entry is a return address and the stack slot that it lies in; on arm64, where it may be in a register, the caller's SP.
 type entry struct{ slot, ra uint64 }
 
 // stack is what is known of one goroutine's stack, or of a thread's system stack.
@@ -42,32 +41,67 @@ type stack struct {
 // again, and its entries move with the upper bound. A system stack starts afresh whenever it is entered.
 type shadow struct {
 	p        *process
-	goexit   elf.Symbol
+	goexit   span
+	gogo     span
+	funcs    []span // by address
 	stacks   map[uint64]*stack
 	cur      *stack
 	switches int
 }
 
-func newShadow(p *process, goexit elf.Symbol) *shadow {
-	return &shadow{p: p, goexit: goexit, stacks: map[uint64]*stack{}}
+func newShadow(p *process, funcs []span) *shadow {
+	s := &shadow{p: p, funcs: funcs, stacks: map[uint64]*stack{}}
+	for _, f := range funcs {
+		switch f.name {
+		case "runtime.goexit", "runtime.goexit.abi0":
+			s.goexit = f
+		case "gogo", "gogo<>":
+			s.gogo = f
+		}
+	}
+	return s
+}
+
+// span is a function's.
+type span struct {
+	name       string
+	start, end uint64
+}
+
+func (f span) has(pc uint64) bool { return pc >= f.start && pc < f.end }
+
+// function is the name of the function at pc.
+func (s *shadow) function(pc uint64) string {
+	i, found := slices.BinarySearchFunc(s.funcs, pc, func(f span, pc uint64) int { return cmp.Compare(f.start, pc) })
+	if !found {
+		i--
+	}
+	if i < 0 || !s.funcs[i].has(pc) {
+		return ""
+	}
+	return s.funcs[i].name
 }
 
 // begin takes the stack at the entry of a function, from frame pointers.
-func (s *shadow) begin(r *unix.PtraceRegs) error {
+func (s *shadow) begin(r *Regs) error {
 	st, err := s.resolve(r)
 	if err != nil {
 		return err
 	}
-	var found []entry
-	for slot, bp := r.Rsp, r.Rbp; ; slot, bp = bp+8, s.p.word(bp) {
-		ra := s.p.word(slot)
-		found = append(found, entry{slot, ra})
-		if s.inGoexit(ra) {
+	found := []entry{s.first(r)}
+	for fp := r.FP; ; fp = s.p.word(fp) {
+		last := found[len(found)-1]
+		if s.inGoexit(last.ra) {
 			break
 		}
-		if len(found) == maxInitial || bp < slot || bp >= st.hi {
-			return fmt.Errorf("no whole stack at the marker: frame pointer %#x after slot %#x", bp, slot)
+		if len(found) == maxInitial || fp+8 < last.slot || fp >= st.hi {
+			return fmt.Errorf("no whole stack at the marker: frame pointer %#x after slot %#x", fp, last.slot)
 		}
+		e := s.above(last, fp)
+		if e.slot < last.slot { // arm64: the outermost function has no caller whose SP there would be
+			e.slot = st.hi
+		}
+		found = append(found, e)
 	}
 	for i := len(found) - 1; i >= 0; i-- {
 		st.entries = append(st.entries, found[i])
@@ -77,20 +111,20 @@ func (s *shadow) begin(r *unix.PtraceRegs) error {
 	return nil
 }
 
-func (s *shadow) inGoexit(pc uint64) bool {
-	return pc >= s.goexit.Value && pc < s.goexit.Value+s.goexit.Size
-}
+func (s *shadow) inGoexit(pc uint64) bool { return s.goexit.has(pc) }
 
-// after brings the stacks up to date with an instruction at pc that has been executed.
-func (s *shadow) after(in instruction, pc uint64, r *unix.PtraceRegs) error {
-	if r.Rsp < s.cur.lo || r.Rsp > s.cur.hi {
-		if err := s.enter(r); err != nil {
+// after brings the stacks up to date with an instruction that has been executed.
+func (s *shadow) after(in instruction, before, after *Regs) error {
+	if after.SP < s.cur.lo || after.SP > s.cur.hi {
+		if err := s.enter(after); err != nil {
 			return err
 		}
 	}
-	s.cur.drop(r.Rsp)
+	s.cur.drop(after.SP)
 	if in.call {
-		s.cur.entries = append(s.cur.entries, entry{r.Rsp, pc + uint64(in.size)})
+		s.cur.entries = append(s.cur.entries, called(in, before.PC, before, after))
+	} else {
+		s.returned(before, after)
 	}
 	return nil
 }
@@ -105,7 +139,7 @@ func (st *stack) drop(sp uint64) {
 }
 
 // enter follows SP to another stack.
-func (s *shadow) enter(r *unix.PtraceRegs) error {
+func (s *shadow) enter(r *Regs) error {
 	s.switches++
 	next, err := s.resolve(r)
 	if err != nil {
@@ -113,23 +147,23 @@ func (s *shadow) enter(r *unix.PtraceRegs) error {
 	}
 	last := s.cur
 	s.cur = next
-	next.drop(r.Rsp)
+	next.drop(r.SP)
 	if next.g == s.g0(r) {
-		next.entries, next.base, next.known = next.entries[:0], r.Rsp, true
+		next.entries, next.base, next.known = next.entries[:0], r.SP, true
 		next.from, next.fromCount = last, len(last.entries)
 		return nil
 	}
-	if top := s.p.word(r.Rsp); len(next.entries) <= 1 && s.inGoexit(top) { // a new goroutine: runtime/proc.go, newproc1
-		next.entries, next.known = append(next.entries[:0], entry{r.Rsp, top}), true
+	if e, ok := s.begun(next, r); ok {
+		next.entries, next.known = append(next.entries[:0], e), true
 	}
 	return nil
 }
 
 // resolve finds the stack that SP is on, and moves its entries if it was moved.
-func (s *shadow) resolve(r *unix.PtraceRegs) (*stack, error) {
-	for _, g := range []uint64{s.tlsG(r), s.g0(r)} {
+func (s *shadow) resolve(r *Regs) (*stack, error) {
+	for _, g := range []uint64{s.g(r), s.g0(r)} {
 		lo, hi := s.p.word(g+gStackLo), s.p.word(g+gStackHi)
-		if r.Rsp < lo || r.Rsp > hi {
+		if r.SP < lo || r.SP > hi {
 			continue
 		}
 		st := s.stacks[g]
@@ -151,9 +185,7 @@ func (st *stack) move(lo, hi uint64) {
 	st.lo, st.hi = lo, hi
 }
 
-func (s *shadow) tlsG(r *unix.PtraceRegs) uint64 { return s.p.word(r.Fs_base - 8) }
-
-func (s *shadow) g0(r *unix.PtraceRegs) uint64 { return s.p.word(s.p.word(s.tlsG(r)+gM) + mG0) }
+func (s *shadow) g0(r *Regs) uint64 { return s.p.word(s.p.word(s.g(r)+gM) + mG0) }
 
 func (s *shadow) known() bool {
 	return s.cur.known && (s.cur.from == nil || s.cur.from.known)

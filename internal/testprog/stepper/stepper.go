@@ -1,4 +1,4 @@
-//go:build linux && amd64
+//go:build linux && (amd64 || arm64)
 
 // Package stepper single-steps a Go program and knows its true call stack at every instruction.
 //
@@ -10,17 +10,20 @@
 //  3. There the stack is taken once, from frame pointers, which are exact at a function's entry when all functions
 //     above have frames.
 //  4. Then, per instruction: a CALL pushes (address of the slot, return address); whatever moves SP above a slot
-//     drops it; SP leaving its stack is a switch, see shadow.
+//     drops it; SP leaving its stack is a switch, see shadow. On arm64, where a call leaves SP alone, the slot stands for
+//     the caller's SP, and a branch to the return address with that SP drops it, too.
 //  5. Before each instruction a callback sees registers, memory and the true stack.
 package stepper
 
 import (
+	"cmp"
 	"context"
 	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,7 +52,7 @@ func (s Stats) Rate() float64 { return float64(s.Steps) / s.Elapsed.Seconds() }
 // Step is the state before one instruction. It is valid during the callback only.
 type Step struct {
 	N    int
-	Regs *unix.PtraceRegs
+	Regs *Regs
 
 	proc   *process
 	shadow *shadow
@@ -83,9 +86,13 @@ func Run(ctx context.Context, path string, o *Options, f func(*Step) error) (Sta
 	if o == nil {
 		o = &Options{}
 	}
-	syms, err := symbols(path, or(o.Begin, "main.markBegin"), or(o.End, "main.markEnd"), "runtime.goexit")
+	funcs, err := functions(path)
 	if err != nil {
 		return Stats{}, err
+	}
+	marks, err := starts(funcs, or(o.Begin, "main.markBegin"), or(o.End, "main.markEnd"))
+	if err != nil {
+		return Stats{}, fmt.Errorf("%s: %w", path, err)
 	}
 	runtime.LockOSThread() // ptrace belongs to a thread
 	defer runtime.UnlockOSThread()
@@ -97,14 +104,14 @@ func Run(ctx context.Context, path string, o *Options, f func(*Step) error) (Sta
 	defer p.kill()
 	stop := context.AfterFunc(ctx, func() { unix.Kill(p.pid, unix.SIGKILL) })
 	defer stop()
-	if err := p.runTo(syms[0].Value); err != nil {
+	if err := p.runTo(marks[0]); err != nil {
 		return Stats{}, fmt.Errorf("step %s: run to the marker: %w", path, errors.Join(err, ctx.Err()))
 	}
 	if err := p.freeze(); err != nil {
 		return Stats{}, fmt.Errorf("step %s: stop the other threads: %w", path, err)
 	}
-	sh := newShadow(p, syms[2])
-	stats, err := loop(p, sh, syms[1].Value, o.MaxSteps, f)
+	sh := newShadow(p, funcs)
+	stats, err := loop(p, sh, marks[1], o.MaxSteps, f)
 	return stats, errors.Join(err, ctx.Err())
 }
 
@@ -120,34 +127,35 @@ func loop(p *process, sh *shadow, end uint64, limit int, f func(*Step) error) (s
 	began := time.Now()
 	defer func() { stats.Elapsed, stats.Switches = time.Since(began), sh.switches }()
 	dec := newDecoder(p)
-	step := &Step{Regs: &unix.PtraceRegs{}, proc: p, shadow: sh}
+	step := &Step{Regs: &Regs{}, proc: p, shadow: sh}
 	if err := p.regs(step.Regs); err != nil {
 		return stats, err
 	}
 	if err := sh.begin(step.Regs); err != nil {
 		return stats, err
 	}
-	for step.Regs.Rip != end && (limit == 0 || stats.Steps < limit) {
+	for step.Regs.PC != end && (limit == 0 || stats.Steps < limit) {
 		step.N = stats.Steps
 		if !sh.known() {
 			stats.Unknown++
 		} else if err := f(step); err != nil {
 			return stats, err
 		}
-		pc, kind := step.Regs.Rip, dec.at(step.Regs.Rip)
-		if err := p.step(step.Regs); err != nil {
-			return stats, fmt.Errorf("after %d steps, at %#x: %w", stats.Steps, pc, err)
+		before, in := *step.Regs, dec.at(step.Regs.PC)
+		err := p.execute(in, step.Regs)
+		if err == nil {
+			err = sh.after(in, &before, step.Regs)
 		}
-		if err := sh.after(kind, pc, step.Regs); err != nil {
-			return stats, fmt.Errorf("after %d steps, at %#x: %w", stats.Steps, pc, err)
+		if err != nil {
+			return stats, fmt.Errorf("after %d steps, at %#x: %w", stats.Steps, before.PC, err)
 		}
 		stats.Steps++
 	}
 	return stats, nil
 }
 
-// symbols looks up function symbols of an executable, in the order of names.
-func symbols(path string, names ...string) ([]elf.Symbol, error) {
+// functions are an executable's, by address.
+func functions(path string) ([]span, error) {
 	f, err := elf.Open(path)
 	if err != nil {
 		return nil, err
@@ -160,16 +168,25 @@ func symbols(path string, names ...string) ([]elf.Symbol, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w: build it without -s", path, err)
 	}
-	found := make([]elf.Symbol, len(names))
-	for i, name := range names {
-		for _, sym := range all {
-			if sym.Name == name || sym.Name == name+".abi0" {
-				found[i] = sym
-			}
+	var funcs []span
+	for _, sym := range all {
+		if elf.ST_TYPE(sym.Info) == elf.STT_FUNC {
+			funcs = append(funcs, span{sym.Name, sym.Value, sym.Value + sym.Size})
 		}
-		if found[i].Value == 0 {
-			return nil, fmt.Errorf("%s: no symbol %s: %w", path, name, os.ErrNotExist)
+	}
+	slices.SortFunc(funcs, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	return funcs, nil
+}
+
+// starts are the entries of functions.
+func starts(funcs []span, names ...string) ([]uint64, error) {
+	var found []uint64
+	for _, name := range names {
+		i := slices.IndexFunc(funcs, func(f span) bool { return f.name == name || f.name == name+".abi0" })
+		if i < 0 {
+			return nil, fmt.Errorf("no symbol %s: %w", name, os.ErrNotExist)
 		}
+		found = append(found, funcs[i].start)
 	}
 	return found, nil
 }

@@ -1,4 +1,4 @@
-//go:build linux && amd64
+//go:build linux && (amd64 || arm64)
 
 package stepper
 
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -124,13 +125,12 @@ func newChecker(t *testing.T, path string) *checker {
 }
 
 func (c *checker) check(s *Step) error {
-	fn := c.name(s.Regs.Rip)
+	fn := c.name(s.Regs.PC)
 	c.seen[fn]++
 	stack := s.Stack()
 	ra, slot, ok := s.Caller()
-	var word [8]byte
-	if _, err := s.ReadAt(word[:], int64(slot)); ok && (err != nil || binary.LittleEndian.Uint64(word[:]) != ra) {
-		c.fail(s, "memory at slot %#x has %#x, want %#x: %v", slot, word, ra, err)
+	if ok {
+		c.checkMemory(s, ra, slot)
 	}
 	if len(stack) > 0 && c.name(stack[len(stack)-1]) != "runtime.goexit" {
 		c.fail(s, "the stack does not end in goexit")
@@ -154,28 +154,43 @@ func (c *checker) check(s *Step) error {
 	return nil
 }
 
+// checkMemory looks for the return address where it must be: in its slot, or, on arm64, at SP or in the link register.
+func (c *checker) checkMemory(s *Step, ra, slot uint64) {
+	if runtime.GOARCH == "arm64" {
+		f, known := c.table.Find(s.Regs.PC)
+		if s.Regs.LR == ra || !known || f.Flags()&(gopclntab.FlagSPWrite|gopclntab.FlagTopFrame) != 0 {
+			return
+		}
+		slot = s.Regs.SP
+	}
+	var word [8]byte
+	if _, err := s.ReadAt(word[:], int64(slot)); err != nil || binary.LittleEndian.Uint64(word[:]) != ra {
+		c.fail(s, "memory at slot %#x has %#x, want %#x: %v", slot, binary.LittleEndian.Uint64(word[:]), ra, err)
+	}
+}
+
 // checkDelta compares the slot with the linker's: at SP + delta, outside of functions that switch SP.
 func (c *checker) checkDelta(s *Step, name string, slot uint64) {
-	f, ok := c.table.Find(s.Regs.Rip)
+	f, ok := c.table.Find(s.Regs.PC)
 	if !ok || f.Flags()&(gopclntab.FlagSPWrite|gopclntab.FlagTopFrame) != 0 {
 		return
 	}
-	delta, ok := f.SPDelta(s.Regs.Rip)
+	delta, ok := f.SPDelta(s.Regs.PC)
 	if !ok {
 		return
 	}
 	c.delta.checked++
-	if s.Regs.Rsp+uint64(delta) != slot {
+	if s.Regs.SP+uint64(delta) != slot {
 		c.delta.wrong++
 		c.delta.where[name]++
-		c.fail(s, "pcsp has the return address at SP+%d = %#x, the shadow stack at %#x", delta, s.Regs.Rsp+uint64(delta), slot)
+		c.fail(s, "pcsp has the return address at SP+%d = %#x, the shadow stack at %#x", delta, s.Regs.SP+uint64(delta), slot)
 	}
 }
 
 func (c *checker) fail(s *Step, format string, args ...any) {
 	c.t.Helper()
 	c.failures++
-	c.t.Errorf("step %d in %s (%#x): "+format, append([]any{s.N, c.name(s.Regs.Rip), s.Regs.Rip}, args...)...)
+	c.t.Errorf("step %d in %s (%#x): "+format, append([]any{s.N, c.name(s.Regs.PC), s.Regs.PC}, args...)...)
 	var names []string
 	for _, ra := range s.Stack() {
 		names = append(names, c.name(ra))
