@@ -56,6 +56,7 @@ type kernel struct {
 	Name     string // series, and variant if it is not the plain one: "6.12", "6.12-rt"; a file's base name for -kernel
 	Packages []pkg  // Debian's that hold the boot file, the newest first; none for -kernel
 	file     string // to boot
+	alone    bool   // the only one that was named
 }
 
 type pkg struct{ Name, Version string }
@@ -74,8 +75,8 @@ func (k *kernel) supported() bool {
 	return !ok || n.compare(number{oldest.major, oldest.minor, -1}) >= 0
 }
 
-// isBase reports whether everything is to be tested on this kernel: on Debian's own, or on the one that was named.
-func (k *kernel) isBase() bool { return len(k.Packages) == 0 || k.Name == base }
+// isBase reports whether everything is to be tested on this kernel: on Debian's own, or on the only file that was named.
+func (k *kernel) isBase() bool { return k.alone || k.Name == base }
 
 // variant is what the name says besides the series.
 func (k *kernel) variant() string { return strings.TrimPrefix(k.Name, seriesOf(k.Name)) }
@@ -90,7 +91,7 @@ func kernelsFor(ctx context.Context, c *config, arch string) ([]kernel, error) {
 	if len(c.files) > 0 {
 		var all []kernel
 		for _, file := range c.files {
-			all = append(all, kernel{Name: filepath.Base(file), file: file})
+			all = append(all, kernel{Name: filepath.Base(file), file: file, alone: len(c.files) == 1})
 		}
 		return all, nil
 	}

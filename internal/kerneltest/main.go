@@ -55,6 +55,7 @@ type config struct {
 	short   bool
 	timeout time.Duration
 	out     func(format string, args ...any)
+	results []*result // so far
 }
 
 func parse(args []string) (*config, error) {
@@ -93,60 +94,50 @@ func run(out io.Writer, args []string) error {
 	if err != nil {
 		return err
 	}
-	var results []*result
 	var failed []error
 	for _, arch := range c.archs {
-		some, err := runOn(ctx, out, c, arch, suites)
-		results, failed = append(results, some...), append(failed, err)
+		failed = append(failed, c.runOn(ctx, out, arch, suites))
 	}
-	if len(results) > 0 {
-		failed = append(failed, c.publish(ctx, out, results))
+	if len(c.results) > 0 {
+		fmt.Fprintf(out, "\n%s", table(ctx, c.results))
 	}
 	return errors.Join(failed...)
 }
 
-// publish shows the table, and writes it to the file that was asked for.
-func (c *config) publish(ctx context.Context, out io.Writer, results []*result) error {
-	text := table(ctx, results)
-	fmt.Fprintf(out, "\n%s", text)
-	if c.table == "" {
-		return nil
-	}
-	return os.WriteFile(c.table, []byte(text), 0o644)
-}
-
 // runOn runs the suites on all chosen kernels of one architecture.
-func runOn(ctx context.Context, out io.Writer, c *config, arch string, suites []suite) ([]*result, error) {
+func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites []suite) error {
 	m, err := machineFor(arch)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	kernels, err := kernelsFor(ctx, c, arch)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if c.list {
 		for _, k := range kernels {
 			c.out("%s\t%s\t%s\t%s\n", arch, k.Name, k.Packages[0].Version, k.Packages[0].Name)
 		}
-		return nil, nil
+		return nil
 	}
 	dir, err := os.MkdirTemp("", "kerneltest")
 	if err != nil {
-		return nil, fmt.Errorf("working directory: %w", err)
+		return fmt.Errorf("working directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	b := &builder{dir: dir, arch: arch, short: c.short}
-	var results []*result
 	var failed []error
 	for _, k := range kernels {
 		r := &result{kernel: k, arch: arch}
-		results = append(results, r)
 		if r.err = c.boot(ctx, out, m, b, r, suites); r.err != nil {
 			failed = append(failed, fmt.Errorf("%s, %s: %w", k.Name, arch, r.err))
 		}
+		c.results = append(c.results, r)
+		if c.table != "" { // as of now, for a run that is cut short
+			failed = append(failed, os.WriteFile(c.table, []byte(table(ctx, c.results)), 0o644))
+		}
 	}
-	return results, errors.Join(failed...)
+	return errors.Join(failed...)
 }
 
 // boot runs one machine.

@@ -63,8 +63,20 @@ func allSuites() []suite {
 			pkg: "./benchmarks/accuracy", run: "^TestAccuracy$/^golocal$/^default$", targets: []string{"mixed"}, slow: true,
 			timeout: 6 * time.Minute,
 		},
+		{
+			pkg: "./internal/testprog/stepper", run: "^TestShadowStack$", targets: []string{"step"}, versions: steppedVersions, slow: true,
+			arch: "arm64", where: onBase, timeout: 6 * time.Minute,
+		},
+		{
+			pkg: "./unwind", run: "^TestEveryInstruction$", targets: []string{"step"}, versions: steppedVersions, slow: true,
+			arch: "arm64", where: onBase, timeout: 10 * time.Minute,
+		},
 	}
 }
+
+// steppedVersions build what is single-stepped, besides the local toolchain: the ends of what is supported, and those whose
+// assembler or runtime first keep frame pointers otherwise.
+var steppedVersions = []string{"1.18.10", "1.21.13", "1.23.12", "1.27.4"}
 
 // choose keeps the suites that the command line asks for. A package that is not in the suite may be asked for, too.
 func choose(all []suite, c *config) ([]suite, error) {
