@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Perm are the permissions of a mapping.
@@ -58,8 +60,21 @@ func (p Proc) Maps() iter.Seq2[Map, error] {
 			return
 		}
 		defer f.Close()
-		ParseMaps(f)(yield)
+		for m, err := range ParseMaps(f) {
+			if !yield(m, gone(err)) {
+				return
+			}
+		}
 	}
+}
+
+// gone gives the kernel's word for a process that ends while it is read, ESRCH, the meaning of its word for one that has
+// ended: fs.ErrNotExist.
+func gone(err error) error {
+	if errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
 }
 
 // ParseMaps parses a maps file as it is read. Lines longer than any the kernel writes are an error.

@@ -24,7 +24,7 @@ type Stat struct {
 func (p Proc) Stat() (Stat, error) {
 	b, err := p.read("stat", maxStat)
 	if err != nil {
-		return Stat{}, err
+		return Stat{}, gone(err)
 	}
 	return ParseStat(b)
 }
