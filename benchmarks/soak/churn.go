@@ -21,7 +21,7 @@ import (
 const (
 	maxAlive  = 200 // processes; where the machine does not keep up, starts are left out, and counted
 	residents = 3
-	freshUses = 25 // processes of one file that is deleted afterwards
+	freshUses = 15 // processes of one file that is deleted afterwards
 )
 
 // churn starts processes that live for a short time.
@@ -35,9 +35,15 @@ type churn struct {
 	wg                                     sync.WaitGroup
 
 	mu    sync.Mutex
-	err   error  // the first of a process
-	fresh string // a file that no process had before
-	older string
+	err   error // the first of a process
+	fresh *freshFile
+}
+
+// freshFile is a program that few processes had before. It is deleted while they run: as soon as the last has begun to.
+type freshFile struct {
+	path    string
+	uses    int
+	pending int // uses that have not begun
 }
 
 func newChurn(dir string) (*churn, error) {
@@ -108,23 +114,24 @@ func (c *churn) failed(err error) {
 // one is the life of process i.
 func (c *churn) one(i int) error {
 	program := c.shared[rand.IntN(len(c.shared))]
-	if i%3 == 0 {
-		var err error
-		if program, err = c.freshFile(i); err != nil {
-			return err
-		}
-	}
 	life := 20 + rand.IntN(480)
 	args := []string{"-ms", strconv.Itoa(1 + rand.IntN(15)), "-life", strconv.Itoa(life)}
 	switch i % 10 {
 	case 0, 1:
 		return c.kill(exec.Command(program, args...), time.Duration(1+rand.IntN(life))*time.Millisecond)
 	case 2, 3:
-		return c.live(exec.Command(c.execer, append([]string{"-ms", strconv.Itoa(1 + rand.IntN(15)), program}, args...)...))
+		return c.live(exec.Command(c.execer, append([]string{"-ms", strconv.Itoa(1 + rand.IntN(15)), program}, args...)...), nil)
 	case 4:
 		return c.waiting(program, args)
 	}
-	return c.live(exec.Command(program, args...))
+	if i%2 == 0 {
+		return c.live(exec.Command(program, args...), nil)
+	}
+	f, err := c.take(i)
+	if err != nil {
+		return err
+	}
+	return c.live(exec.Command(f.path, args...), f)
 }
 
 // start starts a process and tells of it.
@@ -136,9 +143,13 @@ func (c *churn) start(cmd *exec.Cmd) error {
 	return c.tell("add", cmd.Process.Pid, "")
 }
 
-// live is of a process that ends by itself.
-func (c *churn) live(cmd *exec.Cmd) error {
-	if err := c.start(cmd); err != nil {
+// live is of a process that ends by itself; f is its program where that is a fresh one.
+func (c *churn) live(cmd *exec.Cmd, f *freshFile) error {
+	err := c.start(cmd)
+	if f != nil {
+		err = errors.Join(err, c.begun(f))
+	}
+	if err != nil {
 		return err
 	}
 	return cmd.Wait()
@@ -177,24 +188,30 @@ func (c *churn) waiting(program string, args []string) error {
 	return errors.Join(err, cmd.Wait())
 }
 
-// freshFile is a copy of a program that few processes had before. The one before the last is deleted: processes may be
-// about to execute the last. cp makes it, since a file that we had open for writing our children could have open, too.
-func (c *churn) freshFile(i int) (string, error) {
+// take returns the fresh file for process i, a new one after some uses. cp makes it, since a file that we had open for
+// writing our children could have open, too.
+func (c *churn) take(i int) (*freshFile, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.fresh != "" && i/3%freshUses != 0 {
-		return c.fresh, nil
-	}
-	path := filepath.Join(c.dir, fmt.Sprintf("churn-%d", i))
-	if out, err := exec.Command("cp", c.shared[rand.IntN(len(c.shared))], path).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("cp: %w: %s", err, out)
-	}
-	c.files.Add(1)
-	if c.older != "" {
-		if err := os.Remove(c.older); err != nil {
-			return "", err
+	if f := c.fresh; f == nil || f.uses == freshUses {
+		path := filepath.Join(c.dir, fmt.Sprintf("churn-%d", i))
+		if out, err := exec.Command("cp", c.shared[rand.IntN(len(c.shared))], path).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("cp: %w: %s", err, out)
 		}
+		c.files.Add(1)
+		c.fresh = &freshFile{path: path}
 	}
-	c.older, c.fresh = c.fresh, path
-	return path, nil
+	c.fresh.uses++
+	c.fresh.pending++
+	return c.fresh, nil
+}
+
+// begun deletes f after its last use.
+func (c *churn) begun(f *freshFile) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.pending--; f.pending > 0 || f.uses < freshUses {
+		return nil
+	}
+	return os.Remove(f.path)
 }
