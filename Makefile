@@ -127,10 +127,25 @@ soak: ## profile processes that start and die 50 times a second for SOAK (10m); 
 	$(GO) build -o bin/soak ./benchmarks/soak
 	$(SUDO) env "PATH=$$PATH" bin/soak -for $(SOAK) -o benchmarks/results/soak-$$(date -u +%F) $(SOAKFLAGS)
 
-# Debian's 6.1 kernels in qemu; see internal/kerneltest. KERNELFLAGS="-arch amd64 -short -run TestX ./bpf"
+# Every kernel series that Debian's archive offers, in qemu; see internal/kerneltest. An hour on a quiet machine.
+# KERNELFLAGS="-arch amd64 -short -run TestX ./bpf", "-kernels 6.1,6.12-rt", "-list"
 .PHONY: test-kernels
-test-kernels: ## run the BPF tests on Debian's 6.1 kernels, amd64 and arm64, in virtual machines
+test-kernels: ## run the BPF, accuracy and single-step tests on Debian's kernels, amd64 and arm64, in virtual machines
 	$(GO) run ./internal/kerneltest $(KERNELFLAGS)
+
+# Each Go version; amd64 here, arm64 in a virtual machine, part of the program there.
+STEP_RESULTS ?= benchmarks/results/single-step-$(shell date -u +%F).txt
+.PHONY: single-step
+single-step: ## compare the stack with the true one at each instruction; share and exceptions by Go version (root)
+	@mkdir -p out
+	PPROFD_FULL=1 $(GO) test -v -count=1 -timeout 60m -run '^TestEveryInstruction$$' ./unwind | tee out/single-step-amd64.txt
+	$(GO) run ./internal/kerneltest -arch arm64 -kernels 6.1 -timeout 60m -o out/single-step-arm64.txt ./unwind
+	@{ echo 'Stacks completed at every instruction of a single-stepped program, compared with the true ones (make single-step)'; \
+	   echo "$$(date -u +%F), pprofd at commit $$(git describe --always --dirty)"; echo; \
+	   sed -nE 's,^=== ATTR  TestEveryInstruction/(go[^ ]*) pprofd\.([a-z]+) ,amd64 \1 \2: ,p' out/single-step-amd64.txt; \
+	   sed -nE 's,^arm64 .*TestEveryInstruction/(go[^ ]*) +([a-z]+) +,arm64 \1 \2: ,p' out/single-step-arm64.txt; \
+	} >$(STEP_RESULTS)
+	@cat $(STEP_RESULTS)
 
 .PHONY: clean
 clean: ## remove what was built, and downloaded kernels
