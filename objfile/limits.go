@@ -17,8 +17,8 @@ const (
 	// maxSearchTime is how long the images of one process are searched for Go's tables. An image that is not known yet
 	// then is taken for one without.
 	maxSearchTime = 20 * time.Second
-	// Reload takes at most 1/reloadShare of the time, where it takes longer than cheapReload.
-	cheapReload = 20 * time.Millisecond
+	// Reload takes at most 1/reloadShare of the time in processes of more than fewMappings mappings.
+	fewMappings = 4096
 	reloadShare = 20
 
 	// maxDWARF bounds what is read of one debug section, decompressed. A Go program of 100 MB has about 60 MB of .debug_info.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pprofd/pprofd/internal/procfs"
@@ -19,6 +20,8 @@ const (
 	maxAnonNames = 64
 	maxVDSO      = 64 << 10
 	kernelSpace  = 1 << 63
+	// maxFUSELookups bounds the file systems of one process that are looked up in its mounts.
+	maxFUSELookups = 64
 )
 
 // ErrProcessGone is wrapped by errors that say that the process has exited, has called exec, or that
@@ -47,8 +50,9 @@ type Space struct {
 	exe   *Image
 	// spent is how long opening and searching images has taken.
 	spent time.Duration
-	// next is when maps may be read again.
-	next time.Time
+	// next is when maps may be read again, and lines how many they had.
+	next  time.Time
+	lines int
 	// reloaded says that maps and owned may hold what is not mapped any more.
 	reloaded bool
 }
@@ -194,7 +198,7 @@ func (s *Space) Reload() error {
 		return fmt.Errorf("reload address space of process %d: %w", s.proc.PID, ErrTooCostly)
 	}
 	err := s.load()
-	if took := time.Since(start); took > cheapReload {
+	if took := time.Since(start); s.lines > fewMappings {
 		s.next = start.Add(reloadShare * took)
 	}
 	if err != nil {
@@ -206,10 +210,14 @@ func (s *Space) Reload() error {
 // load reads maps and merges them in, once it is sure that they are this process's.
 func (s *Space) load() error {
 	var fresh []Mapping
+	fuse := fuseRanges{proc: s.proc, known: make(map[procfs.Dev]bool)}
+	s.lines = 0
 	for m, err := range s.proc.Maps() {
 		if err != nil {
 			return err
 		}
+		s.lines++
+		fuse.add(m)
 		if m.Perm&procfs.PermExec == 0 || m.Start >= kernelSpace {
 			continue
 		}
@@ -224,6 +232,7 @@ func (s *Space) load() error {
 		return err
 	}
 	s.reloaded = s.reloaded || s.maps != nil
+	s.mem.fuse = fuse.list
 	s.maps = mergeMappings(s.maps, fresh)
 	s.last = 0
 	s.findPacked()
@@ -264,6 +273,39 @@ func (s *Space) giveBack() error {
 		errs = append(errs, s.images.Release(id))
 	}
 	return errors.Join(errs...)
+}
+
+// addrRange is [start, end).
+type addrRange struct{ start, end uint64 }
+
+// fuseRanges collects where a process has mapped files on FUSE.
+type fuseRanges struct {
+	proc  procfs.Proc
+	known map[procfs.Dev]bool // devices: whether they are FUSE
+	list  []addrRange
+}
+
+func (f *fuseRanges) add(m procfs.Map) {
+	if !m.IsFile() || len(f.list) >= maxMappings {
+		return
+	}
+	fuse, ok := f.known[m.Dev]
+	if !ok && len(f.known) < maxFUSELookups {
+		fuse = isFUSE(f.proc, m.Dev)
+		f.known[m.Dev] = fuse
+	}
+	if fuse {
+		f.list = append(f.list, addrRange{m.Start, m.End})
+	}
+}
+
+// isFUSE looks a device up in the process's mounts.
+func isFUSE(p procfs.Proc, d procfs.Dev) bool {
+	if d.Major != 0 { // a block device
+		return false
+	}
+	typ, err := p.FSType(d)
+	return err == nil && strings.HasPrefix(typ, "fuse")
 }
 
 // check makes sure that fresh was read from the process and program that the space was opened for.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +27,9 @@ type processMemory struct {
 	closed bool
 	// stalled is why it is not read any more: what is mapped there may have to come from a server of the process's choice.
 	stalled error
+	// fuse are the ranges that files on FUSE are mapped at. They are not read: while its server does not answer, the reader
+	// cannot even be killed.
+	fuse []addrRange
 }
 
 func openMemory(p procfs.Proc, start uint64) *processMemory {
@@ -37,6 +41,9 @@ func openMemory(p procfs.Proc, start uint64) *processMemory {
 func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 	if addr < 0 {
 		return 0, io.EOF
+	}
+	if m.onFUSE(uint64(addr), uint64(len(p))) {
+		return 0, fmt.Errorf("memory at %#x is a file on FUSE, whose server could stall the profiler", addr)
 	}
 	read := m.readVM
 	switch {
@@ -56,6 +63,10 @@ func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 		return 0, ErrProcessGone
 	}
 	return n, err
+}
+
+func (m *processMemory) onFUSE(addr, n uint64) bool {
+	return slices.ContainsFunc(m.fuse, func(r addrRange) bool { return addr < r.end && r.start < addr+n })
 }
 
 // readVM reads without /proc/PID/mem (where a sandbox hides it), and makes sure afterwards that the
@@ -230,9 +241,5 @@ func statKey(st *unix.Statx_t) imageKey {
 
 // onFUSE looks the file's device up in the process's mounts; statfs would ask the server.
 func onFUSE(p procfs.Proc, st *unix.Statx_t) bool {
-	if st.Dev_major != 0 { // a block device
-		return false
-	}
-	typ, err := p.FSType(procfs.Dev{Major: st.Dev_major, Minor: st.Dev_minor})
-	return err == nil && strings.HasPrefix(typ, "fuse")
+	return isFUSE(p, procfs.Dev{Major: st.Dev_major, Minor: st.Dev_minor})
 }

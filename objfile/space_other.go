@@ -9,7 +9,7 @@ import (
 )
 
 // processMemory exists on Linux only.
-type processMemory struct{}
+type processMemory struct{ fuse []addrRange }
 
 func openMemory(procfs.Proc, uint64) *processMemory { return new(processMemory) }
 

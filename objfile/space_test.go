@@ -490,3 +490,39 @@ func TestTooManyFilesAreAnErrorOfTheImage(t *testing.T) {
 		t.Errorf("%d failed, %d files open", failed, images.files)
 	}
 }
+
+// A process of very many mappings is not looked at all the time, however often an address of it is not found.
+func TestReloadIsNotForEver(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "1")
+	var maps strings.Builder
+	for i := range 2 * fewMappings {
+		fmt.Fprintf(&maps, "%x-%x r-xp 0 0:0 0 [anon:x]\n", 0x1000000+0x2000*i, 0x1001000+0x2000*i)
+	}
+	err := os.Mkdir(dir, 0o755)
+	for name, data := range map[string]string{"maps": maps.String(), "stat": "1 (app) S" + strings.Repeat(" 1", 49) + "\n"} {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenSpace(NewImages(), root, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	start := time.Now()
+	if err := s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(start)
+	if err := s.Reload(); !errors.Is(err, ErrTooCostly) {
+		t.Errorf("read again at once: %v", err)
+	}
+	time.Sleep(reloadShare * took)
+	if err := s.Reload(); err != nil {
+		t.Errorf("%v later: %v", reloadShare*took, err)
+	}
+}

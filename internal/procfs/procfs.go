@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // Limits on what is read of one file.
@@ -21,6 +22,7 @@ const (
 	maxStatus  = 64 << 10
 	maxCmdline = 256 << 10
 	dirBatch   = 512
+	maxWait    = 2 * time.Second // for a process's memory
 )
 
 // ErrFormat is wrapped by errors that say that a file does not look as the kernel writes it.
@@ -96,12 +98,29 @@ func (p Proc) Exe() (string, error) {
 }
 
 // Cmdline is the command line, split at NUL bytes and cut at 256 KiB. It is empty for kernel threads and zombies.
+// The kernel reads it from the process's memory, which may be a file on FUSE whose server never answers: after maxWait
+// it is given up, with os.ErrDeadlineExceeded; the read goes on alone.
 func (p Proc) Cmdline() ([]string, error) {
-	b, err := p.read("cmdline", maxCmdline)
-	if err != nil {
-		return nil, err
+	type result struct {
+		b   []byte
+		err error
 	}
-	return parseCmdline(b), nil
+	done := make(chan result, 1)
+	go func() {
+		b, err := p.read("cmdline", maxCmdline)
+		done <- result{b, err}
+	}()
+	timer := time.NewTimer(maxWait)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		if r.err != nil {
+			return nil, r.err
+		}
+		return parseCmdline(r.b), nil
+	case <-timer.C:
+		return nil, fmt.Errorf("read command line of process %d: no answer in %v: %w", p.PID, maxWait, os.ErrDeadlineExceeded)
+	}
 }
 
 func parseCmdline(b []byte) []string {

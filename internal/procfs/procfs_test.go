@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -276,4 +279,26 @@ func FuzzMounts(f *testing.F) {
 			t.Errorf("%q is in no mount", typ)
 		}
 	})
+}
+
+// A command line that does not come is not waited for: a FIFO stands for memory on FUSE whose server is silent.
+func TestCmdlineThatStalls(t *testing.T) {
+	root := t.TempDir()
+	fifo := filepath.Join(root, "7", "cmdline")
+	if err := os.Mkdir(filepath.Dir(fifo), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	_, err := New(root).Proc(7).Cmdline()
+	if d := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || d > 2*maxWait {
+		t.Errorf("%v after %v", err, d)
+	}
+	w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // let it go
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
 }
