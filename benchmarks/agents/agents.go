@@ -1,3 +1,4 @@
+// Package agents runs the profilers that benchmarks compare: pprofd, perf, bpftrace, and any other.
 package agents
 
 import (
@@ -57,6 +58,7 @@ func (o *Sampling) bpftrace() string {
 	return fmt.Sprintf(bpftraceProgram, begin, o.Hz, filter, o.D.Milliseconds())
 }
 
+// All are the agents that every benchmark compares.
 func All() []Agent {
 	return []Agent{
 		{"pprofd", func(Sampling) string { return "cpu_sample" },
@@ -123,6 +125,7 @@ func (h *Harness) Run(ctx context.Context, a Agent, o Sampling) (*Run, error) {
 	return r, nil
 }
 
+// Wait waits for the end. An agent that failed says why.
 func (r *Run) Wait() error {
 	<-r.Done
 	if r.Err != nil {
@@ -131,6 +134,7 @@ func (r *Run) Wait() error {
 	return nil
 }
 
+// Monotonic is CLOCK_MONOTONIC.
 func Monotonic() (time.Duration, error) {
 	var ts unix.Timespec
 	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)

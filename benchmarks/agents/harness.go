@@ -24,6 +24,7 @@ type Harness struct {
 	stats  io.Closer
 }
 
+// New builds pprofd and the targets, and switches the kernel's BPF statistics on.
 func New(ctx context.Context) (*Harness, error) {
 	for _, tool := range []string{"bpftrace", "perf"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -44,6 +45,7 @@ func New(ctx context.Context) (*Harness, error) {
 	return h, nil
 }
 
+// Close switches the statistics off and removes what was built.
 func (h *Harness) Close() {
 	h.stats.Close()
 	os.RemoveAll(h.Dir)
@@ -93,8 +95,10 @@ func (h *Harness) Start(ctx context.Context, name string, args ...string) (*Targ
 	return t, nil
 }
 
+// PID of the target.
 func (t *Target) PID() int { return t.cmd.Process.Pid }
 
+// Stop ends the target.
 func (t *Target) Stop() {
 	t.cmd.Process.Kill()
 	_ = t.cmd.Wait() // it was killed

@@ -34,6 +34,7 @@ func (r *Report) Err() error { return r.err }
 // Names are the names of what was measured, sorted.
 func (r *Report) Names() []string { return slices.Sorted(maps.Keys(r.runs)) }
 
+// Printf writes what is no measurement.
 func (r *Report) Printf(format string, args ...any) {
 	if _, err := fmt.Fprintf(r.w, format, args...); r.err == nil {
 		r.err = err
@@ -60,6 +61,9 @@ func (r *Report) Add(name string, n int, values ...Value) {
 	r.Printf("\n")
 }
 
+// Values are all that was measured, in order.
+func (r *Report) Values(name, unit string) []float64 { return slices.Clone(r.runs[name][unit]) }
+
 // Median of what was measured; false: nothing was.
 func (r *Report) Median(name, unit string) (float64, bool) {
 	values := r.runs[name][unit]
@@ -69,6 +73,7 @@ func (r *Report) Median(name, unit string) (float64, bool) {
 	return Median(values), true
 }
 
+// Median of values, of which there is at least one.
 func Median(values []float64) float64 {
 	s := slices.Sorted(slices.Values(values))
 	n := len(s)

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pprofd/pprofd/benchmarks/agents"
+	"github.com/pprofd/pprofd/benchmarks/board"
+)
+
+type config struct {
+	pairs  int
+	window time.Duration // of one half of a pair
+	lead   time.Duration // from the start of a profiler to the window; half of it goes on behind
+	use    time.Duration // of the measurement of an agent
+	goal   time.Duration // the same for the row that the goals are for
+	sizes  []int         // numbers of processes
+	only   string
+	output string
+	svg    string
+	peer   string // shell command, or ""
+}
+
+func main() {
+	c := config{sizes: []int{1, 10, 200}, peer: os.Getenv("PEER_CMD")}
+	short := flag.Bool("short", false, "a few seconds of everything: does it run?")
+	flag.IntVar(&c.pairs, "pairs", 10, "windows with each profiler, and as many without")
+	flag.DurationVar(&c.window, "window", time.Second, "length of a window")
+	flag.DurationVar(&c.lead, "lead", time.Second, "from the start of a profiler to its window")
+	flag.DurationVar(&c.use, "use", 10*time.Second, "length of the measurement of an agent's CPU time and memory")
+	flag.DurationVar(&c.goal, "goal", 60*time.Second, "the same for one busy process at 99 Hz, for which there are goals")
+	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: interrupt, use, throughput")
+	flag.StringVar(&c.output, "o", "", "write to `file` as well")
+	flag.StringVar(&c.svg, "svg", "", "draw throughput and memory into `file`")
+	flag.Parse()
+	if *short {
+		c.shorten()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := runAll(ctx, &c)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "overhead:", err)
+		os.Exit(1)
+	}
+}
+
+// shorten makes it a test of whether everything runs.
+func (c *config) shorten() {
+	c.pairs, c.window, c.lead = 1, 100*time.Millisecond, 300*time.Millisecond
+	c.use, c.goal, c.sizes = 300*time.Millisecond, 500*time.Millisecond, []int{1, 2}
+}
+
+func runAll(ctx context.Context, c *config) (err error) {
+	out := io.Writer(os.Stdout)
+	if c.output != "" {
+		f, errCreate := os.Create(c.output)
+		if errCreate != nil {
+			return errCreate
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		out = io.MultiWriter(out, f)
+	}
+	return run(ctx, out, c)
+}
+
+// bench is what all parts need.
+type bench struct {
+	*agents.Harness
+	*config
+	report   *board.Report
+	programs []string // copies of service
+}
+
+// run measures what c asks for and writes it to out.
+func run(ctx context.Context, out io.Writer, c *config) error {
+	h, err := agents.New(ctx)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	b := &bench{Harness: h, config: c, report: board.New(out)}
+	if err := b.build(ctx); err != nil {
+		return err
+	}
+	b.report.Facts(board.Facts(ctx))
+	parts := []struct {
+		name string
+		run  func(context.Context) error
+	}{{"interrupt", b.interrupt}, {"use", b.uses}, {"throughput", b.throughput}}
+	for _, p := range parts {
+		if c.only != "" && !slices.Contains(strings.Split(c.only, ","), p.name) {
+			continue
+		}
+		if err := p.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	b.tables()
+	if c.svg != "" {
+		return errors.Join(b.report.Err(), b.draw())
+	}
+	return b.report.Err()
+}
