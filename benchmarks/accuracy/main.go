@@ -19,6 +19,7 @@ type config struct {
 	length  time.Duration // of a window
 	state   string
 	any     bool
+	report  bool
 	output  string
 }
 
@@ -29,6 +30,7 @@ func main() {
 	flag.DurationVar(&c.length, "window", 5*time.Second, "length of a window")
 	flag.StringVar(&c.state, "state", "out/accuracy.state", "keep what was measured in `file`")
 	flag.BoolVar(&c.any, "any-build", false, "rows that another build of this program measured are not measured again; the lines name it")
+	flag.BoolVar(&c.report, "report", false, "measure nothing, report what was measured")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -49,7 +51,10 @@ func runAll(ctx context.Context, c *config) error {
 	if err != nil {
 		return err
 	}
-	errMeasure := measureAll(ctx, rows, s, c)
+	var errMeasure error
+	if !c.report {
+		errMeasure = measureAll(ctx, rows, s, c)
+	}
 	errReport := write(c.output, func(w io.Writer) error { return report(ctx, w, rows, s) })
 	return errors.Join(errMeasure, errReport, s.Close())
 }

@@ -24,9 +24,9 @@ func TestAccuracy(t *testing.T) {
 	for _, name := range ciRows {
 		t.Run(name, func(t *testing.T) {
 			r := rowOf(t, name)
-			testprog.Build(t, "mixed", r.options()) // skips where the toolchain is missing
+			bin := testprog.Build(t, "mixed", r.options())
 			for length := 5 * time.Second; ; length *= 2 {
-				w := measureOnce(t, r, length)
+				w := measureOnce(t, r, bin, length)
 				t.Logf("%v: %.1f %% of the stacks are right, %.1f %% with the mix of the ceiling, which is %.1f %% (leaf and caller %.1f %%, lines %.1f %%, labels %.1f %%), %d of %d recursions whole",
 					length, 100*w.Got.Stacks, 100*w.SameMix, 100*w.Ceiling.Stacks, 100*w.Got.LeafCaller, 100*w.Got.Lines, 100*w.Got.Labels, w.Deep, w.DeepSamples)
 				if w.mixDiff() >= -3 && w.Bad*1000 <= w.Records && w.Deep == w.DeepSamples {
@@ -43,12 +43,12 @@ func TestAccuracy(t *testing.T) {
 }
 
 // measureOnce measures a row in one window, by pprofd alone.
-func measureOnce(t *testing.T, r row, length time.Duration) window {
+func measureOnce(t *testing.T, r row, bin string, length time.Duration) window {
 	t.Helper()
 	m := newMeasurer(&config{windows: 1, length: length})
 	defer m.Close()
 	r.peers = false
-	a, err := m.attempt(t.Context(), r)
+	a, err := m.measure(t.Context(), r, bin)
 	if err != nil || len(a.Windows) != 1 {
 		t.Fatalf("%d windows: %s %v", len(a.Windows), a.Why, err)
 	}

@@ -62,12 +62,16 @@ func (m *measurer) Close() {
 
 // attempt measures a row. That its program does not build or run is a result, not an error.
 func (m *measurer) attempt(ctx context.Context, r row) (attempt, error) {
-	a := attempt{Row: r.name(), Load: loadAverage()}
 	bin, err := testprog.BuildFile("mixed", r.options())
 	if err != nil {
-		a.Why = "does not build: " + lastLine(err.Error())
-		return a, nil
+		return attempt{Row: r.name(), Why: "does not build: " + lastLine(err.Error())}, nil
 	}
+	return m.measure(ctx, r, bin)
+}
+
+// measure measures the program of a row.
+func (m *measurer) measure(ctx context.Context, r row, bin string) (attempt, error) {
+	a := attempt{Row: r.name(), Load: loadAverage()}
 	samplers, err := m.samplers(ctx, r)
 	if err != nil {
 		return a, err
