@@ -127,6 +127,24 @@ soak: ## profile processes that start and die 50 times a second for SOAK (10m); 
 	$(GO) build -o bin/soak ./benchmarks/soak
 	$(SUDO) env "PATH=$$PATH" bin/soak -for $(SOAK) -o benchmarks/results/soak-$$(date -u +%F) $(SOAKFLAGS)
 
+# OVERHEADFLAGS="-pairs 20 -only throughput"; PEER_CMD names a further profiler, see benchmarks/overhead/doc.go.
+.PHONY: overhead
+overhead: ## measure what a profiled service loses, and what pprofd and other profilers use up (root): 20 minutes
+	$(GO) build -buildvcs=true -o bin/overhead ./benchmarks/overhead
+	$(SUDO) env "PATH=$$PATH" "PEER_CMD=$${PEER_CMD:-}" bin/overhead -o benchmarks/results/overhead-$$(date -u +%F).txt \
+		-svg benchmarks/results/overhead-$$(date -u +%F).svg $(OVERHEADFLAGS)
+
+# SCALEFLAGS="-rounds 1 -row 256,2000,200"
+.PHONY: scale
+scale: ## measure user space with recorded samples as 256 CPUs, 2,000 processes, 200 programs (root): 10 minutes
+	$(GO) build -buildvcs=true -o bin/scale ./benchmarks/scale
+	$(SUDO) env "PATH=$$PATH" bin/scale -o benchmarks/results/scale-$$(date -u +%F).txt \
+		-svg benchmarks/results/scale-$$(date -u +%F).svg $(SCALEFLAGS)
+
+.PHONY: board
+board: ## write the newest results of benchmarks/results into README.md
+	$(GO) run ./benchmarks/readme
+
 # Every kernel series that Debian's archive offers, in qemu; see internal/kerneltest. An hour on a quiet machine.
 # KERNELFLAGS="-arch amd64 -short -run TestX ./bpf", "-kernels 6.1,6.12-rt", "-list"
 .PHONY: test-kernels

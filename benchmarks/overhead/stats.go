@@ -2,41 +2,7 @@ package main
 
 import (
 	"math"
-	"slices"
-
-	"github.com/pprofd/pprofd/benchmarks/board"
 )
-
-// interval is a median with bounds.
-type interval struct{ median, low, high float64 }
-
-// medianInterval is the median and the tightest pair of order statistics that holds the true one with a probability of
-// at least 95 %; fewer than six values have none: then the bounds are the extremes.
-func medianInterval(values []float64) interval {
-	s := slices.Sorted(slices.Values(values))
-	k := 0
-	for k+1 < len(s)/2 && coverage(len(s), k+1) >= 0.95 {
-		k++
-	}
-	return interval{board.Median(values), s[k], s[len(s)-1-k]}
-}
-
-// coverage is the probability that the median lies between the k-th value from below and from above, counted from 0.
-func coverage(n, k int) float64 {
-	outside := 0.0
-	for i := range k + 1 {
-		outside += choose(n, i)
-	}
-	return 1 - 2*outside/math.Pow(2, float64(n))
-}
-
-func choose(n, k int) float64 {
-	c := 1.0
-	for i := range k {
-		c = c * float64(n-i) / float64(i+1)
-	}
-	return c
-}
 
 // fitRSS lays base + perBinary*binaries + perProcess*processes through memory sizes, by least squares.
 func fitRSS(points []rssPoint) (base, perBinary, perProcess float64, ok bool) {

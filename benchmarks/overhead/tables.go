@@ -30,8 +30,8 @@ func (b *bench) throughputTable() {
 					"processes", "Hz", "profiler", "ratio", "", "pairs")
 				first = false
 			}
-			m := medianInterval(ratios)
-			b.report.Printf("# %9d %6d %-9s %8.4f  %.4f ... %.4f %6d\n", n, w.hz, w.agent, m.median, m.low, m.high, len(ratios))
+			m := board.MedianInterval(ratios)
+			b.report.Printf("# %9d %6d %-9s %8.4f  %.4f ... %.4f %6d\n", n, w.hz, w.agent, m.Median, m.Low, m.High, len(ratios))
 		}
 	}
 }
@@ -91,8 +91,8 @@ func (b *bench) computed() {
 	if !ok {
 		return
 	}
-	m := medianInterval(b.report.Values("Interrupt", "ns/interrupt"))
-	b.report.Printf("\n# an interrupt with an empty BPF program takes %.1f µs (%.1f ... %.1f)\n", m.median/1e3, m.low/1e3, m.high/1e3)
+	m := board.MedianInterval(b.report.Values("Interrupt", "ns/interrupt"))
+	b.report.Printf("\n# an interrupt with an empty BPF program takes %.1f µs (%.1f ... %.1f)\n", m.Median/1e3, m.Low/1e3, m.High/1e3)
 	b.report.Printf("# computed overhead, %% of each busy CPU's time\n# %9s %6s %-8s %9s %9s %9s %9s\n", "processes", "Hz", "agent", "interrupt", "BPF", "agent", "sum")
 	for _, w := range b.rows() {
 		bpf := b.median(w, "BPF-ns/sample")

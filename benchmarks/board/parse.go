@@ -1,0 +1,52 @@
+package board
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// Parse reads what a Report has written: its measurements and the facts before them.
+func Parse(r io.Reader) (*Report, map[string]string, error) {
+	report, facts := New(io.Discard), map[string]string{}
+	for lines := bufio.NewScanner(r); ; {
+		if !lines.Scan() {
+			return report, facts, lines.Err()
+		}
+		fields := strings.Fields(lines.Text())
+		switch {
+		case len(fields) == 0 || fields[0] == "#":
+		case strings.HasPrefix(fields[0], "Benchmark"):
+			if err := report.parse(fields); err != nil {
+				return nil, nil, fmt.Errorf("%q: %w", lines.Text(), err)
+			}
+		default:
+			if key, value, ok := strings.Cut(lines.Text(), ": "); ok {
+				facts[key] = value
+			}
+		}
+	}
+}
+
+// parse reads name, count, and pairs of a value and its unit.
+func (r *Report) parse(fields []string) error {
+	if len(fields) < 2 || len(fields)%2 != 0 {
+		return fmt.Errorf("%d fields", len(fields))
+	}
+	n, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return err
+	}
+	var values []Value
+	for i := 2; i < len(fields); i += 2 {
+		v, err := strconv.ParseFloat(fields[i], 64)
+		if err != nil {
+			return err
+		}
+		values = append(values, Value{v, fields[i+1]})
+	}
+	r.Add(strings.TrimPrefix(fields[0], "Benchmark"), n, values...)
+	return nil
+}

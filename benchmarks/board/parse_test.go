@@ -1,0 +1,28 @@
+package board
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestParse: what was written is read.
+func TestParse(t *testing.T) {
+	var out strings.Builder
+	r := New(&out)
+	r.Facts([]Fact{{"cpu", "AMD: fast"}, {"cpus", "2"}})
+	r.Add("X/agent=a", 7, Value{1.5, "ns/sample"}, Value{2e6, "B"})
+	r.Add("X/agent=a", 7, Value{2.5, "ns/sample"})
+	r.Printf("\n# a table\n")
+	got, facts, err := Parse(strings.NewReader(out.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, ok := got.Median("X/agent=a", "ns/sample"); v != 2 || !ok || facts["cpu"] != "AMD: fast" || len(got.Values("X/agent=a", "B")) != 1 {
+		t.Errorf("%v %v, facts %v", v, ok, facts)
+	}
+	for _, bad := range []string{"BenchmarkX", "BenchmarkX 1 2", "BenchmarkX a", "BenchmarkX 1 x ns"} {
+		if _, _, err := Parse(strings.NewReader(bad)); err == nil {
+			t.Errorf("no error for %q", bad)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pprofd/pprofd/internal/testprog/leaks"
+)
+
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
+
+// TestREADME: it shows what the newest results say.
+func TestREADME(t *testing.T) {
+	have, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := rewrite(string(have), os.DirFS("../.."))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, string(have)); d != "" {
+		t.Errorf("make board would change README.md:\n%s", d)
+	}
+}
+
+// TestRewrite: the newest file of each board, its medians, and its picture where there is one.
+func TestRewrite(t *testing.T) {
+	root := fstest.MapFS{}
+	add := func(path, text string) { root[results+"/"+path] = &fstest.MapFile{Data: []byte(text)} }
+	add("overhead-2026-01-01.txt", "BenchmarkThroughput/processes=1/hz=99/agent=pprofd 1 0.5 on/off\n")
+	add("overhead-2026-01-02.txt", `date: 2026-01-02 10:00:00
+cpus: 2
+BenchmarkThroughput/processes=1/hz=99/agent=pprofd 1 0.997 on/off
+BenchmarkThroughput/processes=1/hz=99/agent=pprofd 1 0.999 on/off
+BenchmarkComputed/processes=1/hz=99/agent=pprofd 1 0.19 %interrupt 0.03 %BPF 0.1 %agent
+`)
+	add("overhead-2026-01-02.svg", "<svg/>")
+	add("scale-2026-01-02.txt", "BenchmarkScale/cpus=256/processes=2000/binaries=200 9 4.5 %core 6 %core-with-write 1e8 steady-RSS-B 1.4e8 peak-RSS-B 0 lost\n")
+	got, err := rewrite("above\n"+begin+"old\n"+end+"below\n", root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"above\n", "below\n", "![overhead](benchmarks/results/overhead-2026-01-02.svg)", "| 1 | 99 | pprofd | 0.998 (0.997 … 0.999) | 0.32 % |",
+		"|  256 | 2000 | 200 | 4.50 % of a core | 6.00 % | 100 / 140 MB | 0 |",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "old") || strings.Contains(got, "0.5") {
+		t.Errorf("something old is left in\n%s", got)
+	}
+	if _, err := rewrite("no markers", root); err == nil {
+		t.Error("no error without markers")
+	}
+}

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pprofd/pprofd/benchmarks/board"
+)
+
+// cell is a median, "–" where nothing was measured.
+func (m *measured) cell(name, unit, format string, scale float64) string {
+	v, ok := m.Median(name, unit)
+	if !ok {
+		return "–"
+	}
+	return fmt.Sprintf(format, v*scale)
+}
+
+var costAgents = []string{"pprofd", "bpftrace", "perf"}
+
+// cost is the table of cmd cost: agents side by side.
+func cost(b *strings.Builder, m *measured) {
+	fmt.Fprintf(b, "| | %s |\n|---|---|---|---|\n", strings.Join([]string{"pprofd", m.facts["bpftrace"], m.facts["perf"]}, " | "))
+	rows := []struct {
+		text, name, unit, format string
+		scale                    float64
+	}{}
+	for _, frames := range []int{10, 32, 127} { // deeper than 127 is cut by bpftrace
+		rows = append(rows, struct {
+			text, name, unit, format string
+			scale                    float64
+		}{fmt.Sprintf("BPF time per sample, %d frames", frames), fmt.Sprintf("BPFTime/frames=%d/agent=", frames), "ns/sample", "%.1f µs", 1e-3})
+	}
+	rows = append(rows, []struct {
+		text, name, unit, format string
+		scale                    float64
+	}{
+		{"CPU time of the agent, two busy cores at 99 Hz, a minute, start and end included", "AgentCost/agent=", "cpu-s/60s", "%.2f s", 1},
+		{"peak memory", "AgentCost/agent=", "peak-RSS-B", "%.1f MB", 1e-6},
+		{"BPF maps", "AgentCost/agent=", "BPF-maps-B", "%.1f MB", 1e-6},
+		{"start to first sample", "FirstSample/agent=", "ms", "%.0f ms", 1},
+	}...)
+	for _, r := range rows {
+		fmt.Fprintf(b, "| %s |", r.text)
+		for _, agent := range costAgents {
+			cell := m.cell(r.name+agent, r.unit, r.format, r.scale)
+			if v, ok := m.Median(r.name+agent, r.unit); ok && v == 0 {
+				cell = "–"
+			}
+			fmt.Fprintf(b, " %s |", cell)
+		}
+		fmt.Fprintln(b)
+	}
+}
+
+// overhead is what a service loses, measured and computed.
+func overhead(b *strings.Builder, m *measured) {
+	fmt.Fprintln(b, "| busy processes | Hz | profiler | throughput with / without | computed from counted parts |\n|---|---|---|---|---|")
+	for _, n := range []int{1, 10, 200} {
+		for _, hz := range []int{19, 99, 999} {
+			for _, agent := range []string{"pprofd", "runtime", "perf", "bpftrace", "peer"} {
+				ratios := m.Values(fmt.Sprintf("Throughput/processes=%d/hz=%d/agent=%s", n, hz, agent), "on/off")
+				if len(ratios) == 0 {
+					continue
+				}
+				i := board.MedianInterval(ratios)
+				fmt.Fprintf(b, "| %d | %d | %s | %.3f (%.3f … %.3f) | %s |\n", n, hz, agent, i.Median, i.Low, i.High,
+					m.computed(fmt.Sprintf("Computed/processes=%d/hz=%d/agent=%s", n, hz, agent)))
+			}
+		}
+	}
+	if v, ok := m.Median("Memory/agent=pprofd", "base-B"); ok {
+		fmt.Fprintf(b, "\nSteady memory of pprofd: %.1f MB, and %s for each program, and %s for each process.\n", v/1e6,
+			m.cell("Memory/agent=pprofd", "B/program", "%.0f kB", 1e-3), m.cell("Memory/agent=pprofd", "B/process", "%.0f kB", 1e-3))
+	}
+}
+
+// computed is the sum of the parts, in percent of the busy CPUs.
+func (m *measured) computed(name string) string {
+	sum := 0.0
+	for _, unit := range []string{"%interrupt", "%BPF", "%agent"} {
+		v, ok := m.Median(name, unit)
+		if !ok {
+			return "–"
+		}
+		sum += v
+	}
+	return fmt.Sprintf("%.2f %%", sum)
+}
+
+// scale is the machine that is not here.
+func scale(b *strings.Builder, m *measured) {
+	fmt.Fprintln(b, "| simulated CPUs at 99 Hz | processes | programs | user space | with writing profiles each minute | steady / peak memory | lost |\n|---|---|---|---|---|---|---|")
+	var rows []string
+	for _, name := range m.Names() {
+		var cpus, processes, binaries int
+		if _, err := fmt.Sscanf(name, "Scale/cpus=%d/processes=%d/binaries=%d", &cpus, &processes, &binaries); err != nil || strings.Contains(name, "pace") {
+			continue
+		}
+		if processes != 2000 && (binaries != 1 || processes != 50) {
+			continue
+		}
+		rows = append(rows, fmt.Sprintf("| %4d | %d | %d | %s of a core | %s | %s / %s | %s |", cpus, processes, binaries, m.cell(name, "%core", "%.2f %%", 1),
+			m.cell(name, "%core-with-write", "%.2f %%", 1), m.cell(name, "steady-RSS-B", "%.0f", 1e-6), m.cell(name, "peak-RSS-B", "%.0f MB", 1e-6),
+			m.cell(name, "lost", "%.0f", 1)))
+	}
+	slices.Sort(rows)
+	fmt.Fprintln(b, strings.Join(rows, "\n"))
+	fmt.Fprintln(b, "\nSamples, programs and memory maps are real ones, recorded here; their number is simulated: see benchmarks/scale/doc.go.")
+}
