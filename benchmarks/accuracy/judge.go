@@ -183,7 +183,7 @@ func (e *excess) String() string {
 		shorten(cmp.Or(e.callee, "nothing")), shorten(cmp.Or(e.caller, "nobody")), shorten(stack), e.heaviest.Shared, len(e.heaviest.Stack))
 }
 
-// agentsOf are the names of a row's agents.
+// agentsOf are the names of a row's agents, pprofd first.
 func agentsOf(attempts []attempt) []string {
 	names := map[string]bool{}
 	for _, a := range attempts {
@@ -191,5 +191,13 @@ func agentsOf(attempts []attempt) []string {
 			names[w.Agent] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(names))
+	return slices.SortedFunc(maps.Keys(names), func(a, b string) int {
+		switch ours {
+		case a:
+			return -1
+		case b:
+			return 1
+		}
+		return cmp.Compare(a, b)
+	})
 }

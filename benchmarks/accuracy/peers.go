@@ -180,6 +180,10 @@ func lineScanner(text string) *bufio.Scanner {
 	return sc
 }
 
+// methodValue ends the names of the functions that method values call. The method is inlined there, as a rule: the name stands for it
+// unless it has a frame of its own. The truth shows the method, and that alone.
+const methodValue = "-fm"
+
 // profile has a location for each distinct frame.
 func (b *builder) profile(vdso *profile.Mapping) (*profile.Profile, error) {
 	const period = 1_000_000_000 / hz
@@ -192,7 +196,10 @@ func (b *builder) profile(vdso *profile.Mapping) (*profile.Profile, error) {
 	locations := map[stackFrame]*profile.Location{}
 	for _, s := range b.samples {
 		sample := &profile.Sample{Value: []int64{s.count, s.count * period}}
-		for _, f := range s.frames {
+		for i, f := range s.frames {
+			if i == 0 || s.frames[i-1].name+methodValue != f.name {
+				f.name = strings.TrimSuffix(f.name, methodValue)
+			}
 			l := locations[f]
 			if l == nil {
 				l = newLocation(p, f, vdso)

@@ -28,6 +28,9 @@ var testVDSO = profile.Mapping{Start: 0x7f6655211000, Limit: 0x7f6655213000, Fil
 func TestPerf(t *testing.T) {
 	const out = `
 	          10a44e main.frameless (/tmp/a dir/mixed)
+	           867c0 main.(*worker).x-fm (/tmp/a dir/mixed)
+	           867b0 main.(*worker).y (/tmp/a dir/mixed)
+	           867b1 main.(*worker).y-fm (/tmp/a dir/mixed)
 	           867c1 runtime.goexit.abi0 (/tmp/a dir/mixed)
 
 
@@ -48,7 +51,7 @@ func TestPerf(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"* main.frameless < runtime.goexit.abi0",
+		"* main.frameless < main.(*worker).x < main.(*worker).y < main.(*worker).y-fm < runtime.goexit.abi0",
 		`* exc_page_fault < main.quick[go.shape.struct { Name string "json:\"name\"" }] < main.work`,
 		"* time.now",
 	}

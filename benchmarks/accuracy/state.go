@@ -70,7 +70,7 @@ func (s *state) read() error {
 			return err
 		}
 		if (a.Build == s.build || s.any) && !strings.HasSuffix(a.Build, changedTree) {
-			s.keep(a)
+			s.attempts[a.Row] = append(s.attempts[a.Row], a)
 		}
 	}
 	return nil
@@ -81,21 +81,13 @@ func (s *state) Close() error { return s.file.Close() }
 // of returns the measurements of a row, the oldest first.
 func (s *state) of(r row) []attempt { return s.attempts[r.name()] }
 
-// keep holds a measurement, in place of those by other, older builds.
-func (s *state) keep(a attempt) {
-	if have := s.attempts[a.Row]; len(have) > 0 && have[0].Build != a.Build {
-		s.attempts[a.Row] = nil
-	}
-	s.attempts[a.Row] = append(s.attempts[a.Row], a)
-}
-
 func (s *state) add(a attempt) error {
 	a.Build = s.build
 	line, err := json.Marshal(a)
 	if err != nil {
 		return err
 	}
-	s.keep(a)
+	s.attempts[a.Row] = append(s.attempts[a.Row], a)
 	_, err = s.file.Write(append(line, '\n'))
 	return err
 }
