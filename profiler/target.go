@@ -174,7 +174,7 @@ func (p *Profiler) openSpace(t *target) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("process %d (%s): %w: pprofd needs root or CAP_SYS_PTRACE to read it", t.pid, t.comm, err)
-	case errors.Is(err, objfile.ErrProcessGone) && p.alive(t):
+	case errors.Is(err, objfile.ErrProcessGone) && p.kernelThread(t):
 		return fmt.Errorf("process %d (%s) is %w: %s", t.pid, t.comm, objfile.ErrNotGo, p.describe(int(t.pid)))
 	case errors.Is(err, objfile.ErrProcessGone):
 		return fmt.Errorf("process %d (%s) has exited: %w: %w", t.pid, t.comm, os.ErrNotExist, err)
@@ -208,6 +208,15 @@ func (p *Profiler) openSettled(t *target) (*objfile.Space, error) {
 		t.waited += wait
 		time.Sleep(wait)
 	}
+}
+
+// kthreadd is the parent of all kernel threads; its PID is 2 (kernel, init/main.c).
+const kthreadd = 2
+
+// kernelThread tells one from a process that has given its memory back and is about to exit.
+func (p *Profiler) kernelThread(t *target) bool {
+	stat, err := p.procs.Proc(int(t.pid)).Stat()
+	return err == nil && stat.StartTime == t.start && (stat.PID == kthreadd || stat.PPID == kthreadd)
 }
 
 // alive reports whether t's process still runs; one that does and maps nothing is a kernel thread.
