@@ -29,7 +29,7 @@ func TestEveryInstruction(t *testing.T) {
 	for _, version := range testprog.Versions() {
 		t.Run("go"+version, func(t *testing.T) {
 			path := testprog.Build(t, "step", testprog.Options{Go: version})
-			j := &judge{t: t, wrong: map[string]int{}, exempt: map[string]int{}, executed: map[string]int{}}
+			j := &judge{t: t, wrong: map[string]int{}, exempt: map[string]int{}, executed: map[string]int{}, reasons: map[string]string{}}
 			for _, o := range runs() {
 				j.space = nil
 				if _, err := stepper.Run(t.Context(), path, &o, j.step); err != nil {
@@ -88,6 +88,7 @@ type judge struct {
 
 	all, bad, exempted      int
 	wrong, exempt, executed map[string]int // instructions by function
+	reasons                 map[string]string
 }
 
 // report logs the shares, and fails if too few are right.
@@ -98,7 +99,7 @@ func (j *judge) report(whole bool, goal float64) {
 	j.t.Attr("pprofd.exact", fmt.Sprintf("%.4f %% of %d instructions in %d functions; besides %d in functions that switch stacks", 100*exact, j.all, len(j.executed), j.exempted))
 	for _, counts := range []map[string]int{j.wrong, j.exempt} {
 		for _, name := range slices.Sorted(maps.Keys(counts)) {
-			j.t.Attr("pprofd.wrong", fmt.Sprintf("%s: %d of %d: %s", name, counts[name], j.executed[name], why(name)))
+			j.t.Attr("pprofd.wrong", fmt.Sprintf("%s: %d of %d: %s", name, counts[name], j.executed[name], j.reasons[name]))
 		}
 	}
 	least := 20_000
@@ -110,7 +111,7 @@ func (j *judge) report(whole bool, goal float64) {
 	}
 }
 
-// exceptions say why stacks in a function, or called from there, may be wrong at some instructions.
+// exceptions say why stacks in the functions that switch them are wrong at some instructions.
 var exceptions = []struct {
 	name *regexp.Regexp
 	why  string
@@ -118,17 +119,17 @@ var exceptions = []struct {
 	{regexp.MustCompile(`^(runtime\.)?gogo$`), "a stack ends there, since the goroutine changes inside"},
 	{regexp.MustCompile(`^runtime\.(nanotime1|walltime|vgetrandom1)$|^time\.now$`), "calls the vDSO on the g0 stack: SP deltas are those of the goroutine's"},
 	{regexp.MustCompile(`^runtime\.(mcall|systemstack|asmcgocall|morestack|switchToCrashStack0)$`), "switches stacks (SPWRITE): SP deltas do not hold behind that"},
-	{regexp.MustCompile(`^runtime\.clone$`), "two threads come out of the system call, on two stacks"},
-	{regexp.MustCompile(`^runtime\.call\d+$`), "up to Go 1.20 the pc table is wrong where a large frame is freed"},
-	{regexp.MustCompile(`^(runtime\.)?(memmove|memclr\w+|memequal\w*|memeqbody|cmpbody|indexbytebody|countbody|aeshash\w*)$|^internal/bytealg\.|^crypto/|^internal/chacha8rand\.`),
-		"assembly that uses the frame pointer, or moves SP, without telling the pc table"},
-	{regexp.MustCompile(`^runtime\.(copystack|adjust\w+|newstack|gentraceback|\(\*unwinder\)\..*|stackalloc|stackfree|stackpool\w+|pcvalue|step|readvarint|funcdata|stackmapdata|getStackMap|\(\*stkframe\)\..*)$`),
-		"runs while a goroutine's stack is copied"},
 }
 
-// why is the reason for wrong stacks in a function; a function that is not expected has none.
-func why(name string) string {
-	name, _, _ = strings.Cut(name, "+")
+// windowBytes of stack come with a segment (WINDOW_BYTES of bpf/sample.h).
+const windowBytes = 512
+
+// why is the reason for a wrong stack at pc, if it is a known one.
+func (j *judge) why(name string, pc uint64) string {
+	f, _ := j.table.Find(pc)
+	if delta, ok := f.SPDelta(pc); ok && delta >= windowBytes {
+		return "frame of 512 B and more, its frame pointer not yet set: the return address is beyond the window"
+	}
 	for _, e := range exceptions {
 		if e.name.MatchString(name) {
 			return e.why
@@ -183,6 +184,9 @@ func (j *judge) step(s *stepper.Step) error {
 	right := j.equal(s) && status == unwind.Complete
 	name := j.name(s.Regs.PC)
 	j.executed[name]++
+	if !right {
+		j.reasons[name] = j.why(name, s.Regs.PC)
+	}
 	if slices.Contains(switching, name) {
 		j.exempted++
 		if !right {
