@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pprofd/pprofd/export/file"
+	"github.com/pprofd/pprofd/profiler"
 )
 
 // recordOptions are the flags of record, and the program behind --.
@@ -27,6 +28,7 @@ type recordOptions struct {
 	noKernel, merge  bool
 	pgo, goid, tid   bool
 	asRoot, quiet    bool
+	unpublished      bool
 	program          []string
 	durationExplicit bool
 }
@@ -34,7 +36,23 @@ type recordOptions struct {
 const maxFrequency = 10000
 
 // The words that flags take. Later kinds of profiles are added here.
-func knownKinds() []string { return []string{"cpu"} }
+func knownKinds() []string {
+	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs}
+}
+
+const kindCPU = "cpu"
+
+// memoryKinds are those of the kinds asked for that the runtime's own records answer.
+func (o *recordOptions) memoryKinds() []string {
+	return slices.DeleteFunc(slices.Clone(o.kinds), func(kind string) bool { return kind == kindCPU })
+}
+
+func (o *recordOptions) samples() bool { return slices.Contains(o.kinds, kindCPU) }
+
+// atOnce: there is nothing to wait for.
+func (o *recordOptions) atOnce() bool {
+	return !o.durationExplicit && slices.Equal(o.kinds, []string{profiler.KindHeap})
+}
 func knownFormats() []string {
 	return []string{string(file.Pprof), string(file.Folded), string(file.Text)}
 }
@@ -49,6 +67,11 @@ func newRecord() *cobra.Command {
 
 Which processes: -p, --comm and --exe add up; --comm and --exe take shell patterns (* does not match /), look
 once, at the start, and leave out processes that are not Go.
+
+Kinds: cpu is sampled by the kernel. heap (what is in use, and all that was ever allocated, by where) and allocs (what is
+allocated during -d) are read from the records that the process's own runtime keeps, as /debug/pprof/heap would show them:
+up to the last garbage collection but one, or with --include-unpublished up to now. Nothing is traced for them. A program
+that nowhere reads its memory profile is linked without; record says so. heap alone does not wait, unless -d is given.
 
 Where to: one profile goes to the file -o, by default KIND.pb.gz. Several kinds or processes go to the directory -o, by
 default pprofd-TIME (UTC), as COMM-PID.KIND.pb.gz. -o - is standard output. Under sudo the files belong to
@@ -67,6 +90,8 @@ Ctrl-C (or SIGTERM) ends a recording early and writes what there is; a second on
   sudo pprofd record -d 30s -o out.pb.gz -- ./server -flag
   sudo pprofd record --comm api --exe '/srv/*'          # one profile each, in a directory
   sudo pprofd record --comm api --merge -o all.pb.gz    # one for all
+  sudo pprofd record -p 4242 -t heap                    # live heap by allocation site, at once
+  sudo pprofd record -p 4242 -t allocs,cpu -d 30s       # what is allocated in 30 s, and CPU: a file each
   sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
   sudo pprofd record -p 4242 --format folded -o - | flamegraph.pl > cpu.svg`,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -89,7 +114,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.IntSliceVarP(&o.pids, "pid", "p", nil, "process to sample; repeat or separate by commas")
 	f.StringArrayVar(&o.comms, "comm", nil, "sample Go processes whose name (comm) matches this pattern; repeatable")
 	f.StringArrayVar(&o.exes, "exe", nil, "sample Go processes whose executable's path matches this pattern; repeatable")
-	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long, such as 30s; a program behind -- is sampled until it exits unless this is given")
+	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long, such as 30s; a program behind -- is sampled until it exits unless this is given, a heap is read at once")
 	f.IntVarP(&o.frequency, "frequency", "F", 99, "samples per second and CPU, 1 to 10000")
 	f.StringVarP(&o.output, "output", "o", "", "file, directory for several profiles, or - for standard output")
 	f.StringVar(&o.format, "format", "pprof", strings.Join(knownFormats(), ", "))
@@ -100,6 +125,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.pgo, "pgo", false, "a profile for go build -pgo: no kernel functions, default output default.pgo")
 	f.BoolVar(&o.goid, "goid", false, "label samples with the goroutine's number")
 	f.BoolVar(&o.tid, "tid", false, "label samples with the thread's number")
+	f.BoolVar(&o.unpublished, "include-unpublished", false, "heap, allocs: also what happened since the garbage collection before the last")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
 	complete(c, "type", words(knownKinds()))
@@ -192,6 +218,13 @@ func (o *recordOptions) checkKinds() error {
 	}
 	slices.Sort(o.kinds)
 	o.kinds = slices.Compact(o.kinds)
+	memory := o.memoryKinds()
+	switch {
+	case len(memory) > 0 && len(o.program) > 0 && !o.durationExplicit:
+		return fmt.Errorf("%s is read from a process that runs: say with -d when, or start the program by itself and use -p", memory[0])
+	case o.unpublished && len(memory) == 0:
+		return errors.New("--include-unpublished is for heap and allocs")
+	}
 	return nil
 }
 

@@ -20,10 +20,11 @@ type recording struct {
 	stdout, stderr io.Writer // of people: where the table goes, and notes
 	out            output
 	sink           *sink
-	profiler       *profiler.Profiler
-	program        string    // the path of the program behind --, or ""
-	as             *identity // whom it runs as
-	child          *child    // from attach on, where there is a program
+	profiler       *profiler.Profiler // nil: no kind of profile that is sampled was asked for
+	memory         *profiler.Memory   // nil: no kind that is read
+	program        string             // the path of the program behind --, or ""
+	as             *identity          // whom it runs as
+	child          *child             // from attach on, where there is a program
 	aborted        bool
 }
 
@@ -47,23 +48,40 @@ func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*process
 	if r.out.standard() || len(o.program) > 0 {
 		r.stdout = stderr // standard output is the profile's, or the program's
 	}
+	if err := r.open(); err != nil {
+		r.sink.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// open prepares what makes the profiles: the BPF programs only where something is to be sampled.
+func (r *recording) open() (err error) {
+	log := slog.New(slog.NewTextHandler(r.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if kinds := r.o.memoryKinds(); len(kinds) > 0 {
+		r.memory = profiler.NewMemory(profiler.MemoryConfig{
+			Log: log, Kinds: kinds, Unpublished: r.o.unpublished, Merge: r.o.merge, Exporter: r.sink, ProcRoot: procRoot, Version: version(),
+		})
+	}
+	if !r.o.samples() {
+		return nil
+	}
 	r.profiler, err = profiler.New(profiler.Config{
-		Log:       slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Frequency: o.frequency,
-		Event:     eventName(o.event),
-		NoKernel:  o.noKernel,
-		Goid:      o.goid,
-		TID:       o.tid,
-		Merge:     o.merge,
+		Log:       log,
+		Frequency: r.o.frequency,
+		Event:     eventName(r.o.event),
+		NoKernel:  r.o.noKernel,
+		Goid:      r.o.goid,
+		TID:       r.o.tid,
+		Merge:     r.o.merge,
 		Exporter:  r.sink,
 		ProcRoot:  procRoot,
 		Version:   version(),
 	})
 	if err != nil {
-		r.sink.Close()
-		return nil, explainLoad(err)
+		return explainLoad(err)
 	}
-	return r, nil
+	return nil
 }
 
 func eventName(event string) string {
@@ -116,7 +134,7 @@ func (r *recording) run(ctx context.Context, targets []*process, sigs *signals) 
 		return exitError{sigs.code(), err}
 	}
 	if err == nil {
-		err = r.tell(r.profiler.Stats())
+		err = r.tell(r.stats())
 	}
 	if r.child == nil {
 		return err
@@ -127,7 +145,7 @@ func (r *recording) run(ctx context.Context, targets []*process, sigs *signals) 
 // attach makes the processes targets, or starts the program's process, which waits.
 func (r *recording) attach(targets []*process) (err error) {
 	for _, p := range targets {
-		if err := r.profiler.Add(p.PID); err != nil {
+		if err := r.add(p.PID); err != nil {
 			return explainPID(p.PID, err)
 		}
 	}
@@ -137,7 +155,49 @@ func (r *recording) attach(targets []*process) (err error) {
 	if r.child, err = spawn(r.program, r.as); err != nil {
 		return err
 	}
+	if r.profiler == nil {
+		return nil
+	}
 	return r.profiler.AddAtExec(r.child.pid(), r.program)
+}
+
+// add makes a running process a target.
+func (r *recording) add(pid int) error {
+	if r.profiler != nil {
+		if err := r.profiler.Add(pid); err != nil {
+			return err
+		}
+	}
+	if r.memory != nil {
+		return r.memory.Add(pid)
+	}
+	return nil
+}
+
+// collect makes the profiles and hands them on: what is sampled until ctx ends, what is read then.
+func (r *recording) collect(ctx context.Context) (err error) {
+	if r.profiler != nil {
+		err = r.profiler.Run(ctx)
+	} else {
+		<-ctx.Done()
+	}
+	if r.memory == nil || r.sink.discard.Load() {
+		return err
+	}
+	if r.child != nil { // its records began with it
+		if errAdd := r.memory.AddFromStart(r.child.pid()); errAdd != nil {
+			return errors.Join(err, explainPID(r.child.pid(), errAdd))
+		}
+	}
+	return errors.Join(err, r.memory.Export(context.WithoutCancel(ctx)))
+}
+
+// stats are of what is sampled.
+func (r *recording) stats() profiler.Stats {
+	if r.profiler == nil {
+		return profiler.Stats{}
+	}
+	return r.profiler.Stats()
 }
 
 // sample runs the profiler, which writes the profiles at its end.
@@ -145,7 +205,7 @@ func (r *recording) sample(ctx context.Context, sigs *signals) error {
 	ctx, cancel := r.timeout(ctx)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- r.profiler.Run(ctx) }()
+	go func() { done <- r.collect(ctx) }()
 	var exited <-chan struct{}
 	if r.child != nil {
 		exited = r.child.exited
@@ -165,7 +225,7 @@ func (r *recording) sample(ctx context.Context, sigs *signals) error {
 			exited = nil
 			cancel()
 		case <-progress.tick:
-			progress.show(r.profiler.Stats())
+			progress.show(r.stats())
 		case sig := <-sigs.c:
 			switch sigs.react(sig) {
 			case stop:
@@ -179,6 +239,11 @@ func (r *recording) sample(ctx context.Context, sigs *signals) error {
 }
 
 func (r *recording) timeout(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.o.atOnce() {
+		ctx, cancel := context.WithCancel(ctx)
+		cancel()
+		return ctx, cancel
+	}
 	if r.o.duration > 0 {
 		return context.WithTimeout(ctx, r.o.duration)
 	}
@@ -229,6 +294,11 @@ func (r *recording) close() {
 		r.sink.closeSoon()
 		return
 	}
-	r.profiler.Close()
+	if r.profiler != nil {
+		r.profiler.Close()
+	}
+	if r.memory != nil {
+		r.memory.Close()
+	}
 	r.sink.Close()
 }

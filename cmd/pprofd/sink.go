@@ -32,7 +32,7 @@ type sink struct {
 
 // table is the hottest functions of one profile.
 type table struct {
-	subject string // "api (4242)", "" where processes were merged
+	subject string // "api (4242), cpu", "" where processes were merged
 	total   int64
 	text    string
 }
@@ -72,7 +72,7 @@ func (s *sink) Export(ctx context.Context, p *export.Profile) error {
 	}
 	t := table{total: file.Total(p.Data)}
 	if p.PID != 0 {
-		t.subject = fmt.Sprintf("%s (%d)", printable(p.Comm), p.PID)
+		t.subject = fmt.Sprintf("%s (%d), %s", printable(p.Comm), p.PID, p.Kind)
 	}
 	if s.withTables && t.total > 0 {
 		var b bytes.Buffer
@@ -130,7 +130,9 @@ func (r *recording) tell(s profiler.Stats) error {
 
 // files says what was written, and what to do with it.
 func (r *recording) files(b *strings.Builder, s profiler.Stats) {
-	fmt.Fprintf(b, "%d samples, %d lost\n", s.Recorded-min(s.Lost, s.Recorded), s.Lost)
+	if r.profiler != nil {
+		fmt.Fprintf(b, "%d samples, %d lost\n", s.Recorded-min(s.Lost, s.Recorded), s.Lost)
+	}
 	for _, name := range r.sink.Names() {
 		switch {
 		case r.o.pgo:
@@ -146,6 +148,9 @@ func (r *recording) files(b *strings.Builder, s profiler.Stats) {
 // notes are the profiler's own, and what the numbers say.
 func (r *recording) notes(s profiler.Stats) []string {
 	notes := s.Notes
+	if r.memory != nil {
+		notes = append(notes, r.memory.Notes()...)
+	}
 	if s.Lost > 0 {
 		notes = append(notes, fmt.Sprintf("%d of %d samples were lost; [lost] in the profile says why (a lower --frequency loses fewer where a buffer was full)", s.Lost, s.Recorded))
 	}

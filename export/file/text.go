@@ -17,14 +17,15 @@ import (
 )
 
 // WriteFolded writes a line per distinct stack, sorted: functions from root to leaf joined by ";", a
-// space, and the value of the last sample type. Kernel functions end in "_[k]", as flamegraph.pl colours them.
+// space, and the value of the sample type that the profile wants shown. Kernel functions end in "_[k]", as flamegraph.pl colours them.
 func WriteFolded(w io.Writer, p *profile.Profile) error {
 	stacks := make(map[string]int64)
 	var b strings.Builder
+	shown := shownType(p)
 	for _, s := range p.Sample {
 		b.Reset()
 		foldStack(&b, s)
-		stacks[b.String()] += lastValue(s)
+		stacks[b.String()] += value(s, shown)
 	}
 	bw := bufio.NewWriter(w)
 	for _, stack := range slices.Sorted(maps.Keys(stacks)) {
@@ -101,10 +102,10 @@ func writeTop(w *bufio.Writer, rows []TopRow, total int64, unit string) {
 }
 
 func valueUnit(p *profile.Profile) string {
-	if len(p.SampleType) == 0 {
-		return ""
+	if i := shownType(p); i >= 0 {
+		return p.SampleType[i].Unit
 	}
-	return p.SampleType[len(p.SampleType)-1].Unit
+	return ""
 }
 
 // percent has the width and precision of pprof's: six columns.

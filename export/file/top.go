@@ -7,7 +7,7 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// TopRow is one function as `go tool pprof -top` shows it. Values are of the profile's last sample type.
+// TopRow is one function as `go tool pprof -top` shows it. Values are of the sample type that the profile wants shown.
 type TopRow struct {
 	Func      string
 	Flat, Cum int64
@@ -30,8 +30,9 @@ func (r TopRow) Name() string {
 // that occurs in a stack several times counts once in Cum.
 func Top(p *profile.Profile, n int) []TopRow {
 	t := topTable{rows: make(map[string]*TopRow), edges: make(map[edge]bool)}
+	shown := shownType(p)
 	for _, s := range p.Sample {
-		if v := lastValue(s); v != 0 {
+		if v := value(s, shown); v != 0 {
 			t.add(s, v)
 		}
 	}
@@ -42,19 +43,29 @@ func Top(p *profile.Profile, n int) []TopRow {
 	return rows
 }
 
-// Total is the sum of the profile's last sample type.
+// Total is the sum of the sample type that the profile wants shown.
 func Total(p *profile.Profile) (sum int64) {
+	shown := shownType(p)
 	for _, s := range p.Sample {
-		sum += lastValue(s)
+		sum += value(s, shown)
 	}
 	return sum
 }
 
-func lastValue(s *profile.Sample) int64 {
-	if len(s.Value) == 0 {
+// shownType is the index of the default sample type, else of the last, as for `go tool pprof`; -1: there is none.
+func shownType(p *profile.Profile) int {
+	i := slices.IndexFunc(p.SampleType, func(t *profile.ValueType) bool { return t.Type == p.DefaultSampleType })
+	if i < 0 {
+		i = len(p.SampleType) - 1
+	}
+	return i
+}
+
+func value(s *profile.Sample, i int) int64 {
+	if i < 0 || i >= len(s.Value) {
 		return 0
 	}
-	return s.Value[len(s.Value)-1]
+	return s.Value[i]
 }
 
 type topTable struct {

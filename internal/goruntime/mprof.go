@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/pprofd/pprofd/objfile"
 )
@@ -98,6 +99,7 @@ func (p *program) variable(symbol, fn string, k int) uint64 {
 
 // Bucket is one allocation site: a stack and a size. Its numbers are of samples, see ReadRate.
 type Bucket struct {
+	Addr          uint64   // of the bucket in the process: it stays where it is
 	Stack         []uint64 // return addresses, run-time, leaf first; valid until the next bucket
 	Size          uint64   // bytes of one object
 	Allocs, Frees uint64   // objects
@@ -105,7 +107,7 @@ type Bucket struct {
 
 // Bounds on what a process may make us read.
 const (
-	maxBuckets     = 1 << 20
+	maxBuckets     = 1 << 19
 	maxBucketStack = 1 << 10 // runtime/extern.go: debug.profstackdepth is at most 1024
 	bucketHeader   = 0x30    // next, allnext, typ, hash, size, nstk
 	recordSize     = 4 * 8   // a memRecordCycle up to Go 1.26: allocs, frees, alloc_bytes, free_bytes
@@ -133,8 +135,7 @@ const (
 	Unpublished
 )
 
-// Read calls visit for each allocation site. mem is the process's memory by run-time address, which is read many times in
-// the same places: a cache is worth its while. Sites without events are left out. The process goes on meanwhile: a garbage
+// Read calls visit for each allocation site. mem is the process's memory by run-time address. Sites without events are left out. The process goes on meanwhile: a garbage
 // collection that ends during Read moves events from one cycle to the next, and is told by moved: read again.
 //
 // Errors wrap ErrTorn where the list is not one of buckets or has no end, or are those of mem.
@@ -143,7 +144,7 @@ func (m *MemProfile) Read(mem io.ReaderAt, bias uint64, mode ReadMode, visit fun
 	if err != nil {
 		return false, err
 	}
-	w := bucketWalk{mem: mem, record: m.record, take: []int{int(before.number % futureCycles)}}
+	w := bucketWalk{mem: &blocks{mem: mem}, record: m.record, take: []int{int(before.number % futureCycles)}}
 	if m.Cycle == 0 {
 		w.take = nil
 	}
@@ -188,7 +189,7 @@ func (m *MemProfile) cycle(mem io.ReaderAt, bias uint64) (profCycle, error) {
 
 // bucketWalk goes along the list of buckets.
 type bucketWalk struct {
-	mem    io.ReaderAt
+	mem    *blocks
 	record int
 	take   []int // of the future cycles
 	empty  bool  // no events so far
@@ -198,7 +199,7 @@ type bucketWalk struct {
 
 func (w *bucketWalk) walk(head uint64, visit func(*Bucket) error) error {
 	w.empty = true
-	if err := readFull(w.mem, head, w.buf[:8]); err != nil {
+	if err := readFull(w.mem.mem, head, w.buf[:8]); err != nil {
 		return fmt.Errorf("read the head of the memory profile: %w", err)
 	}
 	for n, addr := 0, binary.LittleEndian.Uint64(w.buf[:]); addr != 0; n++ {
@@ -224,7 +225,7 @@ func (w *bucketWalk) walk(head uint64, visit func(*Bucket) error) error {
 // read reads the bucket at addr and returns where the next one is.
 func (w *bucketWalk) read(addr uint64) (next uint64, err error) {
 	h := w.buf[:bucketHeader]
-	if err := readFull(w.mem, addr, h); err != nil {
+	if err := w.mem.read(addr, h); err != nil {
 		return 0, fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
 	}
 	word := binary.LittleEndian.Uint64
@@ -232,9 +233,9 @@ func (w *bucketWalk) read(addr uint64) (next uint64, err error) {
 	if addr%8 != 0 || word(h[0x10:]) != memBucket || nstk > maxBucketStack {
 		return 0, fmt.Errorf("%w: at %#x there is no bucket", ErrTorn, addr)
 	}
-	next, w.bucket.Size = word(h[8:]), word(h[0x20:])
+	next, w.bucket.Addr, w.bucket.Size = word(h[8:]), addr, word(h[0x20:])
 	rest := w.buf[bucketHeader : bucketHeader+nstk*8+uint64((1+futureCycles)*w.record)]
-	if err := readFull(w.mem, addr+bucketHeader, rest); err != nil {
+	if err := w.mem.read(addr+bucketHeader, rest); err != nil {
 		return 0, fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
 	}
 	w.bucket.Stack = w.bucket.Stack[:0]
@@ -257,4 +258,18 @@ func (w *bucketWalk) count(records []byte) {
 func (w *bucketWalk) add(record []byte) {
 	w.bucket.Allocs += binary.LittleEndian.Uint64(record)
 	w.bucket.Frees += binary.LittleEndian.Uint64(record[8:])
+}
+
+// Unsample estimates from n sampled objects of a size how many there were, and their bytes, if one byte in rate was
+// sampled on average (runtime/pprof/protomem.go: scaleHeapSample). A rate of 1 or less means that all were.
+func Unsample(n, size uint64, rate int64) (objects, bytes int64) {
+	total := n * size
+	switch {
+	case n == 0 || size == 0:
+		return 0, 0
+	case rate <= 1:
+		return int64(n), int64(total)
+	}
+	scale := 1 / (1 - math.Exp(-float64(total)/float64(n)/float64(rate)))
+	return int64(float64(n) * scale), int64(float64(total) * scale)
 }

@@ -5,6 +5,7 @@ import (
 	"compress/zlib"
 	"debug/elf"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -53,7 +54,7 @@ func (b *base) ReadAt(p []byte, off int64) (int, error) {
 	}
 	n := int(min(int64(len(p)), b.size-off))
 	m, err := b.f.ReadAt(p[:n], off)
-	if err != nil && err != io.EOF { //nolint:errorlint
+	if err != nil && !errors.Is(err, io.EOF) {
 		return m, err
 	}
 	clear(p[m:n]) // the file was made longer

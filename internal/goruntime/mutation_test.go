@@ -191,11 +191,11 @@ func limitHeap(t *testing.T) {
 	}
 }
 
-// compressed is a file of what make makes.
-func compressed(t *testing.T, make func() []byte) string {
+// compressed is a file of what data makes.
+func compressed(t *testing.T, data func() []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "blob")
-	if err := os.WriteFile(path, make(), 0o644); err != nil {
+	if err := os.WriteFile(path, data(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -24,6 +24,7 @@ func main() {
 	busy := flag.Bool("busy", false, "go on allocating instead of keeping still")
 	profile := flag.String("profile", "", "write the own heap profile to `file`")
 	life := flag.Duration("life", time.Minute, "how long to live when all is told")
+	quiet := flag.Bool("quiet", false, "do not print the profile")
 	many := flag.Int("many", 0, "this many further allocation sites")
 	flag.Parse()
 	runtime.GOMAXPROCS(1)
@@ -38,7 +39,9 @@ func main() {
 		runtime.GC()
 	}
 	debug.SetGCPercent(-1)
-	check(tell(*profile))
+	if !*quiet {
+		check(tell(*profile))
+	}
 	fmt.Println("ready")
 	for end := time.Now().Add(*life); *busy && time.Now().Before(end); {
 		sites()

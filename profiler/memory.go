@@ -1,0 +1,273 @@
+package profiler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/aggregate"
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/symbolize"
+)
+
+// Kinds of memory profiles.
+const (
+	KindHeap   = "heap"   // what is in use, by where it was allocated
+	KindAllocs = "allocs" // what was allocated between Add and Export
+)
+
+// MemoryConfig says what to read. The zero value of a field means its default.
+type MemoryConfig struct {
+	Log         *slog.Logger
+	Kinds       []string // KindHeap, KindAllocs
+	Unpublished bool     // also what happened since the garbage collection before the last
+	Merge       bool     // one profile of each kind for all processes
+	Exporter    export.Exporter
+	ProcRoot    string // "/proc"
+	Version     string // of pprofd, for the profile's comments
+}
+
+// Memory reads the memory profiles that the Go runtimes of other processes keep of themselves: nothing is traced, nothing is
+// written. It belongs to one goroutine.
+type Memory struct {
+	cfg     MemoryConfig
+	procs   procfs.FS
+	images  *objfile.Images
+	targets []*memTarget
+	started time.Time
+	notes   []string
+}
+
+// memTarget is one process whose memory profile is read.
+type memTarget struct {
+	pid    int
+	comm   string
+	space  *objfile.Space
+	bias   uint64
+	layout goruntime.MemProfile
+	before map[uint64]counts // by bucket: at Add, for KindAllocs
+}
+
+type counts struct{ allocs, frees uint64 }
+
+// readTries bounds how often a profile is read that a garbage collection moves meanwhile.
+const readTries = 5
+
+// NewMemory returns a Memory without processes.
+func NewMemory(c MemoryConfig) *Memory {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.ProcRoot == "" {
+		c.ProcRoot = "/proc"
+	}
+	return &Memory{cfg: c, procs: procfs.New(c.ProcRoot), images: objfile.NewImages(), started: time.Now()}
+}
+
+// Add makes a running process a target. Errors name it and wrap os.ErrNotExist, os.ErrPermission, objfile.ErrNotGo or
+// goruntime.ErrNoMemProfile.
+func (m *Memory) Add(pid int) error { return m.add(pid, slices.Contains(m.cfg.Kinds, KindAllocs)) }
+
+// AddFromStart is Add for a process that began after NewMemory: KindAllocs is all that it has allocated.
+func (m *Memory) AddFromStart(pid int) error { return m.add(pid, false) }
+
+func (m *Memory) add(pid int, remember bool) error {
+	stat, err := m.procs.Proc(pid).Stat()
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	t := &memTarget{pid: pid, comm: stat.Comm}
+	if t.space, err = objfile.OpenSpace(m.images, m.cfg.ProcRoot, pid); err != nil {
+		if errors.Is(err, os.ErrPermission) {
+			err = fmt.Errorf("%w: pprofd needs root or CAP_SYS_PTRACE to read it", err)
+		}
+		return fmt.Errorf("process %d (%s): %w", pid, t.comm, err)
+	}
+	if err := t.open(remember, m.mode()); err != nil {
+		return errors.Join(fmt.Errorf("process %d (%s): %w", pid, t.comm, err), t.space.Close())
+	}
+	m.targets = append(m.targets, t)
+	return nil
+}
+
+func (m *Memory) mode() goruntime.ReadMode {
+	if m.cfg.Unpublished {
+		return goruntime.Unpublished
+	}
+	return goruntime.Published
+}
+
+func (t *memTarget) open(remember bool, mode goruntime.ReadMode) error {
+	main := t.space.Main()
+	if main == nil || main.Image.File == nil {
+		return objfile.ErrNotGo
+	}
+	t.bias = main.Bias
+	version := ""
+	if info, err := main.Image.File.BuildInfo(); err == nil {
+		version = info.GoVersion
+	}
+	var err error
+	if t.layout, err = goruntime.FindMemProfile(main.Image.File, version); err != nil {
+		return err
+	}
+	rate, err := t.layout.ReadRate(memory{t.space}, t.bias)
+	switch {
+	case err != nil:
+		return err
+	case rate == 0:
+		return errMemProfileOff
+	case !remember:
+		return nil
+	}
+	t.before = make(map[uint64]counts)
+	_, err = t.layout.Read(memory{t.space}, t.bias, mode, func(b *goruntime.Bucket) error {
+		t.before[b.Addr] = counts{b.Allocs, b.Frees}
+		return nil
+	})
+	return err
+}
+
+var errMemProfileOff = errors.New("the program has set runtime.MemProfileRate to 0: its runtime profiles no memory")
+
+// Notes tell what the user should know.
+func (m *Memory) Notes() []string { return m.notes }
+
+// Export reads the profiles and hands them on. Those that cannot be read, such as of processes that have exited, are in
+// the error; the others are handed on all the same.
+func (m *Memory) Export(ctx context.Context) error {
+	var errs []error
+	sym := symbolize.New(m.images.Get, &symbolize.Options{Kallsyms: m.cfg.ProcRoot + "/kallsyms"})
+	for _, kind := range m.cfg.Kinds {
+		var all []*export.Profile
+		for _, t := range m.targets {
+			p, err := m.read(t, kind, sym)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err))
+				continue
+			}
+			all = append(all, p)
+		}
+		errs = append(errs, m.deliver(ctx, all))
+	}
+	m.notes = append(m.notes, sym.Notes()...)
+	return errors.Join(errs...)
+}
+
+func (m *Memory) deliver(ctx context.Context, all []*export.Profile) error {
+	if m.cfg.Merge && len(all) > 0 {
+		parts := make([]*profile.Profile, 0, len(all))
+		for _, p := range all {
+			parts = append(parts, p.Data)
+		}
+		merged, err := profile.Merge(parts)
+		if err != nil {
+			return fmt.Errorf("merge %s profiles: %w", all[0].Kind, err)
+		}
+		all = []*export.Profile{{Kind: all[0].Kind, Start: all[0].Start, Duration: all[0].Duration, Data: merged}}
+	}
+	var errs []error
+	for _, p := range all {
+		errs = append(errs, m.cfg.Exporter.Export(ctx, p))
+	}
+	return errors.Join(errs...)
+}
+
+// read makes one profile.
+func (m *Memory) read(t *memTarget, kind string, sym *symbolize.Symbolizer) (*export.Profile, error) {
+	rate, err := t.layout.ReadRate(memory{t.space}, t.bias)
+	if err != nil {
+		return nil, err
+	}
+	p := &export.Profile{Kind: kind, PID: t.pid, Comm: t.comm, Start: time.Now()}
+	if kind == KindAllocs {
+		p.Start, p.Duration = m.started, time.Since(m.started)
+	}
+	for range readTries {
+		s := aggregate.NewSnapshot(m.images.Get, sym, m.options(t, p, rate))
+		moved, err := t.layout.Read(memory{t.space}, t.bias, m.mode(), func(b *goruntime.Bucket) error {
+			t.add(s, b, rate, kind)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		p.Data = s.Profile()
+		if !moved {
+			break
+		}
+	}
+	p.Data.Comments = append(p.Data.Comments, "pprofd "+m.cfg.Version, "read from the Go runtime's own memory profile: "+m.published())
+	return p, nil
+}
+
+func (m *Memory) published() string {
+	if m.cfg.Unpublished {
+		return "up to now"
+	}
+	return "up to the last garbage collection but one, as runtime/pprof has it"
+}
+
+func (m *Memory) options(t *memTarget, p *export.Profile, rate int64) aggregate.SnapshotOptions {
+	space := profile.ValueType{Type: "space", Unit: "bytes"}
+	o := aggregate.SnapshotOptions{
+		Types: []profile.ValueType{
+			{Type: "alloc_objects", Unit: "count"}, {Type: "alloc_space", Unit: "bytes"},
+			{Type: "inuse_objects", Unit: "count"}, {Type: "inuse_space", Unit: "bytes"},
+		},
+		PeriodType: space, Period: rate, Start: p.Start, Duration: p.Duration, Main: t.space.Main().Image.ID, HideAllocator: true,
+	}
+	if p.Kind == KindAllocs {
+		o.DefaultType = "alloc_space"
+	}
+	if m.cfg.Merge {
+		o.Labels = []aggregate.Label{{Key: "comm", Value: t.comm}, {Key: "pid", Value: fmt.Sprint(t.pid)}}
+	}
+	return o
+}
+
+// add adds one bucket, for KindAllocs what has been added to it since the beginning.
+func (t *memTarget) add(s *aggregate.Snapshot, b *goruntime.Bucket, rate int64, kind string) {
+	allocs, frees := b.Allocs, b.Frees
+	if kind == KindAllocs {
+		was := t.before[b.Addr]
+		allocs, frees = allocs-min(was.allocs, allocs), frees-min(was.frees, frees)
+	}
+	if allocs == 0 && frees == 0 {
+		return
+	}
+	objects, bytes := goruntime.Unsample(allocs, b.Size, rate)
+	usedObjects, usedBytes := goruntime.Unsample(allocs-min(frees, allocs), b.Size, rate)
+	s.Add(t.resolve(b.Stack), int64(b.Size), objects, bytes, usedObjects, usedBytes)
+}
+
+func (t *memTarget) resolve(pcs []uint64) []objfile.Addr {
+	stack := make([]objfile.Addr, 0, len(pcs))
+	for _, pc := range pcs {
+		a, ok := t.space.Resolve(pc)
+		if !ok {
+			a = objfile.Addr{Off: pc}
+		}
+		stack = append(stack, a)
+	}
+	return stack
+}
+
+// Close gives everything back.
+func (m *Memory) Close() error {
+	var errs []error
+	for _, t := range m.targets {
+		errs = append(errs, t.space.Close())
+	}
+	m.targets = nil
+	return errors.Join(errs...)
+}
