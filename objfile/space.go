@@ -247,12 +247,12 @@ func (s *Space) Trim() error {
 	}
 	old := s.maps
 	s.maps = nil
-	if s.Reload() != nil {
-		s.maps = old
-		return nil
+	if s.Reload() == nil {
+		s.reloaded = false
+		return s.giveBack()
 	}
-	s.reloaded = false
-	return s.giveBack()
+	s.maps = old
+	return nil
 }
 
 // giveBack releases the images that nothing is mapped of.
