@@ -184,6 +184,9 @@ func lineScanner(text string) *bufio.Scanner {
 // unless it has a frame of its own. The truth shows the method, and that alone.
 const methodValue = "-fm"
 
+// goWrapper is what the compiler makes of the workload's "go work(...)" up to Go 1.21 (main.main.gowrap1 since): the truth elides it.
+const goWrapper = "main.main.func1"
+
 // profile has a location for each distinct frame.
 func (b *builder) profile(vdso *profile.Mapping) (*profile.Profile, error) {
 	const period = 1_000_000_000 / hz
@@ -197,6 +200,9 @@ func (b *builder) profile(vdso *profile.Mapping) (*profile.Profile, error) {
 	for _, s := range b.samples {
 		sample := &profile.Sample{Value: []int64{s.count, s.count * period}}
 		for i, f := range s.frames {
+			if f.name == goWrapper {
+				continue
+			}
 			if i == 0 || s.frames[i-1].name+methodValue != f.name {
 				f.name = strings.TrimSuffix(f.name, methodValue)
 			}

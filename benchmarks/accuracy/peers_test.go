@@ -31,6 +31,7 @@ func TestPerf(t *testing.T) {
 	           867c0 main.(*worker).x-fm (/tmp/a dir/mixed)
 	           867b0 main.(*worker).y (/tmp/a dir/mixed)
 	           867b1 main.(*worker).y-fm (/tmp/a dir/mixed)
+	           867c0 main.main.func1 (/tmp/a dir/mixed)
 	           867c1 runtime.goexit.abi0 (/tmp/a dir/mixed)
 
 
