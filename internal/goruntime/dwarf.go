@@ -12,8 +12,8 @@ import (
 	"github.com/pprofd/pprofd/objfile"
 )
 
-// maxDWARFEntries bounds the search for runtime.g in one unit: a third of a second. Siblings may lead back.
-const maxDWARFEntries = 500_000
+// maxDWARFEntries bounds the search for runtime.g in one unit: a sixth of a second. Siblings may lead back.
+const maxDWARFEntries = 250_000
 
 // wantedStructs are the types whose members make up Offsets.
 func wantedStructs() map[string]bool {
@@ -101,7 +101,7 @@ const (
 	maxAbbrev     = 8 << 10  // of the table of abbreviations of one unit; Go's has 614 bytes
 	maxAbbrevs    = 64 << 20 // of all such tables that are parsed
 
-	maxRuntimeUnits = 4 // Go writes two
+	maxRuntimeUnits = 16 // Go writes some six: assembly has its own
 )
 
 // units reads .debug_info as a stream, unit by unit (DWARF 5 section 7.5.1): debug/dwarf, given a whole section, keeps
