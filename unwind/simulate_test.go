@@ -126,7 +126,7 @@ func (s *simulator) segment(kind unwind.SegmentKind, pc, sp, fp, lr uint64) {
 	}
 	seg := unwind.Segment{Kind: kind, Stack: stack, PC: pc, SP: sp, FP: fp, LR: lr, Frames: s.pool[n][0][:0]}
 	ok := func(fp uint64) bool { return fp >= b.lo && fp+16 <= b.hi && fp&7 == 0 }
-	scan := !(arm64 && stack == unwind.StackUnknown) && !ok(fp) && fp != 0 && pc >= s.text && pc < s.end && (fp < s.cur.lo || fp >= s.cur.hi)
+	scan := (!arm64 || stack != unwind.StackUnknown) && !ok(fp) && fp != 0 && pc >= s.text && pc < s.end && (fp < s.cur.lo || fp >= s.cur.hi)
 	size := uint64(512)
 	if scan {
 		size = 2048

@@ -24,6 +24,7 @@ const (
 
 // builder compiles for the machine, to files in dir, and collects them.
 type builder struct {
+	suites    []suite
 	dir, arch string
 	kernel    *kernel // that will run
 	short     bool

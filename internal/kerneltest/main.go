@@ -125,11 +125,11 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 		return fmt.Errorf("working directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	b := &builder{dir: dir, arch: arch, short: c.short}
+	b := &builder{dir: dir, arch: arch, short: c.short, suites: suites}
 	var failed []error
 	for _, k := range kernels {
 		r := &result{kernel: k, arch: arch}
-		if r.err = c.boot(ctx, out, m, b, r, suites); r.err != nil {
+		if r.err = c.boot(ctx, out, m, b, r); r.err != nil {
 			failed = append(failed, fmt.Errorf("%s, %s: %w", k.Name, arch, r.err))
 		}
 		c.results = append(c.results, r)
@@ -141,8 +141,8 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 }
 
 // boot runs one machine.
-func (c *config) boot(ctx context.Context, out io.Writer, m *machine, b *builder, r *result, suites []suite) (err error) {
-	suites = forKernel(suites, &r.kernel, r.arch)
+func (c *config) boot(ctx context.Context, out io.Writer, m *machine, b *builder, r *result) (err error) {
+	suites := forKernel(b.suites, &r.kernel, r.arch)
 	if len(suites) == 0 {
 		return errors.New("none of the tests is for this kernel")
 	}

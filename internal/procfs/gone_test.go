@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"testing"
 )
@@ -21,7 +20,7 @@ func TestProcessThatEndsWhileItIsRead(t *testing.T) {
 	if err := errors.Join(err, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(filepath.Join(New("").Proc(cmd.Process.Pid).Path("stat")))
+	f, err := os.Open(New("").Proc(cmd.Process.Pid).Path("stat"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,8 +44,8 @@ func (s *shadow) g(r *Regs) uint64 { return s.p.word(r.TLS - 8) }
 // first is the innermost return address at the entry of a function.
 func (s *shadow) first(r *Regs) entry { return entry{r.SP, s.p.word(r.SP)} }
 
-// above is the return address of the frame at fp, which is the caller of the frame of e.
-func (s *shadow) above(e entry, fp uint64) entry { return entry{fp + 8, s.p.word(fp + 8)} }
+// above is the return address of the frame at fp, which is the caller of the frame of the entry.
+func (s *shadow) above(_ entry, fp uint64) entry { return entry{fp + 8, s.p.word(fp + 8)} }
 
 // called is the entry of a call that was executed at pc.
 func called(in instruction, pc uint64, _, after *Regs) entry {
@@ -53,7 +53,7 @@ func called(in instruction, pc uint64, _, after *Regs) entry {
 }
 
 // returned does nothing: what returns moves SP above the slot of its return address.
-func (s *shadow) returned(before, after *Regs) {}
+func (s *shadow) returned(_, _ *Regs) {}
 
 // begun reports whether a goroutine begins at the SP to which gogo has just switched; runtime/proc.go, newproc1.
 func (s *shadow) begun(st *stack, r *Regs) (entry, bool) {

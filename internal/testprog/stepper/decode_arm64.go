@@ -3,7 +3,9 @@
 package stepper
 
 import (
+	"cmp"
 	"encoding/binary"
+	"slices"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -115,3 +117,15 @@ func (s *shadow) returned(before, after *Regs) {
 
 // begun says nothing: gogo sets the link register, from which returned knows it, after SP.
 func (s *shadow) begun(st *stack, r *Regs) (entry, bool) { return entry{}, false }
+
+// function is the name of the function at pc.
+func (s *shadow) function(pc uint64) string {
+	i, found := slices.BinarySearchFunc(s.funcs, pc, func(f span, pc uint64) int { return cmp.Compare(f.start, pc) })
+	if !found {
+		i--
+	}
+	if i < 0 || !s.funcs[i].has(pc) {
+		return ""
+	}
+	return s.funcs[i].name
+}

@@ -3,10 +3,8 @@
 package stepper
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // Offsets that are the same in Go 1.18 to 1.27 (runtime/runtime2.go: type g, type m).
@@ -69,18 +67,6 @@ type span struct {
 }
 
 func (f span) has(pc uint64) bool { return pc >= f.start && pc < f.end }
-
-// function is the name of the function at pc.
-func (s *shadow) function(pc uint64) string {
-	i, found := slices.BinarySearchFunc(s.funcs, pc, func(f span, pc uint64) int { return cmp.Compare(f.start, pc) })
-	if !found {
-		i--
-	}
-	if i < 0 || !s.funcs[i].has(pc) {
-		return ""
-	}
-	return s.funcs[i].name
-}
 
 // begin takes the stack at the entry of a function, from frame pointers.
 func (s *shadow) begin(r *Regs) error {
