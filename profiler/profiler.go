@@ -71,6 +71,7 @@ const (
 	defaultFrequency = 99
 	pollInterval     = 200 * time.Millisecond
 	statsTicks       = 4
+	floodRecords     = 256 // after so many it is looked whether the reader has not waited for long
 )
 
 // Profiler samples targets. All methods may be called at any time, from any goroutine, except that Run runs once and Close
@@ -204,10 +205,14 @@ func (p *Profiler) start() error {
 // read handles records until the ring buffer has been flushed; it calls stop once there is nothing to wait for.
 func (p *Profiler) read(ctx context.Context, stop func()) error {
 	deadline := time.Now()
-	for {
+	for n := 1; ; n++ {
 		got := p.probes.Read(&p.record, deadline)
 		if errors.Is(got, os.ErrDeadlineExceeded) {
 			deadline = time.Now().Add(pollInterval)
+		}
+		if n%floodRecords == 0 && time.Since(deadline) > pollInterval {
+			deadline = time.Now().Add(pollInterval)
+			p.tickInFlood(ctx)
 		}
 		waiting, err := p.take(ctx, got)
 		if err != nil || errors.Is(got, bpf.ErrFlushed) {
@@ -238,10 +243,22 @@ func (p *Profiler) take(ctx context.Context, got error) (waiting bool, err error
 	return len(p.targets) > 0 || p.cfg.Window > 0, nil
 }
 
-// tick does what is due now and then: publish numbers, look again at what could not be verified, end windows. The kernel
-// side's numbers cost a system call for each counter. The ring buffer has just been read to its end.
+// tick does what is due when the ring buffer has just been read to its end.
 func (p *Profiler) tick(ctx context.Context) {
 	p.endGone()
+	p.due(ctx)
+}
+
+// tickInFlood does what is due while the ring buffer never is empty.
+func (p *Profiler) tickInFlood(ctx context.Context) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	p.due(ctx)
+}
+
+// due does what is to be done now and then: publish numbers, look again at what could not be verified, end windows. The
+// kernel side's numbers cost a system call for each counter.
+func (p *Profiler) due(ctx context.Context) {
 	if p.ticks++; p.ticks%statsTicks == 1 {
 		p.readStats()
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,4 +87,37 @@ func stackOf(s *profile.Sample) string {
 		}
 	}
 	return text
+}
+
+// flood is a source that never runs dry before it is flushed.
+type flood struct {
+	*bpf.Replay
+	flushed atomic.Bool
+}
+
+func (s *flood) Flush() error {
+	s.flushed.Store(true)
+	return nil
+}
+
+func (s *flood) Read(r *bpf.Record, _ time.Time) error {
+	if s.flushed.Load() {
+		return bpf.ErrFlushed
+	}
+	r.Type, r.PID = bpf.TypeExit, 1<<31 // of nobody
+	return nil
+}
+
+// TestWindowsEndInAFlood: the reader need not run dry for profiles to be exported.
+func TestWindowsEndInAFlood(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-seconds", "60")
+	r := runWindows(t, Config{Source: &flood{Replay: bpf.NewReplay(&bytes.Buffer{})}, Window: 100 * time.Millisecond})
+	if err := r.p.Add(proc.PID); err != nil {
+		t.Fatal(err)
+	}
+	r.holds(t, "two windows", func() bool {
+		r.keep.mu.Lock()
+		defer r.keep.mu.Unlock()
+		return len(r.keep.profiles) >= 2
+	})
 }
