@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"runtime"
 	"testing"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // TestProcessThatEndsWhileItIsRead: the kernel has another error for it than for one that has ended, the meaning is the same.
@@ -15,6 +17,7 @@ func TestProcessThatEndsWhileItIsRead(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("needs Linux's /proc")
 	}
+	needs.Tool(t, "cat")
 	cmd := exec.CommandContext(t.Context(), "cat")
 	in, err := cmd.StdinPipe()
 	if err := errors.Join(err, cmd.Start()); err != nil {
