@@ -86,7 +86,11 @@ func (p *Profiler) Add(pid int) error {
 		return err
 	}
 	if t.space.Main() == nil {
-		return errors.Join(fmt.Errorf("process %d (%s) is %w: %s", pid, t.comm, objfile.ErrNotGo, p.describe(pid)), t.close())
+		err := fmt.Errorf("process %d (%s) is %w: %s", pid, t.comm, objfile.ErrNotGo, p.describe(pid))
+		if !t.current() { // what was read of it is what was left at its end
+			err = fmt.Errorf("process %d (%s) has exited, or runs another program by now: %w", pid, t.comm, os.ErrNotExist)
+		}
+		return errors.Join(err, t.close())
 	}
 	p.findLayout(t)
 	if t.known {
