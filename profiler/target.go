@@ -199,7 +199,7 @@ const (
 )
 
 // openSettled reads the address space that t's process has. One in the middle of an exec has no memory where we look,
-// as if it were gone: then what it has soon after is read. A process without an executable is a kernel thread.
+// as if it were gone: then what it has soon after is read. One without an executable is a kernel thread, or about to exit.
 func (p *Profiler) openSettled(t *target) (*objfile.Space, error) {
 	for wait := execWait; ; wait *= 2 {
 		space, err := objfile.OpenSpace(p.images, p.cfg.ProcRoot, int(t.pid))

@@ -75,3 +75,11 @@ func TestRecordHeapRefused(t *testing.T) {
 		t.Error("a file was written")
 	}
 }
+
+// TestRecordHeapOfProgramThatEnds: what is read at the end of -d needs a process that still runs.
+func TestRecordHeapOfProgramThatEnds(t *testing.T) {
+	cmd, _, errOut := command(t, "record", "-t", "heap", "-d", "20s", "--", testprog.Build(t, "heap", testprog.Options{}), "-life", "100ms")
+	if err := cmd.Run(); err == nil || !strings.Contains(errOut.String(), "give a shorter -d") {
+		t.Errorf("%v: %s", err, errOut)
+	}
+}

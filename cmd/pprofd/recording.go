@@ -185,7 +185,10 @@ func (r *recording) collect(ctx context.Context) (err error) {
 		return err
 	}
 	if r.child != nil { // its records began with it
-		if errAdd := r.memory.AddFromStart(r.child.pid()); errAdd != nil {
+		switch errAdd := r.memory.AddFromStart(r.child.pid()); {
+		case errAdd != nil && gone(errAdd):
+			return errors.Join(err, toldError{fmt.Sprintf("the program ended before -d %v was over, and %s with it: give a shorter -d", r.o.duration, r.o.memoryKinds()[0]), os.ErrNotExist})
+		case errAdd != nil:
 			return errors.Join(err, explainPID(r.child.pid(), errAdd))
 		}
 	}
