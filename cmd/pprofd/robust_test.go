@@ -107,9 +107,10 @@ func cpuTime(t *testing.T, pid int) time.Duration {
 	return time.Duration(stat.UTime+stat.STime) * 10 * time.Millisecond
 }
 
-// TestTwoThousandThreads: each of them is the process's.
+// TestTwoThousandThreads: each of them is the process's. They are nice: all of them want the CPU, and so does pprofd.
 func TestTwoThousandThreads(t *testing.T) {
-	p := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=2000", "-seconds=60", "-unit=100us")
+	spin := testprog.Build(t, "spin", testprog.Options{})
+	p := testprog.Start(t, "nice", "-n", "19", spin, "-threads=2000", "-seconds=60", "-unit=100us")
 	cmd, _, errOut := command(t, "record", "-q", "-p", fmt.Sprint(p.PID), "-d", "1s", "-F", "997", "--tid")
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err, errOut)

@@ -15,7 +15,7 @@ import (
 )
 
 // readyTimeout bounds the time from start to the line "ready".
-const readyTimeout = 30 * time.Second
+const readyTimeout = time.Minute
 
 // Proc is a running target program.
 type Proc struct {

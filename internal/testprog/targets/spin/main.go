@@ -60,25 +60,33 @@ func main() {
 	unit := flag.Duration("unit", 5*time.Millisecond, "CPU time of the smallest share at a time")
 	flag.Parse()
 	runtime.GOMAXPROCS(*threads + 1)
-	began := time.Now()
-	end := began.Add(time.Duration(*seconds * float64(time.Second)))
 	spent := make([]map[string]time.Duration, *threads)
-	var wg sync.WaitGroup
+	var began, end time.Time
+	var there, done sync.WaitGroup
+	start := make(chan struct{}) // none spins before all are there: thousands would keep main from the CPU
+	there.Add(*threads)
+	done.Add(*threads)
 	for i := range spent {
-		wg.Add(1)
 		go func(i int) {
-			defer wg.Done()
+			defer done.Done()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			there.Done()
+			<-start
 			spent[i] = thread(end, *unit)
 		}(i)
 	}
+	there.Wait()
 	fmt.Println("ready", os.Getpid())
-	wg.Wait()
+	began = time.Now()
+	end = began.Add(time.Duration(*seconds * float64(time.Second)))
+	close(start)
+	done.Wait()
 	cpuclock.Print(total(spent), began)
 }
 
+// thread spins until end, on a thread of its own.
 func thread(end time.Time, unit time.Duration) map[string]time.Duration {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	spent := map[string]time.Duration{}
 	for x := uint64(1); time.Now().Before(end); {
 		for _, fn := range functions {
