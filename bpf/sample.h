@@ -136,6 +136,15 @@ struct target {
 	u16 reserved2;
 };
 
+#define KSYMS 64
+#define KSYM_BYTES 256
+
+/* A question to name_ksyms, and its answer. */
+struct name_query {
+	u64 addr[KSYMS]; /* 0: no more */
+	char text[KSYMS][KSYM_BYTES];
+};
+
 struct loss {
 	u64 count;
 	u64 value;

@@ -304,7 +304,7 @@ func (p *Profiler) export(ctx context.Context) error {
 	if p.cfg.Exporter == nil {
 		return nil
 	}
-	sym := symbolize.New(p.images.Get, &symbolize.Options{Kallsyms: p.cfg.ProcRoot + "/kallsyms"})
+	sym := symbolize.New(p.images.Get, p.cfg.symbols())
 	o := aggregate.BuildOptions{
 		Kind: uint8(bpf.KindCPU), Type: "cpu", Unit: "nanoseconds", Period: int64(time.Second) / int64(p.cfg.Frequency),
 		Start: p.started, Duration: duration, Merge: p.cfg.Merge, TargetLabels: p.targetLabels,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
 const (
@@ -47,6 +48,51 @@ func (k *kernelSymbols) set(addr uint64, f Frame) {
 	k.frames[addr] = f
 }
 
+// ask names the wanted addresses by what the kernel says of each. It reports whether it could.
+func (k *kernelSymbols) ask(names func([]uint64) ([]string, error), wanted []uint64) bool {
+	texts, err := names(wanted)
+	if err != nil || len(texts) != len(wanted) {
+		return false
+	}
+	symbols := make([]*kernelSymbol, len(wanted))
+	for i, text := range texts {
+		var ok bool
+		if symbols[i], ok = parseSymbol(wanted[i], text); !ok {
+			return false
+		}
+	}
+	for i, addr := range wanted {
+		k.set(addr, k.named(addr, symbols[i]))
+	}
+	return true
+}
+
+// parseSymbol reads "name+0x10/0x20 [module]"; nil for a mere number: the address has no symbol.
+func parseSymbol(addr uint64, text string) (*kernelSymbol, bool) {
+	if strings.HasPrefix(text, "0x") {
+		return nil, true
+	}
+	plus := strings.LastIndex(text, "+0x")
+	if plus <= 0 {
+		return nil, false // it was cut
+	}
+	offset, rest, ok := strings.Cut(text[plus+len("+0x"):], "/0x")
+	n, valid := parseHex([]byte(offset))
+	if !ok || !valid || n > addr {
+		return nil, false
+	}
+	_, module, _ := strings.Cut(rest, " ")
+	return &kernelSymbol{addr: addr - n, found: true, text: true, name: []byte(strings.TrimSpace(text[:plus] + " " + module))}, true
+}
+
+// findText reads from r, which has the form of /proc/kallsyms, as far as the address of _text, which comes early.
+func (k *kernelSymbols) findText(r io.Reader) {
+	lines := bufio.NewScanner(io.LimitReader(r, maxKallsyms))
+	for q := newKernelQuery(nil); q.text == 0 && lines.Scan(); k.text = q.text {
+		q.line(lines.Bytes())
+	}
+}
+
 // resolve names the wanted addresses in one pass over r, which has the form of /proc/kallsyms.
 func (k *kernelSymbols) resolve(r io.Reader, wanted []uint64) error {
 	q := newKernelQuery(wanted)
@@ -77,7 +123,15 @@ func (k *kernelSymbols) named(addr uint64, s *kernelSymbol) Frame {
 		return f
 	}
 	name := clean(string(s.name))
-	return Frame{Func: name, SystemName: name, Kind: Kernel, Entry: s.addr - k.text}
+	return Frame{Func: name, SystemName: name, Kind: Kernel, Entry: k.relative(s.addr)}
+}
+
+// relative makes an address one from _text; 0 where that is not known: absolute ones are the kernel's secret.
+func (k *kernelSymbols) relative(addr uint64) uint64 {
+	if k.text == 0 || addr < k.text {
+		return 0
+	}
+	return addr - k.text
 }
 
 // kernelQuery finds for each wanted address the greatest symbol that is not above it, whatever the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,6 +164,37 @@ func TestKernelQueryMemoryIsBounded(t *testing.T) {
 	})
 	if allocs > 100 {
 		t.Errorf("%v allocations for 100,000 symbols and 2 addresses", allocs)
+	}
+}
+
+// TestWhatTheKernelPrints: answers for %pS.
+func TestWhatTheKernelPrints(t *testing.T) {
+	kallsyms := filepath.Join(t.TempDir(), "kallsyms")
+	if err := os.WriteFile(kallsyms, []byte(small), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const text = 0xffffffff81000000 // of small
+	for _, c := range []struct {
+		addr         uint64
+		answer, want string
+		entry        uint64
+	}{
+		{text + 0x1050, "schedule+0x10/0x80", "schedule", 0x1040},
+		{text + 0xffff, "f+0x0/0x1 [ext4]", "f [ext4]", 0xffff},
+		{text + 0x20, "0xffffffff81000020", "[kernel]+0x20", 0x20},
+		{0x20, "0x20", "[kernel]", 0},
+	} {
+		s := New(noImages, &Options{Kallsyms: kallsyms, KernelNames: func([]uint64) ([]string, error) { return []string{c.answer}, nil }})
+		if f := s.Frames(objfile.Addr{Image: objfile.KernelImage, Off: c.addr})[0]; f.Func != c.want || f.Entry != c.entry {
+			t.Errorf("%q: %+v", c.answer, f)
+		}
+	}
+	// What cannot be understood is looked up in kallsyms.
+	for _, answer := range []string{"", "cut+0x1", "cut+0x1/", "+0x1/0x2", "wrong+0xffffffffffffffff/0x10", "rust::a_name_that_is_cu"} {
+		s := New(noImages, &Options{Kallsyms: kallsyms, KernelNames: func([]uint64) ([]string, error) { return []string{answer}, nil }})
+		if f := s.Frames(objfile.Addr{Image: objfile.KernelImage, Off: 0xffffffff81000050})[0]; f.Func != "alpha" {
+			t.Errorf("%q: %+v", answer, f)
+		}
 	}
 }
 

@@ -40,7 +40,10 @@ type Frame struct {
 // Options may be nil.
 type Options struct {
 	Kallsyms string // "/proc/kallsyms"
-	MaxCache int    // distinct addresses that are remembered until Reset; 65536
+	// KernelNames asks the kernel what it prints for addresses with %pS (bpf.KernelNamer). nil, or where it fails: all of
+	// Kallsyms is read, which takes the kernel 50 ms.
+	KernelNames func(addrs []uint64) ([]string, error)
+	MaxCache    int // distinct addresses that are remembered until Reset; 65536
 }
 
 const (
@@ -59,6 +62,7 @@ const (
 type Symbolizer struct {
 	images   Images
 	kallsyms string
+	names    func([]uint64) ([]string, error)
 	max      int
 	cache    map[objfile.Addr][]Frame
 	strings  map[string]string
@@ -79,7 +83,7 @@ func New(images Images, o *Options) *Symbolizer {
 	if o == nil {
 		o = &Options{}
 	}
-	s := &Symbolizer{images: images, kallsyms: o.Kallsyms, max: o.MaxCache}
+	s := &Symbolizer{images: images, kallsyms: o.Kallsyms, names: o.KernelNames, max: o.MaxCache}
 	if s.kallsyms == "" {
 		s.kallsyms = "/proc/kallsyms"
 	}
@@ -104,8 +108,8 @@ func (s *Symbolizer) Reset() {
 // Notes are what went wrong since Reset, once per image, with what to do.
 func (s *Symbolizer) Notes() []string { return slices.Clone(s.notes) }
 
-// Prepare resolves the kernel addresses among addrs in one pass over kallsyms, in memory
-// proportional to their number. Without it each distinct kernel address costs a pass.
+// Prepare resolves the kernel addresses among addrs together, in memory proportional to their number. Without it each
+// distinct kernel address costs a question, or a pass over kallsyms.
 func (s *Symbolizer) Prepare(addrs []objfile.Addr) {
 	var wanted []uint64
 	for _, a := range addrs {
@@ -117,7 +121,7 @@ func (s *Symbolizer) Prepare(addrs []objfile.Addr) {
 }
 
 func (s *Symbolizer) prepareKernel(wanted []uint64) {
-	if len(wanted) == 0 {
+	if len(wanted) == 0 || s.askKernel(wanted) {
 		return
 	}
 	f, err := os.Open(s.kallsyms)
@@ -129,6 +133,18 @@ func (s *Symbolizer) prepareKernel(wanted []uint64) {
 		s.kernel.miss(wanted)
 		s.note(objfile.KernelImage, kernelNote(s.kallsyms, err))
 	}
+}
+
+// askKernel names addresses without reading all of kallsyms, if it can.
+func (s *Symbolizer) askKernel(wanted []uint64) bool {
+	if s.names == nil {
+		return false
+	}
+	if f, err := os.Open(s.kallsyms); err == nil {
+		defer f.Close()
+		s.kernel.findText(f)
+	}
+	return s.kernel.ask(s.names, wanted)
 }
 
 func kernelNote(file string, err error) string {
