@@ -84,6 +84,7 @@ func wanted() []feature {
 		helper(asm.FnRingbufQuery, "bpf_ringbuf_query", "5.8", "wake the reader in batches", true),
 		helper(asm.FnGetStack, "bpf_get_stack", "4.18", "take kernel stacks", true),
 		helper(asm.FnGetNsCurrentPidTgid, "bpf_get_ns_current_pid_tgid", "5.7", "run inside a PID namespace", false),
+		helper(asm.FnSnprintf, "bpf_snprintf", "5.13", "name kernel functions without reading all of kallsyms", false),
 		helper(asm.FnLoop, "bpf_loop", "5.17", "walk stacks deeper than 255 frames, up to 1024", false),
 	}
 }

@@ -26,14 +26,22 @@ var probed = map[asm.BuiltinFunc]string{
 	asm.FnGetCurrentTaskBtf: "bpf_get_current_task_btf", asm.FnTaskPtRegs: "bpf_task_pt_regs", asm.FnProbeReadUser: "bpf_probe_read_user",
 	asm.FnRingbufOutput: "bpf_ringbuf_output", asm.FnRingbufQuery: "bpf_ringbuf_query", asm.FnGetStack: "bpf_get_stack",
 	asm.FnGetNsCurrentPidTgid: "bpf_get_ns_current_pid_tgid", asm.FnLoop: "bpf_loop", asm.FnProbeReadKernel: "bpf_probe_read_kernel",
+	asm.FnSnprintf: "bpf_snprintf",
 }
 
 // The compiled programs are the truth about what is asked of a kernel.
 func TestFeaturesListsWhatTheProgramsUse(t *testing.T) {
-	spec, err := loadCpu()
-	if err != nil {
-		t.Fatal(err)
+	for _, load := range []func() (*ebpf.CollectionSpec, error){loadCpu, loadKsyms} {
+		spec, err := load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkListed(t, spec)
 	}
+}
+
+func checkListed(t *testing.T, spec *ebpf.CollectionSpec) {
+	t.Helper()
 	var listed []string
 	for _, f := range wanted() {
 		listed = append(listed, f.Name)
