@@ -154,6 +154,31 @@ func (s *Space) Main() *Mapping {
 	return nil
 }
 
+// WhyNotGo says why Main finds nothing. The error wraps ErrNotGo where the process is no Go program; else it says which limit, or
+// which error, kept its executable from being looked at, and wraps that.
+func (s *Space) WhyNotGo() error {
+	switch {
+	case s.exe == nil && len(s.maps) >= maxMappings:
+		return fmt.Errorf("its executable is not among its first %d executable mappings: %w", maxMappings, ErrTooCostly)
+	case s.exe == nil:
+		return fmt.Errorf("its executable is not mapped: %w", ErrNotGo)
+	case s.exe.File == nil && errors.Is(s.exe.Err, ErrUnsupported):
+		return fmt.Errorf("%w: %w", s.exe.Err, ErrNotGo)
+	case s.exe.File == nil:
+		return s.exe.Err
+	case s.spent > maxSearchTime && !s.exe.File.module.done:
+		return fmt.Errorf("opening and searching its files took %v: %w", s.spent.Round(time.Millisecond), ErrTooCostly)
+	}
+	mod, err := s.exe.File.GoModule()
+	if err != nil {
+		return err
+	}
+	if len(s.maps) >= maxMappings {
+		return fmt.Errorf("its Go functions are not among its first %d executable mappings: %w", maxMappings, ErrTooCostly)
+	}
+	return fmt.Errorf("its Go functions, at %#x of its executable, are mapped nowhere: %w", mod.Text, ErrNotGo)
+}
+
 // GoMappings are the text mappings of all Go modules: the program, plugins and C shared libraries. By address.
 func (s *Space) GoMappings() []*Mapping {
 	var all []*Mapping

@@ -63,6 +63,26 @@ func (p *process) end() {
 	_ = p.cmd.Wait()
 }
 
+// TestWhyNotGo: a limit that was reached is the reason, not the program.
+func TestWhyNotGo(t *testing.T) {
+	v := variant{prog: "hello"}
+	p := run(t, exec.Command(v.build(t, goVersions()[0])))
+	s, _ := openSpace(t, p.pid)
+	s.spent = maxSearchTime + 1
+	if err := s.WhyNotGo(); s.Main() != nil || !errors.Is(err, ErrTooCostly) || errors.Is(err, ErrNotGo) {
+		t.Errorf("search time spent: %v", err)
+	}
+	s.spent = 0
+	if s.Main() == nil {
+		t.Fatal("no Go program")
+	}
+	shell := run(t, exec.Command(needs.Tool(t, "sh"), "-c", "echo ready; read x"))
+	s, _ = openSpace(t, shell.pid)
+	if err := s.WhyNotGo(); s.Main() != nil || !errors.Is(err, ErrNotGo) {
+		t.Errorf("a shell: %v", err)
+	}
+}
+
 func openSpace(t testing.TB, pid int) (*Space, *Images) {
 	t.Helper()
 	images := NewImages()

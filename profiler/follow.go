@@ -12,7 +12,7 @@ import (
 
 // settle looks what t's process did between the reading of its map and the moment from when on events tell of it.
 func (p *Profiler) settle(t *target) error {
-	if p.alive(t) {
+	if p.alive(&t.process) {
 		if t.space != nil && !t.current() {
 			p.exec(t, t.start)
 		}
@@ -80,7 +80,7 @@ func (p *Profiler) forget(t *target) {
 func (p *Profiler) catchUp() {
 	for _, t := range p.targets {
 		switch {
-		case !p.alive(t):
+		case !p.alive(&t.process):
 			if err := p.leave(t); err != nil {
 				p.note("%v", err)
 			}

@@ -190,14 +190,11 @@ func (k *keep) lossy() (n int) {
 func TestGoneBeforeItsFirstEvent(t *testing.T) {
 	proc := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-seconds", "600")
 	p, _ := start(t, Config{})
-	stat, err := p.procs.Proc(proc.PID).Stat()
+	opened, err := p.open(proc.PID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tg := &target{pid: uint32(proc.PID), start: stat.StartTime}
-	if err := p.openSpace(tg); err != nil {
-		t.Fatal(err)
-	}
+	tg := &target{process: opened}
 	proc.Stop()
 	if err := p.register(tg, false); err != nil {
 		t.Fatal(err)

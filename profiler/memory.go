@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/aggregate"
 	"github.com/pprofd/pprofd/internal/goruntime"
-	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/objfile"
 	"github.com/pprofd/pprofd/symbolize"
 )
@@ -39,9 +37,8 @@ type MemoryConfig struct {
 // Memory reads the memory profiles that the Go runtimes of other processes keep of themselves: nothing is traced, nothing is
 // written. It belongs to one goroutine.
 type Memory struct {
-	cfg     MemoryConfig
-	procs   procfs.FS
-	images  *objfile.Images
+	cfg MemoryConfig
+	opener
 	targets []*memTarget
 	started time.Time
 	notes   []string
@@ -49,9 +46,7 @@ type Memory struct {
 
 // memTarget is one process whose memory profile is read.
 type memTarget struct {
-	pid    int
-	comm   string
-	space  *objfile.Space
+	process
 	bias   uint64
 	layout goruntime.MemProfile
 	before map[uint64]counts // by bucket: at Add, for KindAllocs
@@ -70,29 +65,22 @@ func NewMemory(c MemoryConfig) *Memory {
 	if c.ProcRoot == "" {
 		c.ProcRoot = "/proc"
 	}
-	return &Memory{cfg: c, procs: procfs.New(c.ProcRoot), images: objfile.NewImages(), started: time.Now()}
+	return &Memory{cfg: c, opener: newOpener(c.ProcRoot), started: time.Now()}
 }
 
-// Add makes a running process a target. Errors name it and wrap os.ErrNotExist, os.ErrPermission, objfile.ErrNotGo or
-// goruntime.ErrNoMemProfile.
+// Add makes a running process a target. Errors are those of opener.open, or wrap goruntime.ErrNoMemProfile.
 func (m *Memory) Add(pid int) error { return m.add(pid, slices.Contains(m.cfg.Kinds, KindAllocs)) }
 
 // AddFromStart is Add for a process that began after NewMemory: KindAllocs is all that it has allocated.
 func (m *Memory) AddFromStart(pid int) error { return m.add(pid, false) }
 
 func (m *Memory) add(pid int, remember bool) error {
-	stat, err := m.procs.Proc(pid).Stat()
+	proc, err := m.open(pid)
 	if err != nil {
-		return fmt.Errorf("process %d: %w", pid, err)
+		return err
 	}
-	t := &memTarget{pid: pid, comm: stat.Comm}
-	if t.space, err = objfile.OpenSpace(m.images, m.cfg.ProcRoot, pid); err != nil {
-		if errors.Is(err, os.ErrPermission) {
-			err = fmt.Errorf("%w: pprofd needs root or CAP_SYS_PTRACE to read it", err)
-		}
-		return fmt.Errorf("process %d (%s): %w", pid, t.comm, err)
-	}
-	if err := t.open(remember, m.mode()); err != nil {
+	t := &memTarget{process: proc}
+	if err := t.read(remember, m.mode()); err != nil {
 		return errors.Join(fmt.Errorf("process %d (%s): %w", pid, t.comm, err), t.space.Close())
 	}
 	m.targets = append(m.targets, t)
@@ -106,11 +94,8 @@ func (m *Memory) mode() goruntime.ReadMode {
 	return goruntime.Published
 }
 
-func (t *memTarget) open(remember bool, mode goruntime.ReadMode) error {
+func (t *memTarget) read(remember bool, mode goruntime.ReadMode) error {
 	main := t.space.Main()
-	if main == nil || main.Image.File == nil {
-		return objfile.ErrNotGo
-	}
 	t.bias = main.Bias
 	version := ""
 	if info, err := main.Image.File.BuildInfo(); err == nil {
@@ -188,7 +173,7 @@ func (m *Memory) read(t *memTarget, kind string, sym *symbolize.Symbolizer) (*ex
 	if err != nil {
 		return nil, err
 	}
-	p := &export.Profile{Kind: kind, PID: t.pid, Comm: t.comm, Start: time.Now()}
+	p := &export.Profile{Kind: kind, PID: int(t.pid), Comm: t.comm, Start: time.Now()}
 	if kind == KindAllocs {
 		p.Start, p.Duration = m.started, time.Since(m.started)
 	}

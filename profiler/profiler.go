@@ -21,7 +21,6 @@ import (
 	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/aggregate"
-	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/objfile"
 	"github.com/pprofd/pprofd/symbolize"
 	"github.com/pprofd/pprofd/unwind"
@@ -78,12 +77,11 @@ const (
 // comes last. Add and Remove wait while Run exports.
 type Profiler struct {
 	cfg    Config
-	procs  procfs.FS
 	probes Source
 	record bpf.Record // Run's alone
 
 	turn     sync.Mutex // all below, up to ticks: Run takes it from record to record
-	images   *objfile.Images
+	opener              // whose images are all targets'
 	unwinder *unwind.Unwinder
 	layouts  layouts
 	table    *aggregate.Table
@@ -117,11 +115,11 @@ func New(c Config) (*Profiler, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := objfile.NewImages()
+	o := newOpener(c.ProcRoot)
 	c.Version = cmp.Or(c.Version, "(devel)")
 	return &Profiler{
-		cfg: c, procs: procfs.New(c.ProcRoot), probes: probes, images: images,
-		unwinder: unwind.New(images), table: aggregate.New(aggregate.Limits{}),
+		cfg: c, probes: probes, opener: o,
+		unwinder: unwind.New(o.images), table: aggregate.New(aggregate.Limits{}),
 		layouts: make(layouts), targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
 	}, nil
 }

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,7 +23,6 @@ import (
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
-	"github.com/pprofd/pprofd/objfile"
 )
 
 // keep is an exporter that keeps what it gets.
@@ -403,32 +400,6 @@ func TestDeep(t *testing.T) {
 			}
 			if (stats.Truncated > 0) != c.cut {
 				t.Errorf("%d stacks counted as truncated", stats.Truncated)
-			}
-		})
-	}
-}
-
-func TestAddRefuses(t *testing.T) {
-	p, _ := start(t, Config{})
-	sleep := exec.CommandContext(t.Context(), needs.Tool(t, "sleep"), "60")
-	if err := sleep.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { sleep.Process.Kill(); _ = sleep.Wait() }()
-	for _, c := range []struct {
-		name string
-		pid  int
-		want error
-		text string
-	}{
-		{"no such process", 1 << 22, os.ErrNotExist, "process 4194304"},
-		{"not a Go program", sleep.Process.Pid, objfile.ErrNotGo, "sleep"},
-		{"a kernel thread", 2, objfile.ErrNotGo, "kernel thread"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			err := p.Add(c.pid)
-			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
-				t.Errorf("error %v, want %v with %q", err, c.want, c.text)
 			}
 		})
 	}

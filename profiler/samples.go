@@ -43,10 +43,12 @@ func (p *Profiler) exec(t *target, start uint64) {
 		return
 	}
 	t.known, t.unverified, t.notGo = false, false, ""
-	if t.space.Main() == nil {
-		t.notGo = fmt.Sprintf("process %d (%s) is not a Go program (%s): its C functions are named by symbol", t.pid, t.comm, p.describe(int(t.pid)))
+	m := t.space.Main()
+	if m == nil {
+		t.notGo = fmt.Sprintf("%v; its C functions are named by symbol", p.notGo(&t.process))
 		return
 	}
+	t.main = m.Image.ID
 	p.findLayout(t)
 	if t.known {
 		p.verify(t, true)
@@ -69,7 +71,7 @@ func (p *Profiler) replace(t *target, start uint64) bool {
 	if stat, err := p.procs.Proc(int(t.pid)).Stat(); err == nil && stat.StartTime == start {
 		t.comm = stat.Comm
 	}
-	err := p.openSpace(t)
+	err := p.openSpace(&t.process)
 	// That it is gone already its exit tells, and its samples are counted as lost.
 	if err != nil && !errors.Is(err, objfile.ErrProcessGone) && !errors.Is(err, os.ErrNotExist) {
 		p.note("%v", err)

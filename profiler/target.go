@@ -4,10 +4,8 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,12 +18,9 @@ import (
 
 // target is one process.
 type target struct {
-	id    uint32 // in the aggregate table, from 1
-	pid   uint32
-	start uint64 // clock ticks since boot; 0: not known before its first exec
-	comm  string
+	process
+	id uint32 // in the aggregate table, from 1
 
-	space   *objfile.Space // nil before its first exec
 	old     []*objfile.Space
 	main    objfile.ImageID // of the Go program, the last one after an exec
 	started bool            // by us: AddAtExec
@@ -39,7 +34,6 @@ type target struct {
 	gone       bool                         // has exited or was removed, as far as the ring buffer has not been read
 	labels     map[string]aggregate.LabelID // by the bytes of bpf.Sample.Labels
 	nextReload time.Time
-	waited     time.Duration // for exec, see execPatience
 }
 
 const maxLabelCache = 1 << 14
@@ -63,35 +57,22 @@ func (t *target) closeOld() error {
 	return errors.Join(errs...)
 }
 
-// Add makes a running process a target. The error names the process and wraps os.ErrNotExist, os.ErrPermission or
-// objfile.ErrNotGo.
+// Add makes a running process a target. Errors are those of opener.open: they name the process and wrap os.ErrNotExist,
+// os.ErrPermission, objfile.ErrNotGo, or what kept its files from being read.
 func (p *Profiler) Add(pid int) error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	if t := p.targets[uint32(pid)]; t != nil {
-		if p.alive(t) {
+		if p.alive(&t.process) {
 			return p.addAgain(t)
 		}
 		p.exit(t)
 	}
-	stat, err := p.procs.Proc(pid).Stat()
+	proc, err := p.open(pid)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("process %d: %w (is it in another PID namespace?)", pid, os.ErrNotExist)
-		}
-		return fmt.Errorf("process %d: %w", pid, err)
-	}
-	t := &target{pid: uint32(pid), start: stat.StartTime, comm: stat.Comm}
-	if err := p.openSpace(t); err != nil {
 		return err
 	}
-	if t.space.Main() == nil {
-		err := fmt.Errorf("process %d (%s) is %w: %s", pid, t.comm, objfile.ErrNotGo, p.describe(pid))
-		if !t.current() { // what was read of it is what was left at its end
-			err = fmt.Errorf("process %d (%s) has exited, or runs another program by now: %w", pid, t.comm, os.ErrNotExist)
-		}
-		return errors.Join(err, t.close())
-	}
+	t := &target{process: proc, main: proc.space.Main().Image.ID}
 	p.findLayout(t)
 	if t.known {
 		p.verify(t, t.age() < time.Second)
@@ -107,11 +88,12 @@ func (p *Profiler) Add(pid int) error {
 func (p *Profiler) AddAtExec(pid int, path string) error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
-	stat, err := p.procs.Proc(pid).Stat()
+	proc, err := p.find(pid)
 	if err != nil {
-		return fmt.Errorf("process %d: %w", pid, err)
+		return err
 	}
-	t := &target{pid: uint32(pid), start: stat.StartTime, comm: truncate(filepath.Base(path), 15), started: true}
+	t := &target{process: proc, started: true}
+	t.comm = truncate(filepath.Base(path), 15)
 	if f, err := openFile(path); err == nil {
 		if !f.PIE() {
 			p.useLayout(t, findLayout(f))
@@ -158,80 +140,6 @@ func (p *Profiler) register(t *target, waitExec bool) error {
 	return nil
 }
 
-// describe says what a process is that is not Go.
-func (p *Profiler) describe(pid int) string {
-	proc := p.procs.Proc(pid)
-	exe, err := proc.Exe()
-	switch cmd, _ := proc.Cmdline(); {
-	case err != nil && len(cmd) == 0:
-		return "a kernel thread"
-	case err != nil:
-		return strings.Join(cmd, " ")
-	default:
-		return exe + " has no Go tables"
-	}
-}
-
-// openSpace reads the address space of t's process.
-func (p *Profiler) openSpace(t *target) error {
-	space, err := p.openSettled(t)
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("process %d (%s): %w: pprofd needs root or CAP_SYS_PTRACE to read it", t.pid, t.comm, err)
-	case errors.Is(err, objfile.ErrProcessGone) && p.kernelThread(t):
-		return fmt.Errorf("process %d (%s) is %w: %s", t.pid, t.comm, objfile.ErrNotGo, p.describe(int(t.pid)))
-	case errors.Is(err, objfile.ErrProcessGone):
-		return fmt.Errorf("process %d (%s) has exited: %w: %w", t.pid, t.comm, os.ErrNotExist, err)
-	case err != nil:
-		return fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err)
-	}
-	t.space = space
-	if m := space.Main(); m != nil {
-		t.main = m.Image.ID
-	}
-	return nil
-}
-
-// execPatience bounds how long, in all, Run waits for one process in the middle of an exec: others' samples wait, too.
-const (
-	execPatience = 200 * time.Millisecond
-	execWait     = 500 * time.Microsecond
-)
-
-// openSettled reads the address space that t's process has. One in the middle of an exec has no memory where we look,
-// as if it were gone: then what it has soon after is read. One without an executable is a kernel thread, or about to exit.
-func (p *Profiler) openSettled(t *target) (*objfile.Space, error) {
-	for wait := execWait; ; wait *= 2 {
-		space, err := objfile.OpenSpace(p.images, p.cfg.ProcRoot, int(t.pid))
-		if !errors.Is(err, objfile.ErrProcessGone) && !errors.Is(err, os.ErrNotExist) {
-			return space, err
-		}
-		if _, errExe := p.procs.Proc(int(t.pid)).Exe(); errExe != nil || !p.alive(t) || t.waited+wait > execPatience {
-			return nil, err
-		}
-		t.waited += wait
-		time.Sleep(wait)
-	}
-}
-
-// kthreadd is the parent of all kernel threads; its PID is 2 (kernel, init/main.c).
-const kthreadd = 2
-
-// kernelThread tells one from a process that has given its memory back and is about to exit.
-func (p *Profiler) kernelThread(t *target) bool {
-	stat, err := p.procs.Proc(int(t.pid)).Stat()
-	return err == nil && stat.StartTime == t.start && (stat.PID == kthreadd || stat.PPID == kthreadd)
-}
-
-// alive reports whether t's process still runs; one that does and maps nothing is a kernel thread.
-func (p *Profiler) alive(t *target) bool {
-	stat, err := p.procs.Proc(int(t.pid)).Stat()
-	return err == nil && stat.StartTime == t.start && stat.State != 'Z' && stat.State != 'X'
-}
-
-// current reports whether t's space is of the program that runs now.
-func (t *target) current() bool { return t.space != nil && t.space.Current() }
-
 // findLayout learns where the Go runtime of t keeps its state. Without it labels and goroutine ids are lost, stacks
 // are joined across stack switches by frame pointer alone, and the user is told.
 func (p *Profiler) findLayout(t *target) {
@@ -263,18 +171,6 @@ func (p *Profiler) useLayout(t *target, l foundLayout) {
 		p.note("process %d (%s), %s: where goroutines keep their labels is unknown", t.pid, t.comm, l.version)
 	}
 }
-
-// memory is the target's memory as an io.ReaderAt.
-type memory struct{ space *objfile.Space }
-
-func (m memory) ReadAt(b []byte, off int64) (int, error) {
-	if err := m.space.ReadMem(b, uint64(off)); err != nil {
-		return 0, err
-	}
-	return len(b), nil
-}
-
-var _ io.ReaderAt = memory{}
 
 // verify checks the layout against the live process. A young process may not have started its runtime: then it is
 // looked at again later.

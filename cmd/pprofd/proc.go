@@ -39,8 +39,8 @@ type program struct {
 	GoVersion, Module, Version, Revision string
 	PIE, Stripped, Cgo                   bool
 	Obstacle                             string // why it cannot be profiled; "" if it can
-	err                                  error  // it is no Go program
-	what                                 string // but this; only where err is set
+	err                                  error  // it is no Go program (objfile.ErrNotGo), or cannot be looked at
+	what                                 string // but this; only where err is objfile.ErrNotGo
 }
 
 // fileID names a file for as long as it is executed by somebody. The change time tells a file from one that was
@@ -113,6 +113,9 @@ func (in *inspector) inspect(pid int) (*process, error) {
 	if p.program, err = in.programOf(proc.Path("exe")); err != nil {
 		return nil, err
 	}
+	if p.err != nil && !errors.Is(p.err, objfile.ErrNotGo) {
+		return nil, fmt.Errorf("whether %s is a Go program could not be found out: %w", printable(p.Exe), p.err)
+	}
 	if p.err != nil {
 		return nil, toldError{fmt.Sprintf("not a Go program: %s, %s", printable(p.Exe), p.what), p.err}
 	}
@@ -165,6 +168,9 @@ func (in *inspector) programOf(path string) (*program, error) {
 // readProgram takes ownership of file.
 func readProgram(file *os.File, size int64) *program {
 	f, err := objfile.Open(file, size)
+	if errors.Is(err, objfile.ErrTooCostly) {
+		return &program{err: err}
+	}
 	if err != nil {
 		return &program{err: fmt.Errorf("%w: %w", objfile.ErrNotGo, err), what: firstLine(err)}
 	}
@@ -174,13 +180,15 @@ func readProgram(file *os.File, size int64) *program {
 		return describe(f, bi)
 	}
 	// No build information: some packers and linker scripts drop it. The tables alone are enough to profile.
-	if _, tableErr := f.GoModule(); tableErr == nil {
+	_, err = f.GoModule()
+	switch {
+	case err == nil:
 		return describe(f, &buildinfo.BuildInfo{})
+	case errors.Is(err, objfile.ErrTooCostly): // a limit of ours is no property of the program
+		return &program{err: err}
 	}
-	if !errors.Is(err, objfile.ErrNotGo) {
-		err = fmt.Errorf("%w: %w", objfile.ErrNotGo, err)
-	}
-	return &program{err: err, what: "an ELF executable without Go's tables"}
+	why := strings.TrimSuffix(firstLine(err), ": "+objfile.ErrNotGo.Error())
+	return &program{err: err, what: "an ELF executable without Go's tables: " + why}
 }
 
 func describe(f *objfile.File, bi *buildinfo.BuildInfo) *program {
