@@ -39,9 +39,47 @@ type MemoryConfig struct {
 type Memory struct {
 	cfg MemoryConfig
 	opener
+	layouts memLayouts
 	targets []*memTarget
 	started time.Time
 	notes   []string
+}
+
+// memLayouts remembers where programs keep their memory profiles. It holds a reference to each image that it knows, so that
+// its ID goes on naming it.
+type memLayouts map[objfile.ImageID]memLayout
+
+type memLayout struct {
+	goruntime.MemProfile
+	err error
+}
+
+// maxMemLayouts leaves room for other images among those that may be open.
+const maxMemLayouts = 512
+
+// of returns what is known of an image that is a Go program.
+func (l memLayouts) of(images *objfile.Images, im *objfile.Image) (goruntime.MemProfile, error) {
+	found, ok := l[im.ID]
+	if !ok {
+		version := ""
+		if info, err := im.File.BuildInfo(); err == nil {
+			version = info.GoVersion
+		}
+		if found.MemProfile, found.err = goruntime.FindMemProfile(im.File, version); len(l) < maxMemLayouts {
+			images.Retain(im.ID)
+			l[im.ID] = found
+		}
+	}
+	return found.MemProfile, found.err
+}
+
+func (l memLayouts) forget(images *objfile.Images) error {
+	var errs []error
+	for id := range l {
+		errs = append(errs, images.Release(id))
+	}
+	clear(l)
+	return errors.Join(errs...)
 }
 
 // memTarget is one process whose memory profile is read.
@@ -65,7 +103,7 @@ func NewMemory(c MemoryConfig) *Memory {
 	if c.ProcRoot == "" {
 		c.ProcRoot = "/proc"
 	}
-	return &Memory{cfg: c, opener: newOpener(c.ProcRoot), started: time.Now()}
+	return &Memory{cfg: c, opener: newOpener(c.ProcRoot), layouts: make(memLayouts), started: time.Now()}
 }
 
 // Add makes a running process a target. Errors are those of opener.open, or wrap goruntime.ErrNoMemProfile.
@@ -75,16 +113,58 @@ func (m *Memory) Add(pid int) error { return m.add(pid, slices.Contains(m.cfg.Ki
 func (m *Memory) AddFromStart(pid int) error { return m.add(pid, false) }
 
 func (m *Memory) add(pid int, remember bool) error {
-	proc, err := m.open(pid)
-	if err != nil {
-		return err
+	t, rate, err := m.look(pid)
+	if err == nil && rate <= 0 {
+		err = errMemProfileOff
 	}
-	t := &memTarget{process: proc}
-	if err := t.read(remember, m.mode()); err != nil {
-		return errors.Join(fmt.Errorf("process %d (%s): %w", pid, t.comm, err), t.space.Close())
+	if err == nil && remember {
+		err = t.remember(m.mode())
+	}
+	if err != nil {
+		return errors.Join(t.named(pid, err), t.close())
 	}
 	m.targets = append(m.targets, t)
 	return nil
+}
+
+// Rate says of how many allocated bytes a process's runtime samples one at present (runtime.MemProfileRate); 0: none. Errors
+// are those of Add; the process does not become a target.
+func (m *Memory) Rate(pid int) (int64, error) {
+	t, rate, err := m.look(pid)
+	if err != nil {
+		err = t.named(pid, err)
+	}
+	return max(rate, 0), errors.Join(err, t.close())
+}
+
+// look opens a process and finds its memory profile. The target, which is the caller's to close, is nil where it could not be
+// opened; then the error names it already.
+func (m *Memory) look(pid int) (t *memTarget, rate int64, err error) {
+	proc, err := m.open(pid)
+	if err != nil {
+		return nil, 0, err
+	}
+	main := proc.space.Main()
+	t = &memTarget{process: proc, bias: main.Bias}
+	if t.layout, err = m.layouts.of(m.images, main.Image); err != nil {
+		return t, 0, err
+	}
+	rate, err = t.layout.ReadRate(memory{t.space}, t.bias)
+	return t, rate, err
+}
+
+func (t *memTarget) named(pid int, err error) error {
+	if t == nil {
+		return err
+	}
+	return fmt.Errorf("process %d (%s): %w", pid, t.comm, err)
+}
+
+func (t *memTarget) close() error {
+	if t == nil {
+		return nil
+	}
+	return t.space.Close()
 }
 
 func (m *Memory) mode() goruntime.ReadMode {
@@ -94,28 +174,10 @@ func (m *Memory) mode() goruntime.ReadMode {
 	return goruntime.Published
 }
 
-func (t *memTarget) read(remember bool, mode goruntime.ReadMode) error {
-	main := t.space.Main()
-	t.bias = main.Bias
-	version := ""
-	if info, err := main.Image.File.BuildInfo(); err == nil {
-		version = info.GoVersion
-	}
-	var err error
-	if t.layout, err = goruntime.FindMemProfile(main.Image.File, version); err != nil {
-		return err
-	}
-	rate, err := t.layout.ReadRate(memory{t.space}, t.bias)
-	switch {
-	case err != nil:
-		return err
-	case rate == 0:
-		return errMemProfileOff
-	case !remember:
-		return nil
-	}
+// remember notes what is counted already.
+func (t *memTarget) remember(mode goruntime.ReadMode) error {
 	t.before = make(map[uint64]counts)
-	_, err = t.layout.Read(memory{t.space}, t.bias, mode, func(b *goruntime.Bucket) error {
+	_, err := t.layout.Read(memory{t.space}, t.bias, mode, func(b *goruntime.Bucket) error {
 		t.before[b.Addr] = counts{b.Allocs, b.Frees}
 		return nil
 	})
@@ -251,8 +313,8 @@ func (t *memTarget) resolve(pcs []uint64) []objfile.Addr {
 func (m *Memory) Close() error {
 	var errs []error
 	for _, t := range m.targets {
-		errs = append(errs, t.space.Close())
+		errs = append(errs, t.close())
 	}
 	m.targets = nil
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.layouts.forget(m.images))...)
 }

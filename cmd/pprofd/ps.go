@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -13,6 +14,9 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/profiler"
 )
 
 // psRow is one process in ps --json. The names of the fields do not change.
@@ -33,7 +37,19 @@ type psRow struct {
 	Cgo        bool     `json:"cgo"`
 	Profilable bool     `json:"profilable"`
 	Reason     string   `json:"reason"` // why not
+
+	MemProfile       string `json:"memory_profile"` // one of the words below
+	MemProfileRate   int64  `json:"memory_profile_rate"`
+	MemProfileReason string `json:"memory_profile_reason"` // why it is unknown
 }
+
+// What a process's runtime does about its memory profile, which record -t heap and -t allocs read.
+const (
+	memOn        = "on"         // it samples one of so many bytes
+	memOff       = "off"        // the program has set MemProfileRate to 0
+	memLinkedOut = "linked out" // nothing in the program reads the profile: the linker has left it out
+	memUnknown   = "unknown"
+)
 
 func newPS() *cobra.Command {
 	var asJSON bool
@@ -44,8 +60,12 @@ func newPS() *cobra.Command {
 not by name. Without root it lists those that it may read, mostly one's own, and counts the rest.
 
 FLAGS: pie, stripped (no symbol table), cgo, deleted (the executable was removed or replaced since the start).
-REVISION ends in "+dirty" where the source was modified. PROFILABLE is about the program; doctor is about the machine.`,
+REVISION ends in "+dirty" where the source was modified. PROFILABLE is about the program; doctor is about the machine.
+MEMPROFILE says what record -t heap and -t allocs have to read: on, with runtime.MemProfileRate (of how many allocated
+bytes the runtime samples one); off, where the program has set that to 0; linked out, where nothing in the program reads
+its memory profile, so that the linker has left it out (import net/http/pprof to have it); unknown, and why.`,
 		Example: `  sudo pprofd ps
+  sudo pprofd ps --json | jq -r '.[] | select(.memory_profile == "linked out") | .exe'
   pprofd ps --json | jq -r '.[] | select(.vcs_revision | endswith("+dirty")) | .exe'`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -62,6 +82,14 @@ func ps(ctx context.Context, stdout, stderr io.Writer, root string, asJSON bool)
 		return err
 	}
 	rows := psRows(found.found)
+	memory := profiler.NewMemory(profiler.MemoryConfig{ProcRoot: root})
+	defer memory.Close()
+	for i := range rows {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		rows[i].memProfile(memory)
+	}
 	if asJSON {
 		err = printJSON(stdout, rows)
 	} else {
@@ -88,6 +116,25 @@ func psRows(found []*process) []psRow {
 	return rows
 }
 
+// memProfile asks the process's memory.
+func (r *psRow) memProfile(m *profiler.Memory) {
+	if !r.Profilable {
+		r.MemProfile, r.MemProfileReason = memUnknown, r.Reason
+		return
+	}
+	rate, err := m.Rate(r.PID)
+	switch {
+	case errors.Is(err, goruntime.ErrNoMemProfile):
+		r.MemProfile = memLinkedOut
+	case err != nil:
+		r.MemProfile, r.MemProfileReason = memUnknown, firstLine(err)
+	case rate == 0:
+		r.MemProfile = memOff
+	default:
+		r.MemProfile, r.MemProfileRate = memOn, rate
+	}
+}
+
 // userName is the user's name, or the number where there is no name, as for users of containers.
 func userName(known map[uint32]string, uid uint32) string {
 	name, ok := known[uid]
@@ -103,11 +150,11 @@ func userName(known map[uint32]string, uid uint32) string {
 
 func printRows(w io.Writer, rows []psRow) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PID\tUSER\tGO\tMODULE\tVERSION\tREVISION\tFLAGS\tPROFILABLE\tCOMMAND")
+	fmt.Fprintln(t, "PID\tUSER\tGO\tMODULE\tVERSION\tREVISION\tFLAGS\tPROFILABLE\tMEMPROFILE\tCOMMAND")
 	for _, r := range rows {
 		cells := []string{
 			strconv.Itoa(r.PID), r.User, strings.TrimPrefix(r.GoVersion, "go"), r.Module, r.Version,
-			r.Revision, r.flags(), r.profilable(), strings.Join(r.Command, " "),
+			r.Revision, r.flags(), r.profilable(), r.memory(), strings.Join(r.Command, " "),
 		}
 		for i, cell := range cells {
 			if cells[i] = printable(cell); cell == "" {
@@ -137,6 +184,16 @@ func (r psRow) profilable() string {
 		return "yes"
 	}
 	return "no: " + r.Reason
+}
+
+func (r psRow) memory() string {
+	switch r.MemProfile {
+	case memOn:
+		return fmt.Sprintf("on (%d)", r.MemProfileRate)
+	case memUnknown:
+		return "unknown: " + r.MemProfileReason
+	}
+	return r.MemProfile
 }
 
 // printable makes text that a process chose safe for a terminal and a table: it may hold escape sequences.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/profiler"
 )
 
 func psJSON(t *testing.T) map[int]psRow {
@@ -51,11 +53,57 @@ func TestPSKnowsHowProgramsWereBuilt(t *testing.T) {
 				PID: p.PID, UID: uint32(os.Geteuid()), User: got.User, Comm: "spin", Exe: path, Command: []string{path, "-threads=1", "-seconds=60"},
 				GoVersion: strings.TrimSpace(strings.TrimPrefix(string(out), path+": ")),
 				Module:    "targets", Version: "(devel)", Stripped: o.Strip, PIE: o.PIE, Cgo: o.Cgo, Profilable: true,
+				MemProfile: memLinkedOut, // spin reads none
 			}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 		})
+	}
+}
+
+// TestPSKnowsWhetherMemoryIsProfiled: what ps says is what the program was told to do, and what record then does.
+func TestPSKnowsWhetherMemoryIsProfiled(t *testing.T) {
+	heap := func(o testprog.Options, args ...string) int {
+		return testprog.Start(t, testprog.Build(t, "heap", o), append(args, "-quiet")...).PID
+	}
+	want := map[int]string{
+		heap(testprog.Options{}): "on (512)",
+		heap(testprog.Options{Strip: true, PIE: true}, "-rate", "524288"):                              "on (524288)",
+		heap(testprog.Options{Go: "1.18.10", Strip: true}, "-rate", "1"):                               "on (1)",
+		heap(testprog.Options{Cgo: true}, "-rate", "0"):                                                "off",
+		testprog.Start(t, testprog.Build(t, "spin", testprog.Options{Strip: true}), "-seconds=60").PID: "linked out",
+	}
+	got := psJSON(t)
+	_, table, _ := call(t, "ps")
+	for pid, says := range want {
+		r := got[pid]
+		if r.memory() != says || r.MemProfileReason != "" {
+			t.Errorf("process %d: %q, want %q; %+v", pid, r.memory(), says, r)
+		}
+		if line := regexp.MustCompile(fmt.Sprintf(`(?m)^%d .*$`, pid)).FindString(table); !strings.Contains(line, " "+says+" ") {
+			t.Errorf("%q says nothing of %q", line, says)
+		}
+		code, _, errOut := call(t, "record", "-p", fmt.Sprint(pid), "-t", "heap", "-o", filepath.Join(t.TempDir(), "x"))
+		if can := code == 0; can != (r.MemProfile == memOn) {
+			t.Errorf("ps says %s; record -t heap: exit code %d, %s", says, code, errOut)
+		}
+	}
+}
+
+// TestPSSaysWhyItDoesNotKnow: memory that may not be read is no reason to guess.
+func TestPSSaysWhyItDoesNotKnow(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-quiet")
+	m := profiler.NewMemory(profiler.MemoryConfig{})
+	defer m.Close()
+	r := psRow{PID: proc.PID, Profilable: true}
+	proc.Stop()
+	if r.memProfile(m); r.MemProfile != memUnknown || !strings.Contains(r.memory(), fmt.Sprintf("unknown: process %d", proc.PID)) {
+		t.Errorf("a process that is gone: %+v", r)
+	}
+	r = psRow{PID: os.Getpid(), Reason: "it is built for EM_S390"}
+	if r.memProfile(m); r.memory() != "unknown: it is built for EM_S390" {
+		t.Errorf("a program that cannot be profiled: %+v", r)
 	}
 }
 
