@@ -26,6 +26,8 @@ type BuildOptions struct {
 	Kind       uint8
 	Type, Unit string // of the weights; "cpu", "nanoseconds"
 	Period     int64  // in Unit
+	// Objects makes a profile of objects, whose weights are bytes; nil: of time.
+	Objects *Objects
 	Start      time.Time
 	Duration   time.Duration
 	Comments   []string
@@ -175,6 +177,9 @@ func (t *Table) build(images symbolize.Images, sym *symbolize.Symbolizer, o Buil
 
 // emptyProfile has the header that runtime/pprof gives a CPU profile (runtime/pprof/proto.go: build).
 func emptyProfile(o BuildOptions) *profile.Profile {
+	if o.Objects != nil {
+		return emptyObjects(o)
+	}
 	weight := &profile.ValueType{Type: cmp.Or(o.Type, "cpu"), Unit: cmp.Or(o.Unit, "nanoseconds")}
 	period := *weight
 	return &profile.Profile{

@@ -36,6 +36,7 @@ type sampleKey struct {
 	hash   uint64
 	labels LabelID
 	target uint32
+	size   uint16
 }
 
 func newBuilder(t *Table, images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions) *builder {
@@ -73,6 +74,9 @@ func (b *builder) add(e *entry) {
 		b.frames = append(b.frames, b.sym.Frames(b.t.stacks.addr(n)))
 	}
 	b.masks = symbolize.Elide(b.masks[:0], b.frames)
+	if b.o.Objects != nil {
+		hideAllocator(b.masks, b.frames)
+	}
 	for i, mask := range b.masks {
 		if mask != 0 {
 			b.stack = append(b.stack, b.location(b.numbers[i], mask, b.frames[i]))
@@ -95,18 +99,19 @@ func (b *builder) roots(s Status) {
 }
 
 func (b *builder) sample(e *entry) {
-	k := sampleKey{hash: b.hash(), labels: e.key.Labels}
+	k := sampleKey{hash: b.hash(), labels: e.key.Labels, size: e.key.Size}
 	if b.o.TargetLabels != nil {
 		k.target = e.key.Target
 	}
 	if s := b.samples[k]; s != nil && equalStacks(s.Location, b.stack) {
-		s.Value[0] += e.value.Count
-		s.Value[1] += e.value.Sum
+		for i, v := range b.values(e.key, e.value) {
+			s.Value[i] += v
+		}
 		return
 	}
 	s := &profile.Sample{
 		Location: append([]*profile.Location(nil), b.stack...),
-		Value:    []int64{e.value.Count, e.value.Sum},
+		Value:    b.values(e.key, e.value),
 	}
 	b.label(s, e.key)
 	b.samples[k] = s
@@ -115,7 +120,7 @@ func (b *builder) sample(e *entry) {
 
 func (b *builder) hash() (h uint64) {
 	for _, l := range b.stack {
-		h = b.t.hash.addr(h, objfile.Addr{Off: l.ID})
+		h = addr(&b.t.hash.keys, h, objfile.Addr{Off: l.ID})
 	}
 	return h
 }
@@ -140,6 +145,9 @@ func (b *builder) label(s *profile.Sample, k Key) {
 	b.targetLabels(s, k.Target)
 	addNumber(s, "goid", int64(v.num.Goid))
 	addNumber(s, "tid", int64(v.num.TID))
+	if o := b.o.Objects; o != nil {
+		addNumber(s, "bytes", o.Sizes[k.Size])
+	}
 }
 
 func (b *builder) targetLabels(s *profile.Sample, target uint32) {
@@ -174,7 +182,7 @@ func addNumber(s *profile.Sample, key string, v int64) {
 }
 
 func (b *builder) lost(k lostKey, v Value) {
-	s := &profile.Sample{Location: []*profile.Location{b.named(LostFrame)}, Value: []int64{v.Count, v.Sum}}
+	s := &profile.Sample{Location: []*profile.Location{b.named(LostFrame)}, Value: b.values(Key{Target: k.target, Kind: k.kind}, v)}
 	addLabel(s, Label{"lost", k.reason})
 	b.targetLabels(s, k.target)
 	b.p.Sample = append(b.p.Sample, s)

@@ -17,7 +17,7 @@ type stackSet struct {
 
 // stackEntry is one distinct stack.
 type stackEntry struct {
-	hash  uint64
+	hash  stackHash
 	first uint32 // in frames
 	n     uint32
 }
@@ -26,37 +26,25 @@ func newStackSet(h hasher) stackSet {
 	return stackSet{hash: h, index: newIndex(), addrs: newAddrSet(h)}
 }
 
-// find returns the number of a known stack.
-func (s *stackSet) find(h uint64, stack []objfile.Addr) (n uint32, ok bool) {
-	for slot := s.index.slot(h); s.index.slots[slot] != 0; slot = s.index.next(slot) {
-		n := s.index.slots[slot] - 1
-		if e := s.list.at(int(n)); e.hash == h && s.equal(e, stack) {
-			return n, true
+// find returns the number of a known stack of n addresses.
+func (s *stackSet) find(h stackHash, n int) (number uint32, ok bool) {
+	for slot := s.index.slot(h.slot); s.index.slots[slot] != 0; slot = s.index.next(slot) {
+		number := s.index.slots[slot] - 1
+		if e := s.list.at(int(number)); e.hash == h && int(e.n) == n {
+			return number, true
 		}
 	}
 	return 0, false
 }
 
-func (s *stackSet) equal(e *stackEntry, stack []objfile.Addr) bool {
-	if int(e.n) != len(stack) {
-		return false
-	}
-	for i, a := range stack {
-		if *s.addrs.list.at(int(*s.frames.at(int(e.first) + i))) != a {
-			return false
-		}
-	}
-	return true
-}
-
 // insert adds a stack that is not known.
-func (s *stackSet) insert(h uint64, stack []objfile.Addr) uint32 {
+func (s *stackSet) insert(h stackHash, stack []objfile.Addr) uint32 {
 	first := uint32(s.frames.n)
 	for _, a := range stack {
 		s.frames.push(s.addrs.intern(a))
 	}
 	s.list.push(stackEntry{hash: h, first: first, n: uint32(len(stack))})
-	s.index.add(h, s.list.n, func(i int) uint64 { return s.list.at(i).hash })
+	s.index.add(h.slot, s.list.n, func(i int) uint64 { return s.list.at(i).hash.slot })
 	return uint32(s.list.n - 1)
 }
 

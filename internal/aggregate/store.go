@@ -103,34 +103,44 @@ func (s *addrSet) intern(a objfile.Addr) uint32 {
 
 // hasher is a multiply-and-fold hash keyed by random words: targets choose the addresses
 // and must not be able to choose collisions.
-type hasher [3]uint64
+type hasher struct {
+	keys  [3]uint64
+	check [3]uint64 // of a second hash of stacks, independent of the first
+}
 
-func newHasher() hasher { return hasher{rand.Uint64(), rand.Uint64(), rand.Uint64() | 1} }
+func newHasher() hasher {
+	keys := func() [3]uint64 { return [3]uint64{rand.Uint64(), rand.Uint64(), rand.Uint64() | 1} }
+	return hasher{keys(), keys()}
+}
 
-func (s *hasher) mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a^s[0], b^s[1])
+func mix(k *[3]uint64, a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a^k[0], b^k[1])
 	return hi ^ lo
 }
 
 // addr extends h by an address; last makes every bit of the result depend on every bit of it.
-func (s *hasher) addr(h uint64, a objfile.Addr) uint64 { return s.mix(h^a.Off, uint64(a.Image)<<20) }
+func addr(k *[3]uint64, h uint64, a objfile.Addr) uint64 { return mix(k, h^a.Off, uint64(a.Image)<<20) }
 
-func (s *hasher) last(h uint64) uint64 {
-	hi, lo := bits.Mul64(h^h>>32, s[2])
+func last(k *[3]uint64, h uint64) uint64 {
+	hi, lo := bits.Mul64(h^h>>32, k[2])
 	return hi ^ lo
 }
 
-func (s *hasher) one(a objfile.Addr) uint64 { return s.last(s.addr(0, a)) }
+func (s *hasher) one(a objfile.Addr) uint64 { return last(&s.keys, addr(&s.keys, 0, a)) }
 
-func (s *hasher) stack(stack []objfile.Addr) uint64 {
-	h := s.mix(uint64(len(stack)), 0)
+// stackHash are 128 bits: stacks that have the same are taken for equal, for comparing them would cost a miss of the CPU's
+// caches an address. Among a million stacks two have the same by chance once in 10^26 tables.
+type stackHash struct{ slot, check uint64 }
+
+func (s *hasher) stack(stack []objfile.Addr) stackHash {
+	h, c := mix(&s.keys, uint64(len(stack)), 0), mix(&s.check, uint64(len(stack)), 0)
 	for _, a := range stack {
-		h = s.addr(h, a)
+		h, c = addr(&s.keys, h, a), addr(&s.check, c, a)
 	}
-	return s.last(h)
+	return stackHash{last(&s.keys, h), last(&s.check, c)}
 }
 
 func (s *hasher) entry(k Key, stack uint32) uint64 {
-	h := s.mix(uint64(k.Target)<<32|uint64(k.Labels), uint64(k.Kind)<<8|uint64(k.Status)|uint64(stack)<<16)
-	return s.last(h)
+	h := mix(&s.keys, uint64(k.Target)<<32|uint64(k.Labels), uint64(k.Kind)<<8|uint64(k.Status)|uint64(stack)<<16|uint64(k.Size)<<48)
+	return last(&s.keys, h)
 }

@@ -23,6 +23,7 @@ type Key struct {
 	Labels LabelID // from Table.Labels
 	Kind   uint8   // the caller's number of the kind of profile
 	Status Status
+	Size   uint16 // the caller's number of a size of objects; 0: none
 }
 
 // Stack is a stack of addresses, leaf first: kernel frames, then user frames.
@@ -179,7 +180,7 @@ func (t *Table) targets(kind uint8) map[uint32]bool {
 
 func (t *Table) find(key Key, stack []objfile.Addr) (e *entry, lost string) {
 	h := t.hash.stack(stack)
-	n, known := t.stacks.find(h, stack)
+	n, known := t.stacks.find(h, len(stack))
 	if known {
 		if e := t.known(key, n); e != nil {
 			return e, ""
