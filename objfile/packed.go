@@ -15,6 +15,10 @@ const (
 	maxPackedRange = 1 << 30
 )
 
+// Bare reports that a file says of itself only what the kernel needs, as packers leave it: the program may be known no
+// sooner than in the memory of a process that runs it. See OpenSpace.
+func (f *File) Bare() bool { return f.sections == nil }
+
 // findPacked looks for a Go program in anonymous executable memory: a packed executable (whose own
 // file has no section headers) unpacks itself there. The image of that memory then gets a File,
 // which reads the process.
@@ -47,7 +51,7 @@ func (s *Space) maybePacked() bool {
 	if s.exe == nil || s.exe.File == nil {
 		return true
 	}
-	if s.exe.File.sections != nil {
+	if !s.exe.File.Bare() {
 		return false
 	}
 	_, err := s.exe.File.GoModule()

@@ -46,6 +46,41 @@ func TestHeap(t *testing.T) {
 	}
 }
 
+// TestHeapOfUnusualPrograms: packed programs, which unpack themselves into anonymous memory, programs whose section headers are
+// gone, whose file is another by now, or whose file system is theirs alone: the profile is the process's own.
+func TestHeapOfUnusualPrograms(t *testing.T) {
+	bare := func(t *testing.T, o testprog.StartOptions, bin string, args ...string) *testprog.Proc {
+		path := copyOf(t, bin)
+		testprog.DropSections(t, path)
+		return direct(t, o, path, args...)
+	}
+	for name, launch := range map[string]func(*testing.T, testprog.StartOptions, string, ...string) *testprog.Proc{
+		"packed": unpacked, "without section headers": bare, "replaced": replaced, "other mount namespace": otherNamespace,
+	} {
+		for _, version := range testprog.Versions() {
+			for _, o := range []testprog.Options{{Go: version}, {Go: version, Strip: true}} {
+				t.Run(name+" "+o.String(), func(t *testing.T) {
+					file := filepath.Join(t.TempDir(), "heap")
+					proc := launch(t, testprog.StartOptions{}, testprog.Build(t, "heap", o), "-profile", file)
+					if d := cmp.Diff(flatten(readProfile(t, file)), flatten(heapOf(t, proc.PID))); d != "" {
+						t.Errorf("%.3000s", d)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestPackedWithoutMemProfile: also of a packed program it is known that it profiles no memory.
+func TestPackedWithoutMemProfile(t *testing.T) {
+	proc := unpacked(t, testprog.StartOptions{}, testprog.Build(t, "spin", testprog.Options{Strip: true}), "-seconds", "60")
+	m := NewMemory(MemoryConfig{Kinds: []string{KindHeap}})
+	defer m.Close()
+	if err := m.Add(proc.PID); !errors.Is(err, goruntime.ErrNoMemProfile) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func heapOf(t *testing.T, pid int) *profile.Profile {
 	t.Helper()
 	return memoryOf(t, MemoryConfig{Kinds: []string{KindHeap}}, pid, func() {})

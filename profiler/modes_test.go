@@ -3,7 +3,6 @@ package profiler
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,27 +105,7 @@ func otherNamespace(t *testing.T, o testprog.StartOptions, bin string, args ...s
 // unpacked runs the program as a packer's stub does: copied into anonymous memory by a loader without section headers.
 func unpacked(t *testing.T, o testprog.StartOptions, bin string, args ...string) *testprog.Proc {
 	t.Helper()
-	loader := filepath.Join(t.TempDir(), "loader")
-	gcc := exec.CommandContext(t.Context(), needs.Tool(t, "gcc"), "-O1", "-pie", "-fPIE", "-s", "-o", loader, "../objfile/testdata/loader.c")
-	if out, err := gcc.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	dropSections(t, loader)
-	return direct(t, o, loader, append([]string{bin}, args...)...)
-}
-
-// dropSections makes an ELF file's header say that it has no sections, as packers do.
-func dropSections(t *testing.T, path string) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	clear(data[0x28:0x30]) // e_shoff
-	clear(data[0x3c:0x40]) // e_shnum, e_shstrndx
-	if err := os.WriteFile(path, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	return direct(t, o, testprog.Loader(t), append([]string{bin}, args...)...)
 }
 
 // TestUnknownGoVersion: a version that no table knows keeps its stacks, and says what is missing.

@@ -41,6 +41,7 @@ type program struct {
 	Obstacle                             string // why it cannot be profiled; "" if it can
 	err                                  error  // it is no Go program (objfile.ErrNotGo), or cannot be looked at
 	what                                 string // but this; only where err is objfile.ErrNotGo
+	bare                                 bool   // err is of the file; a process that runs it may have unpacked something else
 }
 
 // fileID names a file for as long as it is executed by somebody. The change time tells a file from one that was
@@ -54,12 +55,13 @@ type fileID struct {
 // inspector looks at processes and remembers executables, since most machines run the same few many times.
 // One goroutine at a time.
 type inspector struct {
+	root     string
 	fs       procfs.FS
 	programs map[fileID]*program
 }
 
 func newInspector(root string) *inspector {
-	return &inspector{fs: procfs.New(root), programs: map[fileID]*program{}}
+	return &inspector{root: root, fs: procfs.New(root), programs: map[fileID]*program{}}
 }
 
 // census is the Go processes of the machine.
@@ -113,6 +115,9 @@ func (in *inspector) inspect(pid int) (*process, error) {
 	if p.program, err = in.programOf(proc.Path("exe")); err != nil {
 		return nil, err
 	}
+	if p.bare {
+		p.program = in.unpacked(pid, p.program)
+	}
 	if p.err != nil && !errors.Is(p.err, objfile.ErrNotGo) {
 		return nil, fmt.Errorf("whether %s is a Go program could not be found out: %w", printable(p.Exe), p.err)
 	}
@@ -125,6 +130,25 @@ func (in *inspector) inspect(pid int) (*process, error) {
 	status, err := proc.Status()
 	p.UID = status.UID[1]
 	return p, err
+}
+
+// unpacked describes the Go program that a process has unpacked into its memory, if there is one; else file, what its
+// executable says.
+func (in *inspector) unpacked(pid int, file *program) *program {
+	space, err := objfile.OpenSpace(objfile.NewImages(), in.root, pid)
+	if err != nil {
+		return file
+	}
+	defer space.Close()
+	main := space.Main()
+	if main == nil {
+		return file
+	}
+	bi, err := main.Image.File.BuildInfo()
+	if err != nil {
+		bi = &buildinfo.BuildInfo{}
+	}
+	return describe(main.Image.File, bi)
 }
 
 // withoutExe says what a process is that has no executable: the kernel answers ENOENT for its own threads, which have no
@@ -188,7 +212,7 @@ func readProgram(file *os.File, size int64) *program {
 		return &program{err: err}
 	}
 	why := strings.TrimSuffix(firstLine(err), ": "+objfile.ErrNotGo.Error())
-	return &program{err: err, what: "an ELF executable without Go's tables: " + why}
+	return &program{err: err, what: "an ELF executable without Go's tables: " + why, bare: f.Bare()}
 }
 
 func describe(f *objfile.File, bi *buildinfo.BuildInfo) *program {

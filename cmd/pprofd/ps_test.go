@@ -91,6 +91,35 @@ func TestPSKnowsWhetherMemoryIsProfiled(t *testing.T) {
 	}
 }
 
+// TestPackedProgramsAreListed, and recorded: their executable says nothing, their memory does.
+func TestPackedProgramsAreListed(t *testing.T) {
+	heap := testprog.Build(t, "heap", testprog.Options{Strip: true})
+	p := testprog.Start(t, testprog.Loader(t), heap, "-quiet", "-busy")
+	r := psJSON(t)[p.PID]
+	if !r.Profilable || r.Comm != "loader" || r.Module != "targets" || !strings.HasPrefix(r.GoVersion, "go1.") || r.memory() != "on (512)" {
+		t.Errorf("%+v", r)
+	}
+	for _, kind := range []string{"heap", "cpu"} {
+		file := filepath.Join(t.TempDir(), kind)
+		if code, _, errOut := call(t, "record", "-p", fmt.Sprint(p.PID), "-t", kind, "-d", "1s", "-o", file); code != 0 {
+			t.Fatal(errOut)
+		}
+		if prof := readProfile(t, file); holds(prof, "main.sites") == 0 {
+			t.Errorf("%s: no samples of the program's function", kind)
+		}
+	}
+	bare := filepath.Join(t.TempDir(), "sleep")
+	data, err := os.ReadFile(needs.Tool(t, "sleep"))
+	if err := errors.Join(err, os.WriteFile(bare, data, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	testprog.DropSections(t, bare)
+	sleep := testprog.StartWith(t, testprog.StartOptions{NoReady: true}, bare, "60")
+	if code, _, errOut := call(t, "record", "-p", fmt.Sprint(sleep.PID)); code != exitFailure || !strings.Contains(errOut, "not a Go program: "+bare) {
+		t.Errorf("packed, and not Go: exit code %d, %s", code, errOut)
+	}
+}
+
 // TestPSSaysWhyItDoesNotKnow: memory that may not be read is no reason to guess.
 func TestPSSaysWhyItDoesNotKnow(t *testing.T) {
 	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-quiet")

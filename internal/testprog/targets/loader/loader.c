@@ -1,6 +1,6 @@
-/* loader PROGRAM: what an executable packer's stub does. It copies the segments of a static
+/* loader PROGRAM ARGS...: what an executable packer's stub does. It copies the segments of a static
  * program into anonymous memory at their addresses and jumps to its entry, on the stack that the
- * kernel made. x86-64. */
+ * kernel made, without its own name. x86-64. */
 #include <elf.h>
 #include <fcntl.h>
 #include <string.h>
@@ -39,6 +39,7 @@ int main(int argc, char **argv)
 			return 3;
 	unsigned long entry = e->e_entry;
 	munmap(file, st.st_size);
-	__asm__ volatile("mov %0, %%rsp; xor %%edx, %%edx; jmp *%1" : : "r"(argv - 1), "r"(entry) : "memory", "rdx");
+	argv[0] = (char *)(argc - 1L);
+	__asm__ volatile("mov %0, %%rsp; xor %%edx, %%edx; jmp *%1" : : "r"(argv), "r"(entry) : "memory", "rdx");
 	__builtin_unreachable();
 }
