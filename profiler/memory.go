@@ -85,9 +85,10 @@ func (l memLayouts) forget(images *objfile.Images) error {
 // memTarget is one process whose memory profile is read.
 type memTarget struct {
 	process
-	bias   uint64
-	layout goruntime.MemProfile
-	before map[uint64]counts // by bucket: at Add, for KindAllocs
+	bias    uint64
+	layout  goruntime.MemProfile
+	before  map[uint64]counts    // by bucket: at Add, for KindAllocs
+	records goruntime.MemRecords // of the last reading
 }
 
 type counts struct{ allocs, frees uint64 }
@@ -177,11 +178,24 @@ func (m *Memory) mode() goruntime.ReadMode {
 // remember notes what is counted already.
 func (t *memTarget) remember(mode goruntime.ReadMode) error {
 	t.before = make(map[uint64]counts)
-	_, err := t.layout.Read(memory{t.space}, t.bias, mode, func(b *goruntime.Bucket) error {
+	if err := t.read(mode); err != nil {
+		return err
+	}
+	for b := range t.records.All {
 		t.before[b.Addr] = counts{b.Allocs, b.Frees}
-		return nil
-	})
-	return err
+	}
+	return nil
+}
+
+// read reads the process's records, once more where a garbage collection has moved them meanwhile.
+func (t *memTarget) read(mode goruntime.ReadMode) error {
+	for range readTries {
+		moved, err := t.layout.ReadAll(memory{t.space}, t.bias, mode, &t.records)
+		if err != nil || !moved {
+			return err
+		}
+	}
+	return nil
 }
 
 var errMemProfileOff = errors.New("the program has set runtime.MemProfileRate to 0: its runtime profiles no memory")
@@ -239,20 +253,14 @@ func (m *Memory) read(t *memTarget, kind string, sym *symbolize.Symbolizer) (*ex
 	if kind == KindAllocs {
 		p.Start, p.Duration = m.started, time.Since(m.started)
 	}
-	for range readTries {
-		s := aggregate.NewSnapshot(m.images.Get, sym, m.options(t, p, rate))
-		moved, err := t.layout.Read(memory{t.space}, t.bias, m.mode(), func(b *goruntime.Bucket) error {
-			t.add(s, b, rate, kind)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		p.Data = s.Profile()
-		if !moved {
-			break
-		}
+	if err := t.read(m.mode()); err != nil {
+		return nil, err
 	}
+	s := aggregate.NewSnapshot(m.images.Get, sym, m.options(t, p, rate))
+	for b := range t.records.All {
+		t.add(s, b, rate, kind)
+	}
+	p.Data = s.Profile()
 	p.Data.Comments = append(p.Data.Comments, "pprofd "+m.cfg.Version, "read from the Go runtime's own memory profile: "+m.published())
 	return p, nil
 }

@@ -174,15 +174,18 @@ func TestManyAllocationSites(t *testing.T) {
 		t.Fatal(err)
 	}
 	target := m.targets[0]
-	began, n := time.Now(), 0
-	_, err := target.layout.Read(memory{target.space}, target.bias, goruntime.Published, func(*goruntime.Bucket) error {
-		n++
-		return nil
-	})
-	if err != nil || n < 100000 {
-		t.Fatal(n, err)
+	best := time.Hour
+	for range 5 { // others may be busy: one quiet moment is enough
+		began := time.Now()
+		if err := target.read(goruntime.Published); err != nil || target.records.Len() < 100000 {
+			t.Fatal(target.records.Len(), err)
+		}
+		best = min(best, time.Since(began))
 	}
-	t.Logf("%d allocation sites in %v", n, time.Since(began))
+	t.Logf("%d allocation sites in %v, %d MB", target.records.Len(), best, target.records.Bytes()>>20)
+	if best > 200*time.Millisecond || target.records.Bytes() > 64<<20 {
+		t.Errorf("%d allocation sites took %v and %d bytes", target.records.Len(), best, target.records.Bytes())
+	}
 }
 
 // TestMemoryRefused: what cannot be had says why.

@@ -1,19 +1,32 @@
 package goruntime
 
-import "io"
+import (
+	"fmt"
+	"io"
+	"time"
+)
 
 const (
 	blockSize = 64 << 10
 	maxBlocks = 64 // 4 MiB
 	pageBytes = 4 << 10
+	// maxFetches and maxReadTime bound one pass: what is spread over more than 2 GiB, or comes from a server of the process's
+	// choice (userfaultfd), is not read to its end. 100,000 buckets are 700 fetches, and 30 ms.
+	maxFetches  = 1 << 15
+	maxReadTime = 30 * time.Second
 )
 
 // blocks reads a process's memory in large pieces and keeps the last ones: what the runtime allocates one after the other,
 // such as buckets, costs few system calls. It is for one pass, for it does not see what changes meanwhile.
 type blocks struct {
-	mem   io.ReaderAt
-	slots [maxBlocks]block
+	mem     io.ReaderAt
+	limit   time.Duration // of spent
+	fetches int
+	spent   time.Duration // in reads of mem
+	slots   [maxBlocks]block
 }
+
+func newBlocks(mem io.ReaderAt, limit time.Duration) *blocks { return &blocks{mem: mem, limit: limit} }
 
 // block is a piece of memory; first is its address plus one, 0: none.
 type block struct {
@@ -24,12 +37,12 @@ type block struct {
 // read reads all of b.
 func (c *blocks) read(addr uint64, b []byte) error {
 	if int64(addr) < 0 || addr+uint64(len(b)) < addr {
-		return readFull(c.mem, addr, b)
+		return fmt.Errorf("address %#x is not in user space", addr)
 	}
 	for len(b) > 0 {
 		data := c.at(addr)
 		if data == nil {
-			return readFull(c.mem, addr, b)
+			return c.fetch(addr, b)
 		}
 		n := copy(b, data)
 		b, addr = b[n:], addr+uint64(n)
@@ -49,11 +62,26 @@ func (c *blocks) at(addr uint64) []byte {
 			s.data = make([]byte, blockSize)
 		}
 		s.data = s.data[:size]
-		if readFull(c.mem, start, s.data) == nil {
+		if c.fetch(start, s.data) == nil {
 			s.first = start + 1
 			return s.data[addr-start:]
 		}
 		s.first = 0
 	}
 	return nil
+}
+
+// fetch reads all of b from the process.
+func (c *blocks) fetch(addr uint64, b []byte) error {
+	switch {
+	case c.fetches >= maxFetches:
+		return fmt.Errorf("it is spread over more than %d MiB of memory", maxFetches*blockSize>>20)
+	case c.spent > c.limit:
+		return fmt.Errorf("reading %d pieces of it took %v", c.fetches, c.spent.Round(time.Millisecond))
+	}
+	c.fetches++
+	start := time.Now()
+	err := readFull(c.mem, addr, b)
+	c.spent += time.Since(start)
+	return err
 }

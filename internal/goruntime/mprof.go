@@ -1,11 +1,13 @@
 package goruntime
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"time"
 
 	"github.com/pprofd/pprofd/objfile"
 )
@@ -17,15 +19,16 @@ type MemProfile struct {
 	Rate    uint64 // MemProfileRate
 	Cycle   uint64 // mProfCycle, before Go 1.19 mProf.cycle; 0: unknown
 
-	plainCycle bool // Cycle is the number itself; since Go 1.19 its lowest bit says whether it has been flushed
-	record     int  // bytes of a memRecordCycle: counts of allocations and frees, up to Go 1.26 their bytes, too
+	plainCycle bool          // Cycle is the number itself; since Go 1.19 its lowest bit says whether it has been flushed
+	patience   time.Duration // for reading it; 0: maxReadTime
+	record     int           // bytes of a memRecordCycle: counts of allocations and frees, up to Go 1.26 their bytes, too
 }
 
 // Errors of memory profiles.
 var (
 	// ErrNoMemProfile: the linker found that nothing reads the profile and switched it off.
 	ErrNoMemProfile = errors.New("memory profiling is linked out of the program: nothing in it reads runtime.MemProfile (net/http/pprof and runtime/pprof.WriteHeapProfile do)")
-	// ErrTorn: what lies in the process's memory is no memory profile.
+	// ErrTorn: what lies in the process's memory is no memory profile, or none that could be read to its end.
 	ErrTorn = errors.New("the memory profile of the process is damaged")
 )
 
@@ -105,12 +108,15 @@ type Bucket struct {
 	Allocs, Frees uint64   // objects
 }
 
-// Bounds on what a process may make us read.
+// Bounds on what a process may make us read, and keep of it: the list is its own, and may be anything.
 const (
 	maxBuckets     = 1 << 19
 	maxBucketStack = 1 << 10 // runtime/extern.go: debug.profstackdepth is at most 1024
-	bucketHeader   = 0x30    // next, allnext, typ, hash, size, nstk
-	recordSize     = 4 * 8   // a memRecordCycle up to Go 1.26: allocs, frees, alloc_bytes, free_bytes
+	maxStackWords  = 1 << 23 // of all stacks: 64 MiB
+	// maxCycle is where the runtime's count of cycles wraps (runtime/mprof.go: mProfCycleWrap).
+	maxCycle     = futureCycles * (2 << 24)
+	bucketHeader = 0x30  // next, allnext, typ, hash, size, nstk
+	recordSize   = 4 * 8 // a memRecordCycle up to Go 1.26: allocs, frees, alloc_bytes, free_bytes
 	// since Go 1.27 without the bytes, which are the bucket's size times the counts
 	recordSizeCounts = 2 * 8
 	futureCycles     = 3
@@ -135,16 +141,18 @@ const (
 	Unpublished
 )
 
-// Read calls visit for each allocation site. mem is the process's memory by run-time address. Sites without events are left out. The process goes on meanwhile: a garbage
-// collection that ends during Read moves events from one cycle to the next, and is told by moved: read again.
+// Read calls visit for each allocation site. mem is the process's memory by run-time address. Sites without events are left
+// out. The process goes on meanwhile: a garbage collection that ends during Read moves events from one cycle to the next,
+// and is told by moved: read again.
 //
-// Errors wrap ErrTorn where the list is not one of buckets or has no end, or are those of mem.
+// Errors wrap ErrTorn where the list is not one of buckets, has no end, or is larger or slower to read than any program's
+// is; or are those of mem and of visit.
 func (m *MemProfile) Read(mem io.ReaderAt, bias uint64, mode ReadMode, visit func(*Bucket) error) (moved bool, err error) {
 	before, err := m.cycle(mem, bias)
 	if err != nil {
 		return false, err
 	}
-	w := bucketWalk{mem: &blocks{mem: mem}, record: m.record, take: []int{int(before.number % futureCycles)}}
+	w := bucketWalk{mem: newBlocks(mem, cmp.Or(m.patience, maxReadTime)), record: m.record, take: []int{int(before.number % futureCycles)}}
 	if m.Cycle == 0 {
 		w.take = nil
 	}
@@ -181,10 +189,14 @@ func (m *MemProfile) cycle(mem io.ReaderAt, bias uint64) (profCycle, error) {
 		return profCycle{}, fmt.Errorf("read the profile's cycle: %w", err)
 	}
 	v := binary.LittleEndian.Uint32(b[:])
+	c := profCycle{v >> 1, v&1 != 0}
 	if m.plainCycle {
-		return profCycle{v, b[4] != 0}, nil
+		c = profCycle{v, b[4] != 0}
 	}
-	return profCycle{v >> 1, v&1 != 0}, nil
+	if c.number >= maxCycle {
+		return profCycle{}, fmt.Errorf("%w: its cycle is %d, of at most %d", ErrTorn, c.number, maxCycle)
+	}
+	return c, nil
 }
 
 // bucketWalk goes along the list of buckets.
@@ -202,13 +214,20 @@ func (w *bucketWalk) walk(head uint64, visit func(*Bucket) error) error {
 	if err := readFull(w.mem.mem, head, w.buf[:8]); err != nil {
 		return fmt.Errorf("read the head of the memory profile: %w", err)
 	}
-	for n, addr := 0, binary.LittleEndian.Uint64(w.buf[:]); addr != 0; n++ {
-		if n >= maxBuckets {
-			return fmt.Errorf("%w: more than %d allocation sites, or a list without end", ErrTorn, maxBuckets)
-		}
+	circle := circleFinder{limit: 1}
+	n, words := 0, 0
+	for addr := binary.LittleEndian.Uint64(w.buf[:]); addr != 0; n++ {
 		next, err := w.read(addr)
-		if err != nil {
+		words += len(w.bucket.Stack)
+		switch {
+		case err != nil:
 			return err
+		case n >= maxBuckets:
+			return fmt.Errorf("%w: more than %d allocation sites", ErrTorn, maxBuckets)
+		case words > maxStackWords:
+			return fmt.Errorf("%w: more than %d frames, in %d allocation sites", ErrTorn, maxStackWords, n)
+		case circle.closes(next):
+			return fmt.Errorf("%w: the list of its allocation sites leads back to %#x", ErrTorn, next)
 		}
 		addr = next
 		if w.bucket.Allocs == 0 && w.bucket.Frees == 0 {
@@ -222,11 +241,29 @@ func (w *bucketWalk) walk(head uint64, visit func(*Bucket) error) error {
 	return nil
 }
 
+// circleFinder finds out whether a list leads back to an earlier element, in a constant amount of memory and after a few
+// times its length: it waits for one element to come again, a later one each time that it has waited twice as long (Brent's
+// algorithm).
+type circleFinder struct {
+	mark         uint64
+	steps, limit int
+}
+
+func (c *circleFinder) closes(addr uint64) bool {
+	if addr == c.mark && addr != 0 {
+		return true
+	}
+	if c.steps++; c.steps == c.limit {
+		c.mark, c.steps, c.limit = addr, 0, 2*c.limit
+	}
+	return false
+}
+
 // read reads the bucket at addr and returns where the next one is.
 func (w *bucketWalk) read(addr uint64) (next uint64, err error) {
 	h := w.buf[:bucketHeader]
 	if err := w.mem.read(addr, h); err != nil {
-		return 0, fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
+		return 0, unreadable(addr, err)
 	}
 	word := binary.LittleEndian.Uint64
 	nstk := word(h[0x28:])
@@ -236,7 +273,7 @@ func (w *bucketWalk) read(addr uint64) (next uint64, err error) {
 	next, w.bucket.Addr, w.bucket.Size = word(h[8:]), addr, word(h[0x20:])
 	rest := w.buf[bucketHeader : bucketHeader+nstk*8+uint64((1+futureCycles)*w.record)]
 	if err := w.mem.read(addr+bucketHeader, rest); err != nil {
-		return 0, fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
+		return 0, unreadable(addr, err)
 	}
 	w.bucket.Stack = w.bucket.Stack[:0]
 	for i := range nstk {
@@ -244,6 +281,14 @@ func (w *bucketWalk) read(addr uint64) (next uint64, err error) {
 	}
 	w.count(rest[nstk*8:])
 	return next, nil
+}
+
+// unreadable: that a list leads nowhere is its fault, that the process has exited is not.
+func unreadable(addr uint64, err error) error {
+	if errors.Is(err, objfile.ErrProcessGone) {
+		return fmt.Errorf("read the memory profile: %w", err)
+	}
+	return fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
 }
 
 // count adds up the cycles that are asked for.
