@@ -21,6 +21,8 @@ const (
 	cpuCounterCOUNT_STALE_PID  cpuCounter = 2
 	cpuCounterCOUNT_EVENT_LOST cpuCounter = 3
 	cpuCounterCOUNT_CUT_DEPTH  cpuCounter = 4
+	cpuCounterCOUNT_HITS       cpuCounter = 5
+	cpuCounterCOUNT_BAD_SPAN   cpuCounter = 6
 	cpuCounterCOUNT_MAX        cpuCounter = 8
 )
 
@@ -78,12 +80,14 @@ type cpuSampleHeader struct {
 	Segments     uint16
 	Labels       uint16
 	Reserved     uint16
+	Size         uint64
 }
 
 type cpuSampleKind uint32
 
 const (
-	cpuSampleKindKIND_CPU cpuSampleKind = 1
+	cpuSampleKindKIND_CPU   cpuSampleKind = 1
+	cpuSampleKindKIND_ALLOC cpuSampleKind = 2
 )
 
 type cpuScratch struct {
@@ -140,6 +144,7 @@ type cpuScratch struct {
 	Gbuf      [48]uint64
 	Mbuf      [32]uint64
 	Chunk     [274]uint64
+	Busy      uint64
 	Data      [4368]uint64
 }
 
@@ -220,6 +225,7 @@ const (
 	cpuTargetFlagTARGET_TLS          cpuTargetFlag = 8
 	cpuTargetFlagTARGET_LABELS_MAP   cpuTargetFlag = 16
 	cpuTargetFlagTARGET_LABELS_SLICE cpuTargetFlag = 32
+	cpuTargetFlagTARGET_ALLOC        cpuTargetFlag = 64
 )
 
 // Names of all BPF objects in the ELF.

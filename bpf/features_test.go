@@ -18,7 +18,7 @@ import (
 // older are helpers of Linux 5.4 and before that every program may take for granted (include/uapi/linux/bpf.h).
 var older = []asm.BuiltinFunc{
 	asm.FnMapLookupElem, asm.FnMapUpdateElem, asm.FnMapDeleteElem, asm.FnKtimeGetNs, asm.FnGetCurrentPidTgid,
-	asm.FnGetSmpProcessorId, asm.FnProbeRead,
+	asm.FnGetSmpProcessorId, asm.FnProbeRead, asm.FnGetPrandomU32,
 }
 
 // probed are the helpers that Features asks for, by their names there.
@@ -31,7 +31,7 @@ var probed = map[asm.BuiltinFunc]string{
 
 // The compiled programs are the truth about what is asked of a kernel.
 func TestFeaturesListsWhatTheProgramsUse(t *testing.T) {
-	for _, load := range []func() (*ebpf.CollectionSpec, error){loadCpu, loadKsyms} {
+	for _, load := range []func() (*ebpf.CollectionSpec, error){loadCpu, loadKsyms, loadAlloc} {
 		spec, err := load()
 		if err != nil {
 			t.Fatal(err)

@@ -30,6 +30,7 @@ enum {
 	BPF_RB_FORCE_WAKEUP = 2,
 	BPF_RB_AVAIL_DATA = 0,
 	BPF_NOEXIST = 1,
+	BPF_F_NO_PREALLOC = 1,
 };
 
 #include <bpf/bpf_helpers.h>
@@ -74,6 +75,11 @@ struct pt_regs {
 #define REG_FP(r) ((r)->bp)
 #define REG_LR(r) (0)
 #define REG_G(r) ((r)->r14)
+/* Go's ABIInternal (cmd/compile/abi-internal.md) */
+#define REG_ARG0(r) ((r)->ax)
+#define REG_ARG1(r) ((r)->bx)
+#define REG_ARG2(r) ((r)->cx)
+#define REG_FLAGS(r) ((r)->flags)
 #define REGS_USER(r) (((r)->cs & 3) != 0)
 #else
 struct pt_regs {
@@ -84,6 +90,10 @@ struct pt_regs {
 #define REG_FP(r) ((r)->regs[29])
 #define REG_LR(r) ((r)->regs[30])
 #define REG_G(r) ((r)->regs[28])
+#define REG_ARG0(r) ((r)->regs[0])
+#define REG_ARG1(r) ((r)->regs[1])
+#define REG_ARG2(r) ((r)->regs[2])
+#define REG_FLAGS(r) ((r)->pstate)
 #define REGS_USER(r) (((r)->pstate & 0xf) == 0)
 #endif
 

@@ -10,8 +10,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,11 +37,9 @@ type Options struct {
 
 // Probes are the loaded programs. Read belongs to one goroutine; SetTarget, Stats and Close may be called from others.
 type Probes struct {
+	feed
 	objs   cpuObjects
-	links  []link.Link
 	events []int
-	reader *ringbuf.Reader
-	record ringbuf.Record
 	event  Event
 }
 
@@ -63,20 +59,37 @@ func Load(o Options) (*Probes, error) {
 	if err := configure(spec, o); err != nil {
 		return nil, err
 	}
-	p := &Probes{event: o.Event}
-	opts := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: kernelTypes(spec)}}
-	if err := spec.LoadAndAssign(&p.objs, &opts); err != nil {
-		if lacks := lacking(Features()); lacks != nil {
-			err = lacks // the verifier's own words for an unknown helper may be those for a missing right
-		}
-		return nil, explain("load BPF programs", err)
+	if err := configureCPU(spec, o); err != nil {
+		return nil, err
 	}
-	if err := p.attach(o); err != nil {
+	p := &Probes{event: o.Event}
+	if err := loadSpec(spec, &p.objs); err != nil {
+		return nil, err
+	}
+	p.feed = feed{targets: p.objs.Targets, losses: p.objs.Losses, counters: p.objs.Counters, samples: p.objs.Samples,
+		wire: func(t *Target) any { w := t.wire(); return &w }}
+	if err := p.follow(p.objs.ProcessExec, p.objs.ProcessExit); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	if err := p.openEvents(o); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
+// loadSpec loads programs into objs.
+func loadSpec(spec *ebpf.CollectionSpec, objs any) error {
+	opts := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: kernelTypes(spec)}}
+	if err := spec.LoadAndAssign(objs, &opts); err != nil {
+		if lacks := lacking(Features()); lacks != nil {
+			err = lacks // the verifier's own words for an unknown helper may be those for a missing right
+		}
+		return explain("load BPF programs", err)
+	}
+	return nil
+}
+
+// configure sets what the objects have in common.
 func configure(spec *ebpf.CollectionSpec, o Options) error {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -87,15 +100,8 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 		spec.Maps["samples"].MaxEntries = uint32(o.RingBytes)
 	}
 	vars := map[string]any{
-		"with_kernel":  uint32(1),
 		"have_loop":    uint32(1),
 		"wakeup_bytes": spec.Maps["samples"].MaxEntries / 4,
-	}
-	if o.Event == EventCycles { // its period is in cycles; the kernel adapts it so that there are Frequency samples a second
-		vars["fixed_weight"] = uint64(time.Second) / uint64(o.Frequency)
-	}
-	if o.NoKernel {
-		vars["with_kernel"] = uint32(0)
 	}
 	if o.NoLoop || errors.Is(features.HaveProgramHelper(ebpf.PerfEvent, asm.FnLoop), ebpf.ErrNotSupported) {
 		vars["have_loop"] = uint32(0)
@@ -103,6 +109,21 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 	if dev, ino, ok := ownPIDNamespace(); ok {
 		vars["pidns_dev"], vars["pidns_ino"] = dev, ino
 	}
+	return setVariables(spec, vars)
+}
+
+func configureCPU(spec *ebpf.CollectionSpec, o Options) error {
+	vars := map[string]any{"with_kernel": uint32(1)}
+	if o.Event == EventCycles { // its period is in cycles; the kernel adapts it so that there are Frequency samples a second
+		vars["fixed_weight"] = uint64(time.Second) / uint64(o.Frequency)
+	}
+	if o.NoKernel {
+		vars["with_kernel"] = uint32(0)
+	}
+	return setVariables(spec, vars)
+}
+
+func setVariables(spec *ebpf.CollectionSpec, vars map[string]any) error {
 	for name, v := range vars {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set BPF constant %s: %w", name, err)
@@ -121,24 +142,6 @@ func ownPIDNamespace() (dev, ino uint64, ok bool) {
 		return 0, 0, false
 	}
 	return st.Dev, st.Ino, true
-}
-
-func (p *Probes) attach(o Options) error {
-	for name, prog := range map[string]*ebpf.Program{
-		"sched_process_exec": p.objs.ProcessExec,
-		"sched_process_exit": p.objs.ProcessExit,
-	} {
-		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
-		if err != nil {
-			return explain("attach to tracepoint "+name, err)
-		}
-		p.links = append(p.links, l)
-	}
-	var err error
-	if p.reader, err = ringbuf.NewReader(p.objs.Samples); err != nil {
-		return fmt.Errorf("open BPF ring buffer: %w", err)
-	}
-	return p.openEvents(o)
 }
 
 // openEvents opens a perf event on every CPU that is online, disabled.
@@ -207,73 +210,14 @@ func (p *Probes) eachEvent(what string, req uint) error {
 // Event says what triggers the samples.
 func (p *Probes) Event() Event { return p.event }
 
-// Flush wakes Read up with what the ring buffer holds; Read then returns ErrFlushed once it is empty.
-func (p *Probes) Flush() error { return p.reader.Flush() }
-
 // Close detaches and frees everything. Read returns os.ErrClosed from then on.
 func (p *Probes) Close() error {
 	var errs []error
 	for _, fd := range p.events {
 		errs = append(errs, unix.Close(fd))
 	}
-	for _, l := range p.links {
-		errs = append(errs, l.Close())
-	}
-	if p.reader != nil {
-		errs = append(errs, p.reader.Close())
-	}
-	p.events, p.links = nil, nil
-	return errors.Join(append(errs, p.objs.Close())...)
-}
-
-// Stats counts since Load.
-type Stats struct {
-	Recorded   uint64 // samples put into the ring buffer
-	LostRing   uint64 // samples that found it full
-	StalePID   uint64 // hits on a process that took over the PID of a target
-	LostEvents uint64 // exec and exit events that found it full
-	CutDepth   uint64 // stacks that were cut
-}
-
-// Stats reads the programs' counters.
-func (p *Probes) Stats() (Stats, error) {
-	var err error
-	get := func(c cpuCounter) uint64 {
-		var perCPU []uint64
-		if e := p.objs.Counters.Lookup(uint32(c), &perCPU); e != nil {
-			err = fmt.Errorf("read BPF counters: %w", e)
-		}
-		var sum uint64
-		for _, n := range perCPU {
-			sum += n
-		}
-		return sum
-	}
-	return Stats{
-		Recorded:   get(cpuCounterCOUNT_RECORDED),
-		LostRing:   get(cpuCounterCOUNT_LOST_RING),
-		StalePID:   get(cpuCounterCOUNT_STALE_PID),
-		LostEvents: get(cpuCounterCOUNT_EVENT_LOST),
-		CutDepth:   get(cpuCounterCOUNT_CUT_DEPTH),
-	}, err
-}
-
-// Loss is what was lost of one process: samples and their weights.
-type Loss struct{ Count, Value uint64 }
-
-// Losses reads what the programs had to drop since Load, by PID.
-func (p *Probes) Losses() (map[uint32]Loss, error) {
-	out := make(map[uint32]Loss)
-	var pid uint32
-	var l cpuLoss
-	it := p.objs.Losses.Iterate()
-	for it.Next(&pid, &l) {
-		out[pid] = Loss{l.Count, l.Value}
-	}
-	if err := it.Err(); err != nil {
-		return nil, fmt.Errorf("read BPF losses: %w", err)
-	}
-	return out, nil
+	p.events = nil
+	return errors.Join(append(errs, p.feed.close(), p.objs.Close())...)
 }
 
 // explain adds to an error of the kernel what the user can do about it.

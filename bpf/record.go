@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"time"
 
 	"github.com/cilium/ebpf/ringbuf"
 )
@@ -29,8 +27,11 @@ const (
 // Kind is the profile kind of a sample.
 type Kind uint8
 
-// KindCPU is the kind of a sample whose weight is CPU time.
-const KindCPU = Kind(cpuSampleKindKIND_CPU)
+// KindCPU is the kind of a sample whose weight is CPU time, KindAlloc of one whose weight is bytes that were allocated.
+const (
+	KindCPU   = Kind(cpuSampleKindKIND_CPU)
+	KindAlloc = Kind(cpuSampleKindKIND_ALLOC)
+)
 
 // Flags of a sample.
 type Flags uint16
@@ -94,7 +95,8 @@ type Sample struct {
 	TID, CPU  uint32
 	Time      uint64 // CLOCK_MONOTONIC, ns
 	Goid      uint64
-	Value     int64    // weight, in the kind's unit: ns for CPU
+	Value     int64    // weight, in the kind's unit: ns for CPU, bytes for Alloc
+	Size      int64    // Alloc: bytes of one object
 	Kernel    []uint64 // leaf first
 	Segments  []Segment
 	NumLabels int
@@ -111,22 +113,9 @@ type Record struct {
 	words []uint64
 }
 
-// Read waits for the next record, at most until deadline (zero: for ever): os.ErrDeadlineExceeded, ErrFlushed, os.ErrClosed.
-// It reuses the slices of rec.
-func (p *Probes) Read(rec *Record, deadline time.Time) error {
-	p.reader.SetDeadline(deadline)
-	if err := p.reader.ReadInto(&p.record); err != nil {
-		if errors.Is(err, ringbuf.ErrClosed) {
-			return os.ErrClosed
-		}
-		return err
-	}
-	return rec.Decode(p.record.RawSample)
-}
-
 const (
 	recordWords  = 2
-	sampleWords  = 7
+	sampleWords  = 8
 	segmentWords = 5
 )
 
@@ -154,7 +143,7 @@ func (s *Sample) decode(w []uint64, b []byte) error {
 	s.Kind, s.Flags = Kind(w[0]>>8), Flags(w[0]>>16)
 	s.TID, s.CPU, s.Time, s.Goid, s.Value = uint32(w[2]), uint32(w[2]>>32), w[3], w[4], int64(w[5])
 	kernel, segments := int(uint16(w[6])), int(uint16(w[6]>>16))
-	s.NumLabels = int(uint16(w[6] >> 32))
+	s.NumLabels, s.Size = int(uint16(w[6]>>32)), int64(w[7])
 	rest := w[sampleWords:]
 	if kernel > len(rest) || segments > int(cpuMaxSegments) {
 		return fmt.Errorf("%w: %d kernel frames, %d segments in %d words", ErrMalformed, kernel, segments, len(rest))

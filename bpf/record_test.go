@@ -20,7 +20,7 @@ func bytesOf(words ...uint64) (b []byte) {
 func sampleWithLabel() []byte {
 	return bytesOf(
 		1|1<<8|uint64(FlagKernel)<<16|42<<32, 1000, // type, kind, flags, pid; start
-		43|1<<32, 77, 5, 10101010, 1|1<<16|1<<32, // tid, cpu; time; goid; value; kernel, segments, labels
+		43|1<<32, 77, 5, 10101010, 1|1<<16|1<<32, 96, // tid, cpu; time; goid; value; kernel, segments, labels; size
 		0xffffffff81000000,
 		0x401000, 0xc000, 0xc010, 0, 1|16<<16|1<<32|1<<40|4<<48|1<<56, // pc, sp, fp, lr; frames, window, kind, scanned, end, stack
 		11, 12, 0x402000,
@@ -39,7 +39,7 @@ func TestDecode(t *testing.T) {
 	if d := cmp.Diff(want, s.Segments); d != "" {
 		t.Error(d)
 	}
-	if r.PID != 42 || r.StartTime != 1000 || s.TID != 43 || s.CPU != 1 || s.Time != 77 || s.Goid != 5 || s.Value != 10101010 ||
+	if r.PID != 42 || r.StartTime != 1000 || s.TID != 43 || s.CPU != 1 || s.Time != 77 || s.Goid != 5 || s.Value != 10101010 || s.Size != 96 ||
 		s.Flags != FlagKernel || !cmp.Equal(s.Kernel, []uint64{0xffffffff81000000}) {
 		t.Errorf("%+v", r)
 	}

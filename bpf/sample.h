@@ -27,6 +27,7 @@ enum record_type {
 
 enum sample_kind {
 	KIND_CPU = 1,
+	KIND_ALLOC = 2,
 };
 
 enum sample_flag {
@@ -59,6 +60,7 @@ struct sample_header {
 	u16 segments;
 	u16 labels;
 	u16 reserved;
+	u64 size; /* KIND_ALLOC: bytes of one object */
 };
 
 enum segment_kind {
@@ -115,6 +117,7 @@ enum target_flag {
 	TARGET_TLS = 1 << 3, /* g is found through the thread pointer, else in a register (arm64) */
 	TARGET_LABELS_MAP = 1 << 4,
 	TARGET_LABELS_SLICE = 1 << 5,
+	TARGET_ALLOC = 1 << 6, /* struct alloc_target: its layout is valid */
 };
 
 /* What the programs know of a process: the value of the targets map. Addresses are run-time ones. */
@@ -145,6 +148,42 @@ struct name_query {
 	char text[KSYMS][KSYM_BYTES];
 };
 
+/* The functions of the runtime at which allocations are seen. */
+enum alloc_site {
+	SITE_REFILL = 0,   /* (*mcache).refill(c, spanClass): a span has been used up */
+	SITE_NEXT_FREE = 1, /* (*mcache).nextFree(c, spanClass): stands in where refill was inlined into it */
+	SITE_LARGE = 2,	   /* (*mcache).allocLarge(c, size, noscan): an object with a span of its own */
+	SITE_RELEASE = 3,  /* (*mcache).releaseAll(c): a garbage collection takes the spans back before they are full */
+	SITE_PROFILE = 4,  /* profilealloc(mp, x, size): the runtime itself samples this object */
+	SITE_MAX = 8,
+};
+
+/* What the allocation programs know of a process beside the target: the value of their targets map. */
+struct alloc_target {
+	struct target target;
+	u32 stack_checks; /* bits by alloc_site: probed at the branch of the stack check, which a growing stack comes to twice */
+	u16 mcache_alloc;
+	u16 span_nelems, span_count, span_class, span_before, span_size; /* of mspan; span_before 0: there is none (Go 1.18) */
+	u16 wide_nelems; /* mspan.nelems has 8 bytes, else 2 */
+	u16 reserved[3];
+};
+
+#define SPAN_CLASSES 136 /* twice the size classes of the runtime: with pointers and without */
+#define PAGE_MASK 8191	 /* the runtime's pages have 8 KiB */
+#define CLASS_LARGE 0	 /* objects that are sampled, with spans of their own */
+#define CLASS_ALWAYS 255 /* objects of at least alloc_interval bytes: each is in the profile */
+
+/* All that a process has allocated in a class while it was probed, sampled or not. */
+struct alloc_key {
+	u32 pid;
+	u32 class; /* the span class; CLASS_ALWAYS */
+};
+struct alloc_total {
+	u64 bytes, objects;
+	u64 unseen; /* of the bytes: those that were found at SITE_RELEASE, where nobody can be sampled */
+	u64 size;   /* of an object; CLASS_LARGE, CLASS_ALWAYS: of the last */
+};
+
 struct loss {
 	u64 count;
 	u64 value;
@@ -156,6 +195,8 @@ enum counter {
 	COUNT_STALE_PID = 2,   /* the PID belongs to another process by now */
 	COUNT_EVENT_LOST = 3,  /* exec or exit events that found no room */
 	COUNT_CUT_DEPTH = 4,
+	COUNT_HITS = 5,	    /* of allocation probes, also where nothing was sampled */
+	COUNT_BAD_SPAN = 6, /* hits at which no span lay where one was expected */
 	COUNT_MAX = 8,
 };
 
@@ -175,13 +216,19 @@ struct wire {
 	struct label_header label_header;
 	struct target target;
 	struct loss loss;
+	enum alloc_site alloc_site;
+	struct alloc_target alloc_target;
+	struct alloc_key alloc_key;
+	struct alloc_total alloc_total;
 };
 
 #define SAME_SIZE(type, n) _Static_assert(sizeof(type) == (n), #type)
 SAME_SIZE(struct record_header, 16);
-SAME_SIZE(struct sample_header, 56);
+SAME_SIZE(struct sample_header, 64);
 SAME_SIZE(struct segment_header, 40);
 SAME_SIZE(struct label_header, 8);
 SAME_SIZE(struct target, 96);
+SAME_SIZE(struct alloc_target, 120);
+SAME_SIZE(struct alloc_total, 32);
 
 #endif

@@ -26,29 +26,29 @@ type Target struct {
 	Restorer                        uint64 // where signal handlers return to; 0: unknown
 	SigtrampDelta, CgocallbackDelta uint32
 	AsmcgocallFP                    int32
+
+	Alloc *AllocTarget // for AllocProbes; nil: its allocations are not seen
 }
 
 // SetTarget makes pid a target, or replaces what is known of it.
-func (p *Probes) SetTarget(pid uint32, t *Target) error {
-	v := t.wire()
-	if err := p.objs.Targets.Put(pid, &v); err != nil {
+func (p *feed) SetTarget(pid uint32, t *Target) error {
+	if err := p.targets.Put(pid, p.wire(t)); err != nil {
 		return fmt.Errorf("add process %d to the BPF targets: %w", pid, err)
 	}
 	return nil
 }
 
 // UpdateTarget replaces what is known of a target. One that the programs have removed, since it has exited, is left alone.
-func (p *Probes) UpdateTarget(pid uint32, t *Target) error {
-	v := t.wire()
-	if err := p.objs.Targets.Update(pid, &v, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+func (p *feed) UpdateTarget(pid uint32, t *Target) error {
+	if err := p.targets.Update(pid, p.wire(t), ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("change process %d in the BPF targets: %w", pid, err)
 	}
 	return nil
 }
 
 // RemoveTarget ends the sampling of pid. It was none where the programs have removed it at its exit, of which a record tells.
-func (p *Probes) RemoveTarget(pid uint32) (was bool, err error) {
-	err = p.objs.Targets.Delete(pid)
+func (p *feed) RemoveTarget(pid uint32) (was bool, err error) {
+	err = p.targets.Delete(pid)
 	if errors.Is(err, ebpf.ErrKeyNotExist) {
 		return false, nil
 	}
@@ -59,8 +59,8 @@ func (p *Probes) RemoveTarget(pid uint32) (was bool, err error) {
 }
 
 // ForgetLosses starts anew for pid, which must not be a target any more: the programs would count on meanwhile.
-func (p *Probes) ForgetLosses(pid uint32) error {
-	if err := p.objs.Losses.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+func (p *feed) ForgetLosses(pid uint32) error {
+	if err := p.losses.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("remove process %d from the BPF losses: %w", pid, err)
 	}
 	return nil

@@ -49,6 +49,7 @@ struct scratch {
 	u64 gbuf[G_BYTES / 8];
 	u64 mbuf[M_BYTES / 8];
 	u64 chunk[CHUNK_WORDS + 2 + 16];
+	u64 busy; /* where programs may be preempted: somebody's */
 	u64 data[MAX_WORDS + SCAN_BYTES / 8 + 16];
 };
 

@@ -15,6 +15,12 @@ func (p *Profiler) settle(t *target) error {
 	if p.alive(&t.process) {
 		if t.space != nil && !t.current() {
 			p.exec(t, t.start)
+			return nil
+		}
+		if err := p.attachAllocs(t); err != nil {
+			_, errRemove := p.probes.RemoveTarget(t.pid)
+			p.drop(t)
+			return errors.Join(fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err), errRemove, t.close())
 		}
 		return nil
 	}
@@ -22,9 +28,14 @@ func (p *Profiler) settle(t *target) error {
 	if err == nil && !was {
 		return nil // it was sampled until its exit, whose record is on the way
 	}
+	p.drop(t)
+	return errors.Join(fmt.Errorf("process %d (%s): %w", t.pid, t.comm, os.ErrNotExist), err, t.close())
+}
+
+// drop forgets the target that was registered last.
+func (p *Profiler) drop(t *target) {
 	delete(p.targets, t.pid)
 	p.all = p.all[:len(p.all)-1]
-	return errors.Join(fmt.Errorf("process %d (%s): %w", t.pid, t.comm, os.ErrNotExist), err, t.close())
 }
 
 // addAgain keeps a target, also one that Remove has just removed.
@@ -33,7 +44,7 @@ func (p *Profiler) addAgain(t *target) error {
 		return nil
 	}
 	t.gone = false
-	return p.probes.SetTarget(t.pid, t.probeTarget())
+	return errors.Join(p.probes.SetTarget(t.pid, t.probeTarget()), p.attachAllocs(t))
 }
 
 // Remove ends the sampling of a target; what was sampled is in its next profile.
@@ -50,6 +61,7 @@ func (p *Profiler) Remove(pid int) error {
 // leave ends the sampling of t. Samples of it may still be in the ring buffer, so it stays a target until endGone.
 func (p *Profiler) leave(t *target) error {
 	t.gone = true
+	p.detachAllocs(t)
 	_, err := p.probes.RemoveTarget(t.pid)
 	return err
 }
@@ -65,6 +77,7 @@ func (p *Profiler) endGone() {
 
 // forget drops what only a running target needs. Its space names its samples until the end of the window.
 func (p *Profiler) forget(t *target) {
+	p.endAllocs(t)
 	delete(p.targets, t.pid)
 	t.labels = nil
 	if t.space == nil {
@@ -122,12 +135,15 @@ func (p *Profiler) nextWindow() error {
 		}
 		errs = append(errs, t.closeOld(), t.trim())
 		t.labels = make(map[string]aggregate.LabelID)
+		if t.alloc != nil {
+			t.alloc.totals = nil
+		}
 		live = append(live, t)
 		t.id = uint32(len(live))
 	}
 	clear(p.all[len(live):])
 	p.all = live
-	p.table.Expect(len(p.all))
+	p.expect()
 	p.layouts.forget(p.images)
 	p.unwinder.Forget()
 	p.started = time.Now()

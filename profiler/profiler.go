@@ -29,6 +29,7 @@ import (
 // Config says what to profile and how. The zero value of a field means its default.
 type Config struct {
 	Log       *slog.Logger
+	Kind      string // KindCPU; or KindAllocs: what is allocated, seen by probes in the code of the targets
 	Frequency int    // samples per second and CPU; 99
 	Event     string // "" (cycles where there are any, else cpu-clock), "cpu-clock", "cycles"
 	NoKernel  bool   // leave kernel stacks out
@@ -40,9 +41,14 @@ type Config struct {
 	Exporter export.Exporter
 	ProcRoot string // "/proc"
 	Version  string // of pprofd, for the profile's comments
+	CPUs     int    // how many are sampled: memory is bounded by them; those that this process may run on
 	Source   Source // where records come from; Close closes it; nil: the kernel, by package bpf
 
-	noLoop bool // for tests: do without bpf_loop, as kernels before 5.17 must
+	// AllocInterval is the bytes of allocation between two samples, on average: 512 KiB.
+	AllocInterval int64
+
+	noLoop  bool // for tests: do without bpf_loop, as kernels before 5.17 must
+	noMulti bool // for tests: do without uprobe_multi links, as kernels before 6.6 must
 }
 
 // Source of records: a *bpf.Probes, or a *bpf.Replay of what one recorded. See there for the methods.
@@ -66,6 +72,9 @@ var (
 	_ Source = (*bpf.Replay)(nil)
 )
 
+// KindCPU is the kind of profiles of CPU time.
+const KindCPU = "cpu"
+
 const (
 	defaultFrequency = 99
 	pollInterval     = 200 * time.Millisecond
@@ -78,6 +87,7 @@ const (
 type Profiler struct {
 	cfg    Config
 	probes Source
+	allocs *allocs    // of KindAllocs
 	record bpf.Record // Run's alone
 
 	turn     sync.Mutex // all below, up to ticks: Run takes it from record to record
@@ -111,29 +121,39 @@ func New(c Config) (*Profiler, error) {
 	if c.ProcRoot == "" {
 		c.ProcRoot = "/proc"
 	}
-	probes, err := c.open()
+	c.Kind = cmp.Or(c.Kind, KindCPU)
+	c.AllocInterval = cmp.Or(c.AllocInterval, bpf.DefaultAllocInterval)
+	probes, allocs, err := c.open()
 	if err != nil {
 		return nil, err
 	}
 	o := newOpener(c.ProcRoot)
 	c.Version = cmp.Or(c.Version, "(devel)")
 	return &Profiler{
-		cfg: c, probes: probes, opener: o,
+		cfg: c, probes: probes, allocs: allocs, opener: o,
 		unwinder: unwind.New(o.images), table: aggregate.New(aggregate.Limits{}),
 		layouts: make(layouts), targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
 	}, nil
 }
 
 // open returns the configured source of records, else loads the BPF programs.
-func (c *Config) open() (Source, error) {
-	if c.Source != nil {
-		return c.Source, nil
+func (c *Config) open() (Source, *allocs, error) {
+	switch {
+	case c.Source != nil:
+		return c.Source, nil, nil
+	case c.Kind == KindAllocs:
+		a, err := c.openAllocs()
+		if err != nil {
+			return nil, nil, err
+		}
+		return a.probes, a, nil
 	}
 	event := bpf.Event(c.Event)
 	if c.Event == "auto" {
 		event = bpf.EventAuto
 	}
-	return bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel, NoLoop: c.noLoop})
+	probes, err := bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel, NoLoop: c.noLoop})
+	return probes, nil, err
 }
 
 // Stats counts since New. Recorded = exported + lost, exactly, once Run has returned.
@@ -187,6 +207,7 @@ func (p *Profiler) Run(ctx context.Context) error {
 	err := g.Wait()
 	p.turn.Lock()
 	defer p.turn.Unlock()
+	p.stopAllocs()
 	return errors.Join(err, p.export(context.WithoutCancel(ctx)))
 }
 
@@ -197,7 +218,7 @@ func (p *Profiler) start() error {
 		return errors.New("nothing to profile: no process was added")
 	}
 	p.started = time.Now()
-	return p.probes.Start()
+	return errors.Join(p.probes.Start(), p.startAllocs())
 }
 
 // read handles records until the ring buffer has been flushed; it calls stop once there is nothing to wait for.
@@ -304,9 +325,12 @@ func (p *Profiler) export(ctx context.Context) error {
 	}
 	sym := symbolize.New(p.images.Get, p.cfg.symbols())
 	o := aggregate.BuildOptions{
-		Kind: uint8(bpf.KindCPU), Type: "cpu", Unit: "nanoseconds", Period: int64(time.Second) / int64(p.cfg.Frequency),
+		Kind: p.kind(), Type: "cpu", Unit: "nanoseconds", Period: int64(time.Second) / int64(p.cfg.Frequency),
 		Start: p.started, Duration: duration, Merge: p.cfg.Merge, TargetLabels: p.targetLabels,
 		Main: func(id uint32) objfile.ImageID { return p.all[id-1].main },
+	}
+	if p.allocs != nil {
+		o.Objects, o.Period = p.objects(), p.cfg.AllocInterval
 	}
 	for _, t := range p.all {
 		o.Targets = append(o.Targets, t.id)
@@ -341,6 +365,10 @@ func (p *Profiler) tellEmpty(empty []*target) {
 	case p.cfg.Window > 0: // the next may have some
 	case len(empty) > 3:
 		p.note("%d of %d processes used no CPU time that was sampled: their profiles are empty", len(empty), len(p.all))
+	case p.allocs != nil:
+		for _, t := range empty {
+			p.note("process %d (%s) allocated nothing that was sampled: its profile is empty", t.pid, t.comm)
+		}
 	default:
 		for _, t := range empty {
 			p.note("process %d (%s) used no CPU time that was sampled: its profile is empty", t.pid, t.comm)
@@ -358,16 +386,41 @@ func (p *Profiler) targetLabels(id uint32) []aggregate.Label {
 }
 
 func (p *Profiler) deliver(ctx context.Context, b aggregate.Built, d time.Duration) error {
-	out := &export.Profile{Kind: "cpu", Start: p.started, Duration: d, Data: b.Profile}
+	out := &export.Profile{Kind: p.cfg.Kind, Start: p.started, Duration: d, Data: b.Profile}
 	if !p.cfg.Merge && b.Target > 0 && int(b.Target) <= len(p.all) {
 		t := p.all[b.Target-1]
 		out.PID, out.Comm = int(t.pid), t.comm
 	}
+	b.Profile.Comments = append(b.Profile.Comments, "pprofd "+p.cfg.Version)
+	b.Profile.Comments = append(b.Profile.Comments, p.source(b.Target)...)
 	b.Profile.Comments = append(b.Profile.Comments,
-		"pprofd "+p.cfg.Version,
-		fmt.Sprintf("event %s at %d Hz", p.probes.Event(), p.cfg.Frequency),
 		fmt.Sprintf("samples recorded %d, lost %d", b.Samples.Count+b.Lost.Count, b.Lost.Count))
 	return p.cfg.Exporter.Export(ctx, out)
+}
+
+// kind of the samples.
+func (p *Profiler) kind() uint8 {
+	if p.allocs != nil {
+		return uint8(bpf.KindAlloc)
+	}
+	return uint8(bpf.KindCPU)
+}
+
+// source says where the samples of a target come from; 0: of all.
+func (p *Profiler) source(id uint32) []string {
+	if p.allocs == nil {
+		return []string{fmt.Sprintf("event %s at %d Hz", p.probes.Event(), p.cfg.Frequency)}
+	}
+	var lines []string
+	for _, t := range p.all {
+		if id != 0 && t.id != id || t.alloc == nil {
+			continue
+		}
+		if line := t.alloc.source(p.cfg.AllocInterval); !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // countLosses puts what the kernel side had to drop into the table, by target. No more of it can come of a process that
@@ -390,7 +443,7 @@ func (p *Profiler) countLosses() error {
 	}
 	for _, t := range p.all {
 		if l := losses[t.pid]; l.Count > 0 {
-			p.table.Lost(t.id, uint8(bpf.KindCPU), "ring buffer full", int64(l.Count), int64(l.Value))
+			p.table.Lost(t.id, p.kind(), "ring buffer full", int64(l.Count), int64(l.Value))
 			delete(losses, t.pid)
 		}
 	}
@@ -404,6 +457,7 @@ func (p *Profiler) countLosses() error {
 func (p *Profiler) Close() error {
 	p.turn.Lock()
 	defer p.turn.Unlock()
+	p.stopAllocs()
 	err := p.probes.Close()
 	for _, t := range p.all {
 		err = errors.Join(err, t.close())

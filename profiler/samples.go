@@ -43,6 +43,7 @@ func (p *Profiler) exec(t *target, start uint64) {
 		return
 	}
 	t.known, t.unverified, t.notGo = false, false, ""
+	p.endAllocs(t)
 	m := t.space.Main()
 	if m == nil {
 		t.notGo = fmt.Sprintf("%v; its C functions are named by symbol", p.notGo(&t.process))
@@ -53,6 +54,7 @@ func (p *Profiler) exec(t *target, start uint64) {
 	if t.known {
 		p.verify(t, true)
 	}
+	p.followAllocs(t)
 	if err := p.probes.UpdateTarget(t.pid, t.probeTarget()); err != nil {
 		p.note("%v", err)
 	}
@@ -84,8 +86,10 @@ const reloadInterval = 100 * time.Millisecond
 // sample counts one sample.
 func (p *Profiler) sample(t *target, s *bpf.Sample) {
 	key := aggregate.Key{Target: t.id, Kind: uint8(s.Kind), Labels: p.labelID(t, s)}
+	var weight int64
+	key.Size, weight = p.weigh(t, s)
 	if t.space == nil {
-		p.table.Lost(t.id, key.Kind, "process ended before its memory map was read", 1, s.Value)
+		p.table.Lost(t.id, key.Kind, "process ended before its memory map was read", 1, weight)
 		return
 	}
 	p.stack = p.stack[:0]
@@ -108,7 +112,7 @@ func (p *Profiler) sample(t *target, s *bpf.Sample) {
 	case unwind.Broken:
 		key.Status = aggregate.Broken
 	}
-	p.table.Add(key, p.stack, s.Value)
+	p.table.Add(key, p.stack, weight)
 }
 
 // unresolved reports whether the stack met an address that no known mapping covers.

@@ -34,6 +34,8 @@ type target struct {
 	gone       bool                         // has exited or was removed, as far as the ring buffer has not been read
 	labels     map[string]aggregate.LabelID // by the bytes of bpf.Sample.Labels
 	nextReload time.Time
+
+	alloc *allocTarget // in a Profiler of allocations, where t is a Go program
 }
 
 const maxLabelCache = 1 << 14
@@ -76,6 +78,9 @@ func (p *Profiler) Add(pid int) error {
 	p.findLayout(t)
 	if t.known {
 		p.verify(t, t.age() < time.Second)
+	}
+	if err := p.findAllocs(t); err != nil {
+		return errors.Join(fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err), t.close())
 	}
 	if err := p.register(t, false); err != nil {
 		return err
@@ -135,7 +140,7 @@ func (p *Profiler) register(t *target, waitExec bool) error {
 	p.targets[t.pid] = t
 	p.all = append(p.all, t)
 	t.id = uint32(len(p.all))
-	p.table.Expect(len(p.all))
+	p.expect()
 	p.publish()
 	return nil
 }
@@ -219,6 +224,9 @@ func (t *target) age() time.Duration {
 // probeTarget is what the kernel side must know of t.
 func (t *target) probeTarget() *bpf.Target {
 	b := &bpf.Target{StartTime: t.start}
+	if t.alloc != nil {
+		b.Alloc = t.alloc.wire()
+	}
 	if !t.known {
 		return b
 	}

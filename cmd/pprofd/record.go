@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export/file"
 	"github.com/pprofd/pprofd/profiler"
 )
@@ -29,6 +30,8 @@ type recordOptions struct {
 	pgo, goid, tid   bool
 	asRoot, quiet    bool
 	unpublished      bool
+	allocSource      string
+	allocInterval    int64
 	program          []string
 	durationExplicit bool
 }
@@ -40,14 +43,28 @@ func knownKinds() []string {
 	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs}
 }
 
-const kindCPU = "cpu"
+const kindCPU = profiler.KindCPU
 
 // memoryKinds are those of the kinds asked for that the runtime's own records answer.
 func (o *recordOptions) memoryKinds() []string {
-	return slices.DeleteFunc(slices.Clone(o.kinds), func(kind string) bool { return kind == kindCPU })
+	return slices.DeleteFunc(slices.Clone(o.kinds), func(kind string) bool {
+		return kind == kindCPU || kind == profiler.KindAllocs && o.allocSource == sourceProbe
+	})
 }
 
 func (o *recordOptions) samples() bool { return slices.Contains(o.kinds, kindCPU) }
+
+// allocs: allocations are asked for.
+func (o *recordOptions) allocs() bool { return slices.Contains(o.kinds, profiler.KindAllocs) }
+
+// The values of --alloc-source.
+const (
+	sourceAuto  = "auto"
+	sourceRead  = "read"
+	sourceProbe = "probe"
+)
+
+func knownSources() []string { return []string{sourceAuto, sourceRead, sourceProbe} }
 
 // atOnce: there is nothing to wait for.
 func (o *recordOptions) atOnce() bool {
@@ -72,6 +89,8 @@ Kinds: cpu is sampled by the kernel. heap (what is in use, and all that was ever
 allocated during -d) are read from the records that the process's own runtime keeps, as /debug/pprof/heap would show them:
 up to the last garbage collection but one, or with --include-unpublished up to now. Nothing is traced for them. A program
 that nowhere reads its memory profile is linked without; record says so. heap alone does not wait, unless -d is given.
+Of a program without a memory profile, or with --alloc-source probe, allocs comes from probes (uprobes) in the runtime's
+allocator, for as long as the recording lasts.
 
 Where to: one profile goes to the file -o, by default KIND.pb.gz. Several kinds or processes go to the directory -o, by
 default pprofd-TIME (UTC), as COMM-PID.KIND.pb.gz. -o - is standard output. Under sudo the files belong to
@@ -126,11 +145,14 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.goid, "goid", false, "label samples with the goroutine's number")
 	f.BoolVar(&o.tid, "tid", false, "label samples with the thread's number")
 	f.BoolVar(&o.unpublished, "include-unpublished", false, "heap, allocs: also what happened since the garbage collection before the last")
+	f.StringVar(&o.allocSource, "alloc-source", sourceAuto, "where allocs comes from: read (the runtime's records), probe (its code), auto (probe where there are no records)")
+	f.Int64Var(&o.allocInterval, "alloc-interval", bpf.DefaultAllocInterval, "allocs by probes: bytes of allocation for each sample, on average")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
 	complete(c, "type", words(knownKinds()))
 	complete(c, "format", words(knownFormats()))
 	complete(c, "event", words(knownEvents()))
+	complete(c, "alloc-source", words(knownSources()))
 	complete(c, "pid", completePIDs)
 }
 
@@ -220,6 +242,10 @@ func (o *recordOptions) checkKinds() error {
 	o.kinds = slices.Compact(o.kinds)
 	memory := o.memoryKinds()
 	switch {
+	case !slices.Contains(knownSources(), o.allocSource):
+		return fmt.Errorf("unknown source of allocs %q; known are %s", o.allocSource, strings.Join(knownSources(), ", "))
+	case o.allocInterval < 1 || o.allocInterval > bpf.MaxAllocInterval:
+		return fmt.Errorf("--alloc-interval %d is not in 1 to %d", o.allocInterval, bpf.MaxAllocInterval)
 	case len(memory) > 0 && len(o.program) > 0 && !o.durationExplicit:
 		return fmt.Errorf("%s is read from a process that runs: say with -d when, or start the program by itself and use -p", memory[0])
 	case o.unpublished && len(memory) == 0:

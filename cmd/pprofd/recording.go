@@ -8,8 +8,11 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pprofd/pprofd/profiler"
 )
@@ -20,7 +23,9 @@ type recording struct {
 	stdout, stderr io.Writer // of people: where the table goes, and notes
 	out            output
 	sink           *sink
-	profiler       *profiler.Profiler // nil: no kind of profile that is sampled was asked for
+	log            *slog.Logger
+	profiler       *profiler.Profiler // nil: no CPU profile was asked for
+	allocs         *profiler.Profiler // nil: nothing is probed for allocations
 	memory         *profiler.Memory   // nil: no kind that is read
 	program        string             // the path of the program behind --, or ""
 	as             *identity          // whom it runs as
@@ -57,31 +62,61 @@ func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*process
 
 // open prepares what makes the profiles: the BPF programs only where something is to be sampled.
 func (r *recording) open() (err error) {
-	log := slog.New(slog.NewTextHandler(r.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	r.log = slog.New(slog.NewTextHandler(r.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if kinds := r.o.memoryKinds(); len(kinds) > 0 {
 		r.memory = profiler.NewMemory(profiler.MemoryConfig{
-			Log: log, Kinds: kinds, Unpublished: r.o.unpublished, Merge: r.o.merge, Exporter: r.sink, ProcRoot: procRoot, Version: version(),
+			Log: r.log, Kinds: kinds, Unpublished: r.o.unpublished, Merge: r.o.merge, Exporter: r.sink, ProcRoot: procRoot, Version: version(),
 		})
+	}
+	if r.o.allocs() && r.o.allocSource == sourceProbe {
+		if err := r.openAllocs(); err != nil {
+			return err
+		}
 	}
 	if !r.o.samples() {
 		return nil
 	}
-	r.profiler, err = profiler.New(profiler.Config{
-		Log:       log,
-		Frequency: r.o.frequency,
-		Event:     eventName(r.o.event),
-		NoKernel:  r.o.noKernel,
-		Goid:      r.o.goid,
-		TID:       r.o.tid,
-		Merge:     r.o.merge,
-		Exporter:  r.sink,
-		ProcRoot:  procRoot,
-		Version:   version(),
+	r.profiler, err = r.newProfiler(profiler.KindCPU)
+	return err
+}
+
+// openAllocs loads what probes allocations, unless that was done.
+func (r *recording) openAllocs() (err error) {
+	if r.allocs == nil {
+		r.allocs, err = r.newProfiler(profiler.KindAllocs)
+	}
+	return err
+}
+
+func (r *recording) newProfiler(kind string) (*profiler.Profiler, error) {
+	p, err := profiler.New(profiler.Config{
+		Log:           r.log,
+		Kind:          kind,
+		Frequency:     r.o.frequency,
+		Event:         eventName(r.o.event),
+		NoKernel:      r.o.noKernel,
+		Goid:          r.o.goid,
+		TID:           r.o.tid,
+		Merge:         r.o.merge,
+		Exporter:      r.sink,
+		ProcRoot:      procRoot,
+		Version:       version(),
+		AllocInterval: r.o.allocInterval,
 	})
 	if err != nil {
-		return explainLoad(err)
+		return nil, explainLoad(err)
 	}
-	return nil
+	return p, nil
+}
+
+// profilers are those that sample.
+func (r *recording) profilers() (all []*profiler.Profiler) {
+	for _, p := range []*profiler.Profiler{r.profiler, r.allocs} {
+		if p != nil {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func eventName(event string) string {
@@ -155,10 +190,12 @@ func (r *recording) attach(targets []*process) (err error) {
 	if r.child, err = spawn(r.program, r.as); err != nil {
 		return err
 	}
-	if r.profiler == nil {
-		return nil
+	for _, p := range r.profilers() {
+		if err := p.AddAtExec(r.child.pid(), r.program); err != nil {
+			return err
+		}
 	}
-	return r.profiler.AddAtExec(r.child.pid(), r.program)
+	return nil
 }
 
 // add makes a running process a target.
@@ -169,16 +206,33 @@ func (r *recording) add(pid int) error {
 		}
 	}
 	if r.memory != nil {
-		return r.memory.Add(pid)
+		if err := r.memory.Add(pid); err != nil {
+			return r.addUnread(pid, err)
+		}
+	}
+	if r.allocs != nil && r.o.allocSource == sourceProbe {
+		return r.allocs.Add(pid)
 	}
 	return nil
 }
 
+// addUnread probes a process whose runtime keeps no memory profile, which is what err says, where that helps.
+func (r *recording) addUnread(pid int, err error) error {
+	if !profiler.NotRead(err) || r.o.allocSource != sourceAuto || !slices.Equal(r.o.memoryKinds(), []string{profiler.KindAllocs}) {
+		return err
+	}
+	if r.o.merge && r.memory.Targets() > 0 {
+		return fmt.Errorf("%w; --merge cannot join what is read with what is probed: --alloc-source probe probes all", err)
+	}
+	if errOpen := r.openAllocs(); errOpen != nil {
+		return errors.Join(err, errOpen)
+	}
+	return r.allocs.Add(pid)
+}
+
 // collect makes the profiles and hands them on: what is sampled until ctx ends, what is read then.
 func (r *recording) collect(ctx context.Context) (err error) {
-	if r.profiler != nil {
-		err = r.profiler.Run(ctx)
-	} else {
+	if err = r.sampleAll(ctx); r.profiler == nil && r.memory != nil && r.memory.Targets() > 0 {
 		<-ctx.Done()
 	}
 	if r.memory == nil || r.sink.discard.Load() {
@@ -195,12 +249,33 @@ func (r *recording) collect(ctx context.Context) (err error) {
 	return errors.Join(err, r.memory.Export(context.WithoutCancel(ctx)))
 }
 
-// stats are of what is sampled.
-func (r *recording) stats() profiler.Stats {
-	if r.profiler == nil {
-		return profiler.Stats{}
+// sampleAll runs what samples, until ctx ends or there is nothing left to sample.
+func (r *recording) sampleAll(ctx context.Context) error {
+	if len(r.profilers()) == 0 {
+		<-ctx.Done()
+		return nil
 	}
-	return r.profiler.Stats()
+	var g errgroup.Group
+	for _, p := range r.profilers() {
+		g.Go(func() error { return p.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// stats are of what is sampled.
+func (r *recording) stats() (sum profiler.Stats) {
+	for _, p := range r.profilers() {
+		s := p.Stats()
+		sum.Recorded, sum.Lost = sum.Recorded+s.Recorded, sum.Lost+s.Lost
+		sum.Truncated, sum.Broken = sum.Truncated+s.Truncated, sum.Broken+s.Broken
+		sum.Targets, sum.Exited = max(sum.Targets, s.Targets), max(sum.Exited, s.Exited)
+		for _, note := range s.Notes {
+			if !slices.Contains(sum.Notes, note) {
+				sum.Notes = append(sum.Notes, note)
+			}
+		}
+	}
+	return sum
 }
 
 // sample runs the profiler, which writes the profiles at its end.
@@ -297,8 +372,8 @@ func (r *recording) close() {
 		r.sink.closeSoon()
 		return
 	}
-	if r.profiler != nil {
-		r.profiler.Close()
+	for _, p := range r.profilers() {
+		p.Close()
 	}
 	if r.memory != nil {
 		r.memory.Close()

@@ -130,7 +130,7 @@ func (r *recording) tell(s profiler.Stats) error {
 
 // files says what was written, and what to do with it.
 func (r *recording) files(b *strings.Builder, s profiler.Stats) {
-	if r.profiler != nil {
+	if len(r.profilers()) > 0 {
 		fmt.Fprintf(b, "%d samples, %d lost\n", s.Recorded-min(s.Lost, s.Recorded), s.Lost)
 	}
 	for _, name := range r.sink.Names() {

@@ -27,11 +27,11 @@ type BuildOptions struct {
 	Type, Unit string // of the weights; "cpu", "nanoseconds"
 	Period     int64  // in Unit
 	// Objects makes a profile of objects, whose weights are bytes; nil: of time.
-	Objects *Objects
-	Start      time.Time
-	Duration   time.Duration
-	Comments   []string
-	Merge      bool // one profile for all targets, under target 0
+	Objects  *Objects
+	Start    time.Time
+	Duration time.Duration
+	Comments []string
+	Merge    bool // one profile for all targets, under target 0
 	// Targets have a profile each also where they have no samples. Without Merge.
 	Targets []uint32
 	// Main is the image of a target's program, 0 where there is none; may be nil. Its mapping comes first
@@ -74,8 +74,8 @@ func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o Buil
 // byTarget is what goes into the profile of each target, in order.
 func (t *Table) byTarget(o BuildOptions) []selection {
 	entries, lost := t.ofKind(o.Kind), t.losses(o.Kind)
-	slices.SortStableFunc(entries, func(a, b uint32) int {
-		return cmp.Compare(t.entries.at(int(a)).key.Target, t.entries.at(int(b)).key.Target)
+	slices.SortFunc(entries, func(a, b uint32) int {
+		return cmp.Or(cmp.Compare(t.entries.at(int(a)).key.Target, t.entries.at(int(b)).key.Target), cmp.Compare(a, b))
 	})
 	targets := t.targets(o.Kind)
 	for _, target := range o.Targets {

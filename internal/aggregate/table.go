@@ -37,8 +37,8 @@ const (
 
 // Limits bound a Table; zero means the default.
 type Limits struct {
-	Stacks int // distinct (Key, Stack); 1<<17, and 1<<9 for each target that is expected
-	Bytes  int // of the whole table; 12 MB, and 32 KB for each target that is expected
+	Stacks int // distinct (Key, Stack); 1<<17, and 1<<9 for each target and 1<<12 for each CPU that is expected
+	Bytes  int // of the whole table; 12 MB, and 32 KB for each target and 192 KB for each CPU that is expected
 	Labels int // distinct label sets; 1<<14
 }
 
@@ -48,6 +48,8 @@ const (
 	defaultLabels = 1 << 14
 	targetStacks  = 1 << 9 // a minute of samples of a process that has a CPU for a tenth of the time
 	targetBytes   = 32 << 10
+	cpuStacks     = 1 << 12 // two thirds of its samples in a minute at 99 Hz
+	cpuBytes      = 192 << 10
 	maxBytes      = 1 << 30
 	maxDepth      = 4096 // addresses of a stack; the rest is cut at the root and marked
 	minIndex      = 1 << 10
@@ -97,19 +99,19 @@ func New(l Limits) *Table {
 		l.Labels = defaultLabels
 	}
 	t := &Table{fixed: l, hash: newHasher()}
-	t.Expect(0)
+	t.Expect(0, 0)
 	t.Reset()
 	return t
 }
 
-// Expect says how many targets there are: default limits grow with them.
-func (t *Table) Expect(targets int) {
+// Expect says how many targets there are, and CPUs that are sampled: default limits grow with them.
+func (t *Table) Expect(targets, cpus int) {
 	t.limits = t.fixed
 	if t.limits.Stacks <= 0 {
-		t.limits.Stacks = defaultStacks + targets*targetStacks
+		t.limits.Stacks = defaultStacks + targets*targetStacks + cpus*cpuStacks
 	}
 	if t.limits.Bytes <= 0 {
-		t.limits.Bytes = defaultBytes + targets*targetBytes
+		t.limits.Bytes = defaultBytes + targets*targetBytes + cpus*cpuBytes
 	}
 	t.limits.Bytes = min(t.limits.Bytes, maxBytes)
 }

@@ -44,6 +44,26 @@ func OffsetsFromDWARF(d *dwarf.Data) (Offsets, error) {
 	}, nil
 }
 
+// HeapFromDWARF reads the layouts of runtime.p, runtime.mcache and runtime.mspan.
+func HeapFromDWARF(d *dwarf.Data) (HeapOffsets, error) {
+	structs, err := findStructs(d, map[string]bool{"runtime.p": true, "runtime.mcache": true, "runtime.mspan": true})
+	if err != nil {
+		return HeapOffsets{}, err
+	}
+	p, c, s := structs["runtime.p"], structs["runtime.mcache"], structs["runtime.mspan"]
+	o := HeapOffsets{
+		PMcache: p["mcache"], McacheAlloc: c["alloc"], SpanNelems: s["nelems"], SpanCount: s["allocCount"],
+		SpanClass: s["spanclass"], SpanSize: s["elemsize"], SpanBefore: s["allocCountBeforeCache"], NelemsBytes: 8,
+	}
+	if s["freeIndexForScan"]-s["nelems"] == 2 || s["freeindex"]+2 == s["nelems"] { // both have 2 bytes since Go 1.22
+		o.NelemsBytes = 2
+	}
+	if o.PMcache == 0 || o.McacheAlloc == 0 || o.SpanNelems == 0 || o.SpanCount == 0 || o.SpanClass == 0 || o.SpanSize == 0 {
+		return HeapOffsets{}, errors.New("DWARF: runtime.p, runtime.mcache or runtime.mspan lacks expected members")
+	}
+	return o, nil
+}
+
 // findStructs collects the members of the wanted structs.
 func findStructs(d *dwarf.Data, want map[string]bool) (map[string]members, error) {
 	found := make(map[string]members, len(want))
@@ -240,22 +260,35 @@ func isRuntime(d *dwarf.Data) bool {
 }
 
 // offsets looks for the runtime's types in one unit after the other.
-func (u *units) offsets() (Offsets, error) {
+func (u *units) offsets() (Offsets, error) { return inUnits(u, OffsetsFromDWARF) }
+
+// inUnits is what read finds in the first unit of package runtime that has it.
+func inUnits[T any](u *units, read func(*dwarf.Data) (T, error)) (T, error) {
+	var none T
 	missing := errors.New("DWARF: no unit of package runtime")
 	for {
 		d, err := u.next()
 		if errors.Is(err, io.EOF) {
-			return Offsets{}, missing
+			return none, missing
 		}
 		if err != nil {
-			return Offsets{}, err
+			return none, err
 		}
-		off, err := OffsetsFromDWARF(d)
+		found, err := read(d)
 		if err == nil {
-			return off, nil
+			return found, nil
 		}
 		missing = err
 	}
+}
+
+// heapFromFile is HeapFromDWARF for a file.
+func heapFromFile(f *objfile.File) (HeapOffsets, error) {
+	u, err := openUnits(f)
+	if err != nil {
+		return HeapOffsets{}, err
+	}
+	return inUnits(u, HeapFromDWARF)
 }
 
 // offsetsFromFile is OffsetsFromDWARF for a file.

@@ -1,0 +1,268 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
+// Allocations of Go processes: uprobes where the runtime's fast path of malloc ends. At each hit the bytes that were allocated
+// since the last one are added to the process's totals; every alloc_interval bytes on average a stack is taken, as for CPU.
+// Runtime sources: mcache.go, mheap.go (type mspan), mprof.go, Go 1.18 to 1.27.
+#define TARGET struct alloc_target
+#include "events.h"
+#include "walk.h"
+#include "labels.h"
+
+const struct wire *unused_wire __attribute__((unused));
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* What was allocated, by PID and class. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 16);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct alloc_key);
+	__type(value, struct alloc_total);
+} allocated SEC(".maps");
+
+const volatile u64 alloc_interval = 512 << 10; /* bytes, below 1 << 31 */
+const volatile u32 scratch_slots = 1;
+
+/* batch is what one hit tells of: objects of one size and class. */
+struct batch {
+	u64 objects, size;
+	u32 class;
+	bool unseen;
+};
+
+/* grows_stack: the branch at which the program stands is taken, to morestack, which comes back to the function's entry. */
+static __always_inline bool grows_stack(struct pt_regs *ctx)
+{
+	u64 flags = *(volatile u64 *)&REG_FLAGS(ctx);
+
+#if defined(__TARGET_ARCH_x86)
+	return (flags & (1 << 0 | 1 << 6)) != 0; /* jbe: CF or ZF */
+#else
+	return (flags & (1 << 29)) == 0 || (flags & (1 << 30)) != 0; /* b.ls: C clear or Z set */
+#endif
+}
+
+/* probed returns the target that stands at a site, if what it does there counts. */
+static __always_inline struct alloc_target *probed(struct pt_regs *ctx, u32 pid, u32 site)
+{
+	struct alloc_target *t = bpf_map_lookup_elem(&targets, &pid);
+
+	if (!t || !pid || !(t->target.flags & TARGET_ALLOC))
+		return 0;
+	if (t->target.start && t->target.start != start_ticks(bpf_get_current_task_btf())) {
+		count(COUNT_STALE_PID);
+		return 0;
+	}
+	count(COUNT_HITS);
+	return t->stack_checks & 1 << site && grows_stack(ctx) ? 0 : t;
+}
+
+static __always_inline void add_total(u32 pid, struct batch *b)
+{
+	struct alloc_key key = {.pid = pid, .class = b->class};
+	struct alloc_total none = {}, *total = bpf_map_lookup_elem(&allocated, &key);
+	u64 bytes = b->objects * b->size;
+
+	if (!total) {
+		bpf_map_update_elem(&allocated, &key, &none, BPF_NOEXIST);
+		total = bpf_map_lookup_elem(&allocated, &key);
+		if (!total)
+			return;
+	}
+	__sync_fetch_and_add(&total->bytes, bytes);
+	__sync_fetch_and_add(&total->objects, b->objects);
+	if (b->unseen)
+		__sync_fetch_and_add(&total->unseen, bytes);
+	total->size = b->size;
+}
+
+/* acquire finds a scratch that nobody uses: these programs may be preempted, and another thread's run on this CPU meanwhile. */
+static __always_inline struct scratch *acquire(void)
+{
+	u32 slot = bpf_get_smp_processor_id();
+
+	for (u32 i = 0; i < 4; i++) {
+		u32 key = (slot + i) % scratch_slots;
+		struct scratch *s = bpf_map_lookup_elem(&scratches, &key);
+
+		if (s && !__sync_lock_test_and_set(&s->busy, 1))
+			return s;
+	}
+	return 0;
+}
+
+static __always_inline void release(struct scratch *s)
+{
+	__sync_lock_test_and_set(&s->busy, 0);
+}
+
+/* take records a sample that stands for value bytes of objects of one size. */
+static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u64 id, u64 value, u64 size)
+{
+	struct scratch *s = acquire();
+	u32 pid = id >> 32;
+
+	if (!s) {
+		count_loss(pid, value);
+		return;
+	}
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct sample_header *h = (struct sample_header *)s->data;
+	struct pt_regs regs;
+
+	*(volatile u64 *)&REG_PC(&regs) = *(volatile u64 *)&REG_PC(ctx);
+	*(volatile u64 *)&REG_SP(&regs) = *(volatile u64 *)&REG_SP(ctx);
+	*(volatile u64 *)&REG_FP(&regs) = *(volatile u64 *)&REG_FP(ctx);
+	*(volatile u64 *)&REG_G(&regs) = *(volatile u64 *)&REG_G(ctx);
+#if defined(__TARGET_ARCH_arm64)
+	*(volatile u64 *)&REG_LR(&regs) = *(volatile u64 *)&REG_LR(ctx);
+#endif
+	h->rec.type = RECORD_SAMPLE;
+	h->rec.kind = KIND_ALLOC;
+	h->rec.pid = pid;
+	h->rec.start = start_ticks(task);
+	h->tid = id;
+	h->cpu = bpf_get_smp_processor_id();
+	h->time = bpf_ktime_get_ns();
+	h->value = value;
+	h->kernel_frames = 0;
+	h->reserved = 0;
+	h->size = size;
+	s->pos = sizeof(*h) / 8;
+	find_g(s, &t->target, task, &regs);
+	walk(s, &t->target, &regs);
+	append_labels(s, &t->target);
+	h->rec.flags = s->flags;
+	h->segments = s->segments;
+	h->goid = s->goid;
+	h->labels = s->labels;
+
+	u64 bytes = s->pos * 8;
+
+	if (bytes > MAX_WORDS * 8)
+		bytes = MAX_WORDS * 8;
+	if (bpf_ringbuf_output(&samples, s->data, bytes, wakeup())) {
+		count_loss(pid, value);
+	} else {
+		count(COUNT_RECORDED);
+		if (s->flags & SAMPLE_DEPTH)
+			count(COUNT_CUT_DEPTH);
+	}
+	release(s);
+}
+
+/*
+ * sample takes a stack with a probability of bytes / alloc_interval, each time anew: the bytes between two samples are
+ * exponentially distributed. A sample stands for alloc_interval bytes, one that had to come for its own.
+ */
+static __always_inline void sample(struct pt_regs *ctx, struct alloc_target *t, u64 id, struct batch *b)
+{
+	u64 bytes = b->objects * b->size;
+
+	if (!bytes)
+		return;
+	if (bytes >= alloc_interval && b->class <= CLASS_LARGE)
+		b->class = CLASS_ALWAYS;
+	add_total(id >> 32, b);
+	if (bytes >= alloc_interval)
+		take(ctx, t, id, bytes, b->size);
+	else if (bpf_get_prandom_u32() * alloc_interval < bytes << 32)
+		take(ctx, t, id, alloc_interval, b->size);
+}
+
+/* used reads how much of the span at c.alloc[class] has been allocated since c got it. */
+static __always_inline bool used(struct alloc_target *t, u64 c, u32 class, struct batch *b, bool only_full)
+{
+	u64 span = 0, size = 0, nelems = 0;
+	u16 n = 0, before = 0;
+	u8 has = 0;
+
+	b->objects = 0;
+	b->class = class;
+	if (!user_read(&span, 8, c + t->mcache_alloc + 8 * class) || !span || !user_read(&n, 2, span + t->span_count))
+		return false;
+	if (!n)
+		return true; /* emptymspan, or a new one */
+	if (!user_read(&has, 1, span + t->span_class) || !user_read(&size, 8, span + t->span_size) || has != class ||
+	    !size || size > 1 << 20)
+		return false;
+	if (only_full && (!user_read(&nelems, t->wide_nelems ? 8 : 2, span + t->span_nelems) || nelems != n))
+		return nelems > n;
+	if (t->span_before && (!user_read(&before, 2, span + t->span_before) || before > n))
+		return false;
+	b->size = size;
+	b->objects = n - before;
+	return true;
+}
+
+static __always_inline int span_used_up(struct pt_regs *ctx, u32 site, bool only_full)
+{
+	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx);
+	u32 class = *(volatile u64 *)&REG_ARG1(ctx) & 0xff;
+	struct alloc_target *t = probed(ctx, id >> 32, site);
+	struct batch b = {};
+
+	if (!t)
+		return 0;
+	if (class >= SPAN_CLASSES || !used(t, c, class, &b, only_full))
+		count(COUNT_BAD_SPAN);
+	else
+		sample(ctx, t, id, &b);
+	return 0;
+}
+
+SEC("uprobe.multi")
+int alloc_refill(struct pt_regs *ctx)
+{
+	return span_used_up(ctx, SITE_REFILL, false);
+}
+
+SEC("uprobe.multi")
+int alloc_next_free(struct pt_regs *ctx)
+{
+	return span_used_up(ctx, SITE_NEXT_FREE, true);
+}
+
+SEC("uprobe.multi")
+int alloc_large(struct pt_regs *ctx)
+{
+	u64 id = ids(), size = *(volatile u64 *)&REG_ARG1(ctx);
+	struct alloc_target *t = probed(ctx, id >> 32, SITE_LARGE);
+	struct batch b = {.objects = 1, .class = CLASS_LARGE};
+
+	if (!t)
+		return 0;
+	b.size = (size + PAGE_MASK) & ~(u64)PAGE_MASK; /* what the runtime counts */
+	sample(ctx, t, id, &b);
+	return 0;
+}
+
+SEC("uprobe.multi")
+int alloc_release(struct pt_regs *ctx)
+{
+	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx);
+	struct alloc_target *t = probed(ctx, id >> 32, SITE_RELEASE);
+
+	if (!t || !t->span_before)
+		return 0;
+	for (u32 class = 2; class < SPAN_CLASSES; class++) {
+		struct batch b = {.unseen = true};
+
+		if (used(t, c, class, &b, false) && b.objects)
+			add_total(id >> 32, &b);
+	}
+	return 0;
+}
+
+SEC("uprobe.multi")
+int alloc_profile(struct pt_regs *ctx)
+{
+	u64 id = ids(), size = *(volatile u64 *)&REG_ARG2(ctx);
+	struct alloc_target *t = probed(ctx, id >> 32, SITE_PROFILE);
+
+	if (t && size)
+		take(ctx, t, id, size, size);
+	return 0;
+}

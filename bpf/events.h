@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/*
+ * What the programs of each object share: the targets, the ring buffer with its counters and losses, who runs, and the exec and
+ * exit of targets. An object whose targets need more defines TARGET as a struct that begins with struct target.
+ */
+#ifndef PPROFD_EVENTS_H
+#define PPROFD_EVENTS_H
+
+#include "kernel.h"
+
+#ifndef TARGET
+#define TARGET struct target
+#endif
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, TARGET);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} samples SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNT_MAX);
+	__type(key, u32);
+	__type(value, u64);
+} counters SEC(".maps");
+
+/* What was lost, by PID. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, struct loss);
+} losses SEC(".maps");
+
+const volatile u64 pidns_dev; /* our PID namespace; 0: the initial one */
+const volatile u64 pidns_ino;
+const volatile u32 wakeup_bytes = 1 << 18;
+
+static __always_inline void count(u32 which)
+{
+	u64 *n = bpf_map_lookup_elem(&counters, &which);
+
+	if (n)
+		*n += 1;
+}
+
+static __always_inline void count_loss(u32 pid, u64 value)
+{
+	struct loss none = {}, *l;
+
+	count(COUNT_LOST_RING);
+	bpf_map_update_elem(&losses, &pid, &none, BPF_NOEXIST);
+	l = bpf_map_lookup_elem(&losses, &pid);
+	if (!l)
+		return;
+	__sync_fetch_and_add(&l->count, 1);
+	__sync_fetch_and_add(&l->value, value);
+}
+
+/* ids returns (tgid << 32 | tid) as the PID namespace of pprofd sees them; 0 if it does not. */
+static __always_inline u64 ids(void)
+{
+	struct bpf_pidns_info ns = {};
+
+	if (!pidns_ino)
+		return bpf_get_current_pid_tgid();
+	if (bpf_get_ns_current_pid_tgid(pidns_dev, pidns_ino, (void *)&ns, sizeof(ns)))
+		return 0;
+	return (u64)ns.tgid << 32 | ns.pid;
+}
+
+static __always_inline u64 start_ticks(struct task_struct *task)
+{
+	return task->group_leader->start_boottime / 10000000;
+}
+
+static __always_inline u64 wakeup(void)
+{
+	return bpf_ringbuf_query(&samples, BPF_RB_AVAIL_DATA) >= wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
+static __always_inline int emit_event(u8 type, u32 pid, u64 start)
+{
+	struct record_header r = {.type = type, .pid = pid, .start = start};
+
+	if (bpf_ringbuf_output(&samples, &r, sizeof(r), BPF_RB_FORCE_WAKEUP))
+		count(COUNT_EVENT_LOST);
+	return 0;
+}
+
+/* (struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), kernel include/trace/events/sched.h */
+SEC("raw_tracepoint/sched_process_exec")
+int process_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 pid = ids() >> 32;
+	struct target *t = bpf_map_lookup_elem(&targets, &pid);
+
+	if (!t || !pid)
+		return 0;
+	u64 start = start_ticks(bpf_get_current_task_btf());
+
+	if (t->start && t->start != start)
+		return 0;
+	/* The layout was made for the program that this exec replaces, except where it was made for this exec. */
+	if (t->flags & TARGET_WAIT_EXEC)
+		t->flags &= ~TARGET_WAIT_EXEC;
+	else
+		t->flags = 0;
+	return emit_event(RECORD_EXEC, pid, start);
+}
+
+/* (struct task_struct *p, ...): once a thread; the last one counts. */
+SEC("raw_tracepoint/sched_process_exit")
+int process_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 pid = ids() >> 32;
+	struct target *t = bpf_map_lookup_elem(&targets, &pid);
+
+	if (!t || !pid)
+		return 0;
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 start = start_ticks(task);
+
+	if ((t->start && t->start != start) || task->signal->live.counter > 0)
+		return 0;
+	bpf_map_delete_elem(&targets, &pid);
+	return emit_event(RECORD_EXIT, pid, start);
+}
+
+#endif

@@ -1,0 +1,120 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// feed is what all objects of events.h have: targets, their exec and exit, and the ring buffer with its counters and losses.
+type feed struct {
+	targets, losses, counters, samples *ebpf.Map
+
+	wire   func(*Target) any // the value of targets
+	links  []link.Link
+	reader *ringbuf.Reader
+	record ringbuf.Record
+}
+
+// follow attaches the programs that tell of exec and exit, and opens the ring buffer.
+func (p *feed) follow(exec, exit *ebpf.Program) error {
+	for name, prog := range map[string]*ebpf.Program{"sched_process_exec": exec, "sched_process_exit": exit} {
+		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
+		if err != nil {
+			return explain("attach to tracepoint "+name, err)
+		}
+		p.links = append(p.links, l)
+	}
+	var err error
+	if p.reader, err = ringbuf.NewReader(p.samples); err != nil {
+		return fmt.Errorf("open BPF ring buffer: %w", err)
+	}
+	return nil
+}
+
+func (p *feed) close() error {
+	var errs []error
+	for _, l := range p.links {
+		errs = append(errs, l.Close())
+	}
+	if p.reader != nil {
+		errs = append(errs, p.reader.Close())
+	}
+	p.links = nil
+	return errors.Join(errs...)
+}
+
+// Flush wakes Read up with what the ring buffer holds; Read then returns ErrFlushed once it is empty.
+func (p *feed) Flush() error { return p.reader.Flush() }
+
+// Read waits for the next record, at most until deadline (zero: for ever): os.ErrDeadlineExceeded, ErrFlushed, os.ErrClosed.
+// It reuses the slices of rec.
+func (p *feed) Read(rec *Record, deadline time.Time) error {
+	p.reader.SetDeadline(deadline)
+	if err := p.reader.ReadInto(&p.record); err != nil {
+		if errors.Is(err, ringbuf.ErrClosed) {
+			return os.ErrClosed
+		}
+		return err
+	}
+	return rec.Decode(p.record.RawSample)
+}
+
+// Stats counts since Load.
+type Stats struct {
+	Recorded   uint64 // samples put into the ring buffer
+	LostRing   uint64 // samples that found it full
+	StalePID   uint64 // hits on a process that took over the PID of a target
+	LostEvents uint64 // exec and exit events that found it full
+	CutDepth   uint64 // stacks that were cut
+	Hits       uint64 // of allocation probes, with and without a sample
+	BadSpans   uint64 // hits at which the runtime's memory was not as expected
+}
+
+// Stats reads the programs' counters.
+func (p *feed) Stats() (Stats, error) {
+	var err error
+	get := func(c cpuCounter) uint64 {
+		var perCPU []uint64
+		if e := p.counters.Lookup(uint32(c), &perCPU); e != nil {
+			err = fmt.Errorf("read BPF counters: %w", e)
+		}
+		var sum uint64
+		for _, n := range perCPU {
+			sum += n
+		}
+		return sum
+	}
+	return Stats{
+		Recorded:   get(cpuCounterCOUNT_RECORDED),
+		LostRing:   get(cpuCounterCOUNT_LOST_RING),
+		StalePID:   get(cpuCounterCOUNT_STALE_PID),
+		LostEvents: get(cpuCounterCOUNT_EVENT_LOST),
+		CutDepth:   get(cpuCounterCOUNT_CUT_DEPTH),
+		Hits:       get(cpuCounterCOUNT_HITS),
+		BadSpans:   get(cpuCounterCOUNT_BAD_SPAN),
+	}, err
+}
+
+// Loss is what was lost of one process: samples and their weights.
+type Loss struct{ Count, Value uint64 }
+
+// Losses reads what the programs had to drop since Load, by PID.
+func (p *feed) Losses() (map[uint32]Loss, error) {
+	out := make(map[uint32]Loss)
+	var pid uint32
+	var l cpuLoss
+	it := p.losses.Iterate()
+	for it.Next(&pid, &l) {
+		out[pid] = Loss{l.Count, l.Value}
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read BPF losses: %w", err)
+	}
+	return out, nil
+}

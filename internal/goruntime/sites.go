@@ -1,0 +1,213 @@
+package goruntime
+
+import (
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"golang.org/x/arch/x86/x86asm"
+
+	"github.com/pprofd/pprofd/gopclntab"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// AllocFunc is a function of the runtime that sees allocations.
+type AllocFunc uint8
+
+// Functions that see allocations.
+const (
+	Refill       AllocFunc = iota // (*mcache).refill(c, spanClass)
+	NextFree                      // (*mcache).nextFree(c, spanClass), where refill was inlined into it
+	AllocLarge                    // (*mcache).allocLarge(c, size, noscan)
+	ReleaseAll                    // (*mcache).releaseAll(c)
+	ProfileAlloc                  // profilealloc(mp, x, size)
+)
+
+// Site is an instruction at which a function can be probed: the arguments are in their registers, the return address is
+// where SP points to (arm64: in LR), and the kernel emulates the instruction instead of single-stepping it.
+type Site struct {
+	Func       AllocFunc
+	Addr       uint64 // link-time
+	Code       []byte // the instruction
+	StackCheck bool   // it is the branch of the stack check: a growing stack comes to it twice
+}
+
+// AllocSites are the places at which a program's allocations can be seen.
+type AllocSites struct {
+	Heap    []Site // all allocations, a span at a time
+	Profile []Site // those that the runtime itself samples; nil: memory profiling is linked out
+
+	Linked bool // something reads the runtime's own memory profile
+	Heaps  HeapOffsets
+	allp   uint64 // link-time address of runtime.allp
+}
+
+// ErrNoAllocSites is wrapped by errors that say why a program cannot be probed.
+var ErrNoAllocSites = errors.New("its allocations cannot be probed")
+
+func allocFuncs() map[string]AllocFunc {
+	return map[string]AllocFunc{
+		"runtime.(*mcache).refill": Refill, "runtime.(*mcache).nextFree": NextFree, "runtime.(*mcache).allocLarge": AllocLarge,
+		"runtime.(*mcache).releaseAll": ReleaseAll, "runtime.profilealloc": ProfileAlloc,
+	}
+}
+
+// FindAllocSites finds where the allocations of f can be seen, whose build information says version.
+func FindAllocSites(f *objfile.File, version string) (AllocSites, error) {
+	t, err := f.Pclntab()
+	if err != nil {
+		return AllocSites{}, err
+	}
+	p := &program{file: f, table: t, mach: f.Machine()}
+	names := append(memProfileReaders(), "runtime.preemptall", "runtime.gcMarkTinyAllocs")
+	for name := range allocFuncs() {
+		names = append(names, name)
+	}
+	p.funcs = t.Lookup(names...)
+	s := AllocSites{Linked: p.linked(memProfileReaders())}
+	if s.Heaps, err = p.heapOffsets(version); err != nil {
+		return s, err
+	}
+	for _, fn := range []string{"runtime.preemptall", "runtime.gcMarkTinyAllocs"} {
+		if s.allp == 0 {
+			s.allp = p.variable("runtime.allp", fn, 0)
+		}
+	}
+	sites := make(map[AllocFunc]Site)
+	for name, fn := range allocFuncs() {
+		if site, ok := p.site(name); ok {
+			site.Func = fn
+			sites[fn] = site
+		}
+	}
+	return s, s.choose(p, sites)
+}
+
+// choose takes the sites that together see each allocation once.
+func (s *AllocSites) choose(p *program, sites map[AllocFunc]Site) error {
+	if site, ok := sites[ProfileAlloc]; ok && s.Linked {
+		s.Profile = []Site{site}
+	}
+	first := Refill
+	if _, ok := sites[Refill]; !ok || p.inlines("runtime.(*mcache).nextFree", "runtime.(*mcache).refill") {
+		first = NextFree // which sees what refill would: the span is full
+	}
+	for _, fn := range []AllocFunc{first, AllocLarge} {
+		site, ok := sites[fn]
+		if !ok {
+			return fmt.Errorf("%w: the compiler inlined functions of the allocator, or their code is not as expected", ErrNoAllocSites)
+		}
+		s.Heap = append(s.Heap, site)
+	}
+	if site, ok := sites[ReleaseAll]; ok {
+		s.Heap = append(s.Heap, site)
+	}
+	return nil
+}
+
+// inlines reports whether the compiler has inlined callee somewhere in fn.
+func (p *program) inlines(fn, callee string) bool {
+	f, ok := p.funcs[fn]
+	if !ok {
+		return false
+	}
+	var frames []gopclntab.Frame
+	for pc := f.Entry; pc < f.End && pc < f.Entry+maxCode; pc++ {
+		frames = f.AppendFrames(frames[:0], pc)
+		if slices.ContainsFunc(frames, func(fr gopclntab.Frame) bool { return fr.Inlined && fr.Func == callee }) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxPrologue bounds the instructions before the stack check.
+const maxPrologue = 8
+
+// site finds the first instruction of a function that the kernel emulates.
+func (p *program) site(name string) (Site, bool) {
+	src, ok := p.source(name)
+	if !ok {
+		return Site{}, false
+	}
+	find := siteX86
+	if p.mach == elf.EM_AARCH64 {
+		find = siteA64
+	}
+	off, n, check := find(src.code)
+	if n == 0 {
+		return Site{}, false
+	}
+	s := Site{Addr: src.addr + uint64(off), Code: src.code[off : off+n], StackCheck: check}
+	delta, ok := p.funcs[name].SPDelta(s.Addr)
+	return s, ok && delta == 0
+}
+
+// siteX86 finds jbe or push %rbp behind nothing but the comparison of the stack check: cmp 16(r14), sp, or lea -x(sp), r12
+// and cmp 16(r14), r12 (cmd/internal/obj/x86/obj6.go: stacksplit). The kernel emulates both (arch/x86/kernel/uprobes.c:
+// branch_setup_xol_ops, push_setup_xol_ops); others it would single-step, for ten times the price.
+func siteX86(code []byte) (off, n int, check bool) {
+	for range maxPrologue {
+		in, err := x86asm.Decode(code[off:], 64)
+		if err != nil || in.Len <= 0 {
+			return 0, 0, false
+		}
+		switch {
+		case in.Op == x86asm.JBE:
+			return off, in.Len, true
+		case in.Op == x86asm.PUSH && in.Args[0] == x86asm.RBP && in.Len == 1:
+			return off, in.Len, false
+		case in.Op == x86asm.CMP, in.Op == x86asm.LEA && in.Args[0] == x86asm.R12:
+		default:
+			return 0, 0, false
+		}
+		off += in.Len
+	}
+	return 0, 0, false
+}
+
+// siteA64 finds b.ls behind nothing but the comparison of the stack check: ldr 16(x28), x16; [sub $x, sp, x17]; cmp
+// (cmd/internal/obj/arm64/obj7.go: stacksplit). The kernel simulates conditional branches (arch/arm64/kernel/probes/decode-insn.c).
+func siteA64(code []byte) (off, n int, check bool) {
+	for ; off+4 <= len(code) && off < 4*maxPrologue; off += 4 {
+		in := binary.LittleEndian.Uint32(code[off:])
+		rd := in & 31
+		scratch := rd == 16 || rd == 17 || rd == a64SP
+		switch {
+		case in&0xFF00001F == 0x54000009: // B.LS
+			return off, 4, true
+		case in&0xFFC003E0 == 0xF9400380 && scratch: // LDR Xt, [X28, #imm]
+		case in&0xFF0003E0 == 0xD10003E0 && scratch: // SUB Xd, SP, #imm
+		case in&0xFFE0001F == 0xEB20001F, in&0xFF20001F == 0xEB00001F: // CMP
+		default:
+			return 0, 0, false
+		}
+	}
+	return 0, 0, false
+}
+
+// VerifySites compares the code at sites in the live process with the file's: it must be the file's where nothing is
+// probed yet. mem is the process's memory, bias its run-time minus link-time addresses.
+func VerifySites(mem io.ReaderAt, bias uint64, sites []Site) error {
+	for _, s := range sites {
+		b := make([]byte, len(s.Code))
+		if err := readFull(mem, s.Addr+bias, b); err != nil {
+			return fmt.Errorf("%w: code at %#x: %w", ErrNoAllocSites, s.Addr, err)
+		}
+		if b[0] != s.Code[0] && isBreakpoint(b) {
+			continue // another profiler's: the kernel knows of both
+		}
+		if !slices.Equal(b, s.Code) {
+			return fmt.Errorf("%w: the code at %#x is % x in the process and % x in its file", ErrNoAllocSites, s.Addr, b, s.Code)
+		}
+	}
+	return nil
+}
+
+// isBreakpoint: what the kernel writes for a uprobe: int3; brk #5 (arch/arm64/include/asm/brk-imm.h: UPROBES_BRK_IMM).
+func isBreakpoint(b []byte) bool {
+	return b[0] == 0xcc || len(b) == 4 && binary.LittleEndian.Uint32(b) == 0xd42000a0
+}

@@ -1,0 +1,333 @@
+package profiler
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"github.com/pprofd/pprofd/bpf"
+	"github.com/pprofd/pprofd/internal/aggregate"
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// allocs is what a Profiler of allocations has beside: probes in the code of its targets.
+type allocs struct {
+	probes *bpf.AllocProbes
+	sites  map[objfile.ImageID]foundSites
+	sizes  []int64          // of objects, by number
+	number map[int64]uint16 // of a size
+}
+
+type foundSites struct {
+	goruntime.AllocSites
+	err error
+}
+
+// allocTarget is how the allocations of one process are seen.
+type allocTarget struct {
+	sites    goruntime.AllocSites
+	rate     int64 // of the runtime's own sampling, which is what is probed; 0: every span that is used up is
+	attached *bpf.Attached
+	totals   []bpf.AllocTotal // once it has exited
+}
+
+// maxSizes bounds the distinct sizes of objects; further ones count as the next power of two.
+const maxSizes = math.MaxUint16 - 64
+
+// openAllocs loads the programs that see allocations.
+func (c *Config) openAllocs() (*allocs, error) {
+	probes, err := bpf.LoadAlloc(bpf.AllocOptions{Interval: c.AllocInterval, NoLoop: c.noLoop, NoMulti: c.noMulti})
+	if err != nil {
+		return nil, err
+	}
+	return &allocs{probes: probes, sites: make(map[objfile.ImageID]foundSites), sizes: []int64{0}, number: make(map[int64]uint16)}, nil
+}
+
+// of returns the sites of an image that is a Go program.
+func (a *allocs) of(im *objfile.Image) (goruntime.AllocSites, error) {
+	if found, ok := a.sites[im.ID]; ok {
+		return found.AllocSites, found.err
+	}
+	if len(a.sites) >= maxLayouts {
+		clear(a.sites)
+	}
+	var found foundSites
+	version := ""
+	if info, err := im.File.BuildInfo(); err == nil {
+		version = info.GoVersion
+	}
+	found.AllocSites, found.err = goruntime.FindAllocSites(im.File, version)
+	a.sites[im.ID] = found
+	return found.AllocSites, found.err
+}
+
+// sizeNumber names a size of objects for the table.
+func (a *allocs) sizeNumber(size int64) uint16 {
+	if n, ok := a.number[size]; ok {
+		return n
+	}
+	if len(a.sizes) >= maxSizes {
+		size = int64(1) << min(62, int(math.Ceil(math.Log2(float64(size)))))
+		if n, ok := a.number[size]; ok {
+			return n
+		}
+	}
+	n := uint16(len(a.sizes))
+	a.sizes, a.number[size] = append(a.sizes, size), n
+	return n
+}
+
+// findAllocs learns where t's allocations can be seen, and checks that against the live process.
+func (p *Profiler) findAllocs(t *target) error {
+	if p.allocs == nil {
+		return nil
+	}
+	m := t.space.Main()
+	if m == nil || m.Image.File == nil {
+		return objfile.ErrNotGo
+	}
+	if m.Image.File.InMemory() {
+		return fmt.Errorf("%w: its code lies in anonymous memory (a packed program)", goruntime.ErrNoAllocSites)
+	}
+	a := &allocTarget{}
+	if t.alloc != nil { // of the program before its exec
+		a.totals = t.alloc.totals
+	}
+	var err error
+	if a.sites, err = p.allocs.of(m.Image); err != nil {
+		return err
+	}
+	mem := memory{t.space}
+	if a.rate, err = ownRate(m, mem); err != nil {
+		return err
+	}
+	if err := a.sites.Verify(mem, m.Bias); err != nil && !(errors.Is(err, goruntime.ErrYoung) && t.age() < time.Second) {
+		return err
+	}
+	if err := goruntime.VerifySites(mem, m.Bias, a.chosen()); err != nil {
+		return err
+	}
+	t.alloc = a
+	return nil
+}
+
+// ownRate is the rate at which the runtime of a process samples allocations itself; 0: it does not.
+func ownRate(m *objfile.Mapping, mem memory) (int64, error) {
+	version := ""
+	if info, err := m.Image.File.BuildInfo(); err == nil {
+		version = info.GoVersion
+	}
+	own, err := goruntime.FindMemProfile(m.Image.File, version)
+	if errors.Is(err, goruntime.ErrNoMemProfile) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return own.ReadRate(mem, m.Bias)
+}
+
+// chosen are the sites that are probed: where the runtime samples, its samples are taken.
+func (a *allocTarget) chosen() []goruntime.Site {
+	if a.rate > 0 && a.sites.Profile != nil {
+		return a.sites.Profile
+	}
+	return a.sites.Heap
+}
+
+// wire is what the kernel side must know of t's heap.
+func (a *allocTarget) wire() *bpf.AllocTarget {
+	o := &a.sites.Heaps
+	w := &bpf.AllocTarget{
+		McacheAlloc: o.McacheAlloc, SpanNelems: o.SpanNelems, SpanCount: o.SpanCount, SpanClass: o.SpanClass,
+		SpanBefore: o.SpanBefore, SpanSize: o.SpanSize, WideNelems: o.NelemsBytes == 8,
+	}
+	for _, s := range a.chosen() {
+		if s.StackCheck {
+			w.StackChecks = append(w.StackChecks, site(s.Func))
+		}
+	}
+	return w
+}
+
+func site(f goruntime.AllocFunc) bpf.Site {
+	return map[goruntime.AllocFunc]bpf.Site{
+		goruntime.Refill: bpf.SiteRefill, goruntime.NextFree: bpf.SiteNextFree, goruntime.AllocLarge: bpf.SiteLarge,
+		goruntime.ReleaseAll: bpf.SiteRelease, goruntime.ProfileAlloc: bpf.SiteProfile,
+	}[f]
+}
+
+// attachAllocs probes t, which is a target, once Run has begun.
+func (p *Profiler) attachAllocs(t *target) error {
+	if t.alloc == nil || p.started.IsZero() || t.alloc.attached != nil {
+		return nil
+	}
+	m := t.space.Main()
+	sites := t.alloc.chosen()
+	f, err := p.openCode(t, m, sites)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	places := make([]bpf.Place, 0, len(sites))
+	for _, s := range sites {
+		places = append(places, bpf.Place{Site: site(s.Func), Offset: fileOffset(m.Image.File, s.Addr)})
+	}
+	attached, err := p.allocs.probes.Attach(fmt.Sprintf("/proc/self/fd/%d", f.Fd()), t.pid, places)
+	if err != nil {
+		return err
+	}
+	if !t.current() { // it has executed another program meanwhile
+		return errors.Join(attached.Close(), fmt.Errorf("%w: it runs another program by now", objfile.ErrProcessGone))
+	}
+	t.alloc.attached = attached
+	return nil
+}
+
+// openCode opens the file whose code t runs: the very one that is mapped, not what its path leads to. Its bytes must be
+// those that the sites were found in.
+func (p *Profiler) openCode(t *target, m *objfile.Mapping, sites []goruntime.Site) (*os.File, error) {
+	link := "exe"
+	for vma, err := range p.procs.Proc(int(t.pid)).Maps() {
+		if err != nil {
+			return nil, err
+		}
+		if addr := sites[0].Addr + m.Bias; addr >= vma.Start && addr < vma.End {
+			link = fmt.Sprintf("map_files/%x-%x", vma.Start, vma.End)
+		}
+	}
+	f, err := os.Open(p.procs.Proc(int(t.pid)).Path(link))
+	if err != nil {
+		return nil, fmt.Errorf("open the code of the process: %w", err)
+	}
+	for _, s := range sites {
+		b := make([]byte, len(s.Code))
+		if _, err := f.ReadAt(b, int64(fileOffset(m.Image.File, s.Addr))); err != nil || string(b) != string(s.Code) {
+			return nil, errors.Join(fmt.Errorf("%w: its file was changed: % x where % x is expected", goruntime.ErrNoAllocSites, b, s.Code), err, f.Close())
+		}
+	}
+	return f, nil
+}
+
+// fileOffset is where a link-time address lies in the file.
+func fileOffset(f *objfile.File, addr uint64) uint64 {
+	for _, s := range f.Segments() {
+		if s.Type == elf.PT_LOAD && addr >= s.Vaddr && addr-s.Vaddr < s.Filesz {
+			return addr - s.Vaddr + s.Off
+		}
+	}
+	return 0 // never code: there is the ELF header
+}
+
+// detachAllocs takes t's probes away.
+func (p *Profiler) detachAllocs(t *target) {
+	if t.alloc == nil || t.alloc.attached == nil {
+		return
+	}
+	if err := t.alloc.attached.Close(); err != nil {
+		p.note("process %d (%s): %v", t.pid, t.comm, err)
+	}
+	t.alloc.attached = nil
+}
+
+// endAllocs detaches t, which has ended, and keeps what it has allocated.
+func (p *Profiler) endAllocs(t *target) {
+	if t.alloc == nil {
+		return
+	}
+	p.detachAllocs(t)
+	p.keepTotals(t)
+}
+
+// keepTotals moves what t has allocated from the kernel to t.
+func (p *Profiler) keepTotals(t *target) {
+	if t.alloc == nil {
+		return
+	}
+	totals, err := p.allocs.probes.Totals(t.pid)
+	if err = errors.Join(err, p.allocs.probes.ForgetTotals(t.pid)); err != nil {
+		p.note("process %d (%s): %v", t.pid, t.comm, err)
+	}
+	t.alloc.totals = append(t.alloc.totals, totals...)
+}
+
+// weigh says how much a sample stands for, and of which size its objects are.
+func (p *Profiler) weigh(t *target, s *bpf.Sample) (size uint16, weight int64) {
+	if p.allocs == nil {
+		return 0, s.Value
+	}
+	size = p.allocs.sizeNumber(s.Size)
+	if t.alloc != nil && t.alloc.rate > 0 {
+		_, weight = goruntime.Unsample(1, uint64(s.Size), t.alloc.rate)
+		return size, weight
+	}
+	return size, s.Value
+}
+
+// objects describes the window's profiles of allocations.
+func (p *Profiler) objects() *aggregate.Objects {
+	for _, t := range p.targets {
+		p.keepTotals(t)
+	}
+	scales := p.scales()
+	return &aggregate.Objects{Sizes: p.allocs.sizes, Scale: func(target uint32, size uint16) float64 {
+		if f, ok := scales[aggregate.SizeKey{Target: target, Size: size}]; ok {
+			return f
+		}
+		return 1
+	}}
+}
+
+// followAllocs probes t in its new program.
+func (p *Profiler) followAllocs(t *target) {
+	if p.allocs == nil {
+		return
+	}
+	err := p.findAllocs(t)
+	if err == nil {
+		err = p.attachAllocs(t)
+	}
+	if err != nil && p.alive(&t.process) {
+		p.note("process %d (%s): %v", t.pid, t.comm, err)
+	}
+}
+
+// startAllocs probes the targets that there are.
+func (p *Profiler) startAllocs() error {
+	var errs []error
+	for _, t := range p.all {
+		if err := p.attachAllocs(t); err != nil && p.alive(&t.process) {
+			errs = append(errs, fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// source says in the profile where it comes from.
+func (a *allocTarget) source(interval int64) string {
+	if a.rate > 0 {
+		return fmt.Sprintf("allocations: a probe at the runtime's own samples, one in %d bytes on average", a.rate)
+	}
+	return fmt.Sprintf("allocations: probes where spans are used up, a stack every %d bytes on average; sums are exact; "+
+		"code that allocates objects of one size in a fixed rhythm may have the bytes of its neighbours", interval)
+}
+
+// stopAllocs takes all probes away, at the end.
+func (p *Profiler) stopAllocs() {
+	for _, t := range p.all {
+		p.detachAllocs(t)
+	}
+}
+
+// NotRead reports whether an error of Memory.Add says that the runtime of the process keeps no memory profile: its
+// allocations can still be probed.
+func NotRead(err error) bool {
+	return errors.Is(err, goruntime.ErrNoMemProfile) || errors.Is(err, errMemProfileOff)
+}
+
+// Targets is how many processes are read.
+func (m *Memory) Targets() int { return len(m.targets) }

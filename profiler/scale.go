@@ -1,0 +1,118 @@
+package profiler
+
+import (
+	"github.com/pprofd/pprofd/bpf"
+	"github.com/pprofd/pprofd/internal/aggregate"
+)
+
+// Every byte that the runtime accounts for while a process is probed is counted, whether or not a sample is taken of it. So
+// the samples need not say how much was allocated, but only by whom: they are scaled to what was counted, size by size where
+// there are enough of them, the rest together.
+
+const (
+	minSamples   = 16       // of objects of one size, to be scaled alone
+	maxSmall     = 32 << 10 // bytes; larger objects have spans of their own (runtime/sizeclasses.go: _MaxSmallSize)
+	largeStratum = -1
+)
+
+// stratum is what was counted of objects, and what the samples of them add up to.
+type stratum struct {
+	counted float64
+	samples int64
+	sampled float64
+}
+
+// scales are by how much what the samples say is to be multiplied.
+func (p *Profiler) scales() map[aggregate.SizeKey]float64 {
+	kind := uint8(bpf.KindAlloc)
+	scales := make(map[aggregate.SizeKey]float64)
+	sizes, lost := p.table.Sizes(kind), p.table.Losses(kind)
+	for _, t := range p.all {
+		if t.alloc == nil || t.alloc.rate > 0 {
+			continue
+		}
+		s := p.strata(t, sizes)
+		factor := keptShare(s, float64(lost[t.id].Sum))
+		rest := s.pool()
+		for k := range sizes {
+			if k.Target != t.id || p.certain(p.allocs.sizes[k.Size]) {
+				continue
+			}
+			of := s[strataOf(p.allocs.sizes[k.Size])]
+			if of == nil || of.samples < minSamples {
+				of = rest
+			}
+			if of.sampled > 0 {
+				scales[k] = factor * of.counted / of.sampled
+			}
+		}
+		if rest.sampled == 0 && rest.counted > 0 {
+			p.table.Lost(t.id, kind, "no sample of objects of these sizes", 0, int64(rest.counted))
+		}
+	}
+	return scales
+}
+
+type strata map[int64]*stratum
+
+// certain: each object of this size is in the profile.
+func (p *Profiler) certain(size int64) bool { return size > maxSmall && size >= p.cfg.AllocInterval }
+
+func strataOf(size int64) int64 {
+	if size > maxSmall {
+		return largeStratum
+	}
+	return size
+}
+
+func (p *Profiler) strata(t *target, sizes map[aggregate.SizeKey]aggregate.Value) strata {
+	s := make(strata)
+	at := func(size int64) *stratum {
+		if s[size] == nil {
+			s[size] = &stratum{}
+		}
+		return s[size]
+	}
+	for _, c := range t.alloc.totals {
+		switch {
+		case c.Class == bpf.ClassAlways:
+		case c.Size == 0:
+			at(largeStratum).counted += float64(c.Bytes)
+		default:
+			at(c.Size).counted += float64(c.Bytes)
+		}
+	}
+	for k, v := range sizes {
+		if size := p.allocs.sizes[k.Size]; k.Target == t.id && !p.certain(size) {
+			st := at(strataOf(size))
+			st.samples += v.Count
+			st.sampled += float64(v.Sum)
+		}
+	}
+	return s
+}
+
+// pool adds up what has too few samples to be scaled alone.
+func (s strata) pool() *stratum {
+	rest := &stratum{}
+	for _, st := range s {
+		if st.samples < minSamples {
+			rest.counted += st.counted
+			rest.samples += st.samples
+			rest.sampled += st.sampled
+		}
+	}
+	return rest
+}
+
+// keptShare is the share of what was counted that is not in [lost].
+func keptShare(s strata, lost float64) float64 {
+	counted := 0.0
+	for _, st := range s {
+		counted += st.counted
+	}
+	if lost <= 0 || counted <= 0 {
+		return 1
+	}
+	return max(0, 1-lost/counted)
+}
