@@ -65,6 +65,9 @@ func (c *pageCache) page(no int64) ([]byte, error) {
 	return pg.data, nil
 }
 
+// drop forgets all pages.
+func (c *pageCache) drop() { c.pages = [pageSlots]page{} }
+
 // readFullAt ignores an error that comes with all the data.
 func readFullAt(r io.ReaderAt, p []byte, off int64) (int, error) {
 	n, err := r.ReadAt(p, off)

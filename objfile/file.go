@@ -139,6 +139,9 @@ func (f *File) executable(addr uint64) bool {
 // nothing was refused. It wraps ErrTooCostly.
 func (f *File) Refused() error { return f.src.r.refused }
 
+// Trim frees what was cached of the file; it is read again where it is needed.
+func (f *File) Trim() { f.src.drop() }
+
 // Machine is EM_X86_64 or EM_AARCH64.
 func (f *File) Machine() elf.Machine { return f.machine }
 

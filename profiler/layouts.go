@@ -29,6 +29,7 @@ func (l layouts) of(im *objfile.Image) foundLayout {
 	}
 	found := findLayout(im.File)
 	l[im.ID] = found
+	im.File.Trim()
 	return found
 }
 

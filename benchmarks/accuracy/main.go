@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/pprofd/pprofd/benchmarks/board"
@@ -33,13 +32,7 @@ func main() {
 	flag.BoolVar(&c.report, "report", false, "measure nothing, report what was measured")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := runAll(ctx, &c)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "accuracy:", err)
-		os.Exit(1)
-	}
+	os.Exit(board.Run("accuracy", func(ctx context.Context) error { return runAll(ctx, &c) }))
 }
 
 func runAll(ctx context.Context, c *config) error {
@@ -55,21 +48,8 @@ func runAll(ctx context.Context, c *config) error {
 	if !c.report {
 		errMeasure = measureAll(ctx, rows, s, c)
 	}
-	errReport := write(c.output, func(w io.Writer) error { return report(ctx, w, rows, s) })
+	errReport := board.Output(c.output, func(w io.Writer) error { return report(ctx, w, rows, s) })
 	return errors.Join(errMeasure, errReport, s.Close())
-}
-
-// write calls f with standard output, and the file as well where one is named.
-func write(file string, f func(io.Writer) error) (err error) {
-	if file == "" {
-		return f(os.Stdout)
-	}
-	out, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.Close()) }()
-	return f(io.MultiWriter(os.Stdout, out))
 }
 
 // maxAttempts is how often a row is measured that misses the goal.

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -28,7 +26,7 @@ type config struct {
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == loadCommand {
-		exit(loadOnce(os.Stdout))
+		os.Exit(board.Run("cost", func(context.Context) error { return loadOnce(os.Stdout) }))
 	}
 	c := config{depths: []int{10, 32, 100, 127, 200, 500, 1000}}
 	flag.IntVar(&c.rounds, "rounds", 5, "measurements of which the median counts")
@@ -38,31 +36,9 @@ func main() {
 	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: bpf, cost, start, load")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := runAll(ctx, &c)
-	stop()
-	exit(err)
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cost:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-func runAll(ctx context.Context, c *config) (err error) {
-	out := io.Writer(os.Stdout)
-	if c.output != "" {
-		f, errCreate := os.Create(c.output)
-		if errCreate != nil {
-			return errCreate
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = io.MultiWriter(out, f)
-	}
-	return run(ctx, out, c)
+	os.Exit(board.Run("cost", func(ctx context.Context) error {
+		return board.Output(c.output, func(out io.Writer) error { return run(ctx, out, &c) })
+	}))
 }
 
 // run measures what c asks for and writes it to out.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -36,7 +35,7 @@ func main() {
 	flag.DurationVar(&c.window, "window", time.Second, "length of a window")
 	flag.DurationVar(&c.lead, "lead", time.Second, "from the start of a profiler to its window")
 	flag.DurationVar(&c.use, "use", 10*time.Second, "length of the measurement of an agent's CPU time and memory")
-	flag.DurationVar(&c.goal, "goal", 60*time.Second, "the same for one busy process at 99 Hz, for which there are goals")
+	flag.DurationVar(&c.goal, "goal", 60*time.Second, "the same for pprofd and one busy process, for which there are goals")
 	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: interrupt, use, throughput")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.StringVar(&c.svg, "svg", "", "draw throughput and memory into `file`")
@@ -44,32 +43,15 @@ func main() {
 	if *short {
 		c.shorten()
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := runAll(ctx, &c)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "overhead:", err)
-		os.Exit(1)
-	}
+	os.Exit(board.Run("overhead", func(ctx context.Context) error {
+		return board.Output(c.output, func(out io.Writer) error { return run(ctx, out, &c) })
+	}))
 }
 
 // shorten makes it a test of whether everything runs.
 func (c *config) shorten() {
 	c.pairs, c.window, c.lead = 1, 100*time.Millisecond, 300*time.Millisecond
 	c.use, c.goal, c.sizes = 300*time.Millisecond, 500*time.Millisecond, []int{1, 2}
-}
-
-func runAll(ctx context.Context, c *config) (err error) {
-	out := io.Writer(os.Stdout)
-	if c.output != "" {
-		f, errCreate := os.Create(c.output)
-		if errCreate != nil {
-			return errCreate
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = io.MultiWriter(out, f)
-	}
-	return run(ctx, out, c)
 }
 
 // bench is what all parts need.

@@ -65,7 +65,7 @@ func (b *bench) usesOn(ctx context.Context, l load) error {
 	for _, a := range b.agentsOn(l) {
 		for _, hz := range b.ratesOn(l, a) {
 			d := b.use
-			if l.processes == 1 && !l.idle && hz == 99 {
+			if a.Name == ours && l.processes == 1 && !l.idle {
 				d = b.goal
 			}
 			u, err := b.useOf(ctx, a, f.sampling(hz, d))
@@ -106,7 +106,7 @@ func useName(l load, agent string, hz int) string {
 
 func (b *bench) addUse(l load, a agents.Agent, hz int, d time.Duration, u *use) {
 	values := []board.Value{
-		{V: u.cpu.Seconds() * 60 / d.Seconds(), Unit: "cpu-s/60s"}, {V: float64(u.start), Unit: "start-RSS-B"}, {V: float64(u.steady), Unit: "steady-RSS-B"},
+		{V: u.cpu.Seconds(), Unit: "cpu-s"}, {V: d.Seconds(), Unit: "run-s"}, {V: float64(u.start), Unit: "start-RSS-B"}, {V: float64(u.steady), Unit: "steady-RSS-B"},
 		{V: float64(u.peak), Unit: "peak-RSS-B"}, {V: float64(u.maps), Unit: "BPF-maps-B"}, {V: float64(u.samples), Unit: "samples"},
 	}
 	if u.samples > 0 {

@@ -35,6 +35,9 @@ func (w *row) name() string {
 	return fmt.Sprintf("Scale/cpus=%d/processes=%d/binaries=%d%s", w.cpus, w.processes, w.binaries, pace)
 }
 
+// samples that the row's CPUs give in a window.
+func (w *row) samples(window time.Duration) int { return int(window.Seconds()*float64(w.hz)) * w.cpus }
+
 // measure runs all rows in each round.
 func (l *library) measure(ctx context.Context, r *board.Report, c *config) error {
 	for range c.rounds {
@@ -67,7 +70,7 @@ func (l *library) measureRow(ctx context.Context, r *board.Report, w row, window
 	if err != nil {
 		return fmt.Errorf("%s: %w", w.name(), err)
 	}
-	sent := uint64(window.Seconds()*float64(w.hz)) * uint64(w.cpus)
+	sent := uint64(w.samples(window))
 	if m.Samples != sent || m.Profiles != w.processes {
 		return fmt.Errorf("%s: %d samples were sent, %d arrived, in %d profiles", w.name(), sent, m.Samples, m.Profiles)
 	}
@@ -79,6 +82,7 @@ func (l *library) measureRow(ctx context.Context, r *board.Report, w row, window
 	r.Add(w.name(), int(m.Samples),
 		board.Value{V: float64(steady.Nanoseconds()) / float64(m.Samples), Unit: "ns/sample"},
 		board.Value{V: perSecond(steady), Unit: "%core"},
+		board.Value{V: 2 * perSecond(m.Read.CPU-m.Half.CPU), Unit: "%core-2nd-half"},
 		board.Value{V: perSecond(steady + write), Unit: "%core-with-write"},
 		board.Value{V: (m.Added.CPU - m.Began.CPU).Seconds(), Unit: "add-cpu-s"},
 		board.Value{V: write.Seconds(), Unit: "write-cpu-s"},

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/pprofd/pprofd/benchmarks/board"
@@ -26,7 +25,7 @@ type config struct {
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == workerCommand {
-		exit(worker(os.Stdin, os.Stdout, os.Args[2:]))
+		os.Exit(board.Run("scale", func(context.Context) error { return worker(os.Stdin, os.Stdout, os.Args[2:]) }))
 	}
 	c := config{programs: programs, rows: curve(99)}
 	short := flag.Bool("short", false, "a few seconds of everything: does it run?")
@@ -46,10 +45,9 @@ func main() {
 	if *short {
 		c.shorten()
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := runAll(ctx, &c)
-	stop()
-	exit(err)
+	os.Exit(board.Run("scale", func(ctx context.Context) error {
+		return board.Output(c.output, func(out io.Writer) error { return run(ctx, out, &c) })
+	}))
 }
 
 // shorten makes it a test of whether everything runs.
@@ -57,27 +55,6 @@ func (c *config) shorten() {
 	c.rounds, c.window, c.paced, c.recording = 1, time.Second, time.Second, time.Second/2
 	c.programs = programs[:2]
 	c.rows = []row{{2, 20, 4, 99, false}, {8, 20, 4, 99, false}, {8, 40, 8, 99, false}}
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "scale:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
-}
-
-func runAll(ctx context.Context, c *config) (err error) {
-	out := io.Writer(os.Stdout)
-	if c.output != "" {
-		f, errCreate := os.Create(c.output)
-		if errCreate != nil {
-			return errCreate
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = io.MultiWriter(out, f)
-	}
-	return run(ctx, out, c)
 }
 
 // run records the programs, then measures all rows and writes them to out.

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == workerCommand { // this program is the profiler of a row
-		exit(worker(os.Stdin, os.Stdout, os.Args[2:]))
+		main()
 	}
 	os.Exit(leaks.Run(m))
 }

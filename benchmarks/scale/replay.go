@@ -110,7 +110,8 @@ func (l *library) run(ctx context.Context, w row, window time.Duration, extra ..
 		return r, err
 	}
 	args := append([]string{workerCommand, "-proc", root, "-to", filepath.Join(dir, "profiles"),
-		"-processes", strconv.Itoa(w.processes), "-rate", strconv.Itoa(w.rate())}, extra...)
+		"-processes", strconv.Itoa(w.processes), "-rate", strconv.Itoa(w.rate()), "-cpus", strconv.Itoa(w.cpus),
+		"-samples", strconv.Itoa(w.samples(window))}, extra...)
 	cmd := exec.CommandContext(ctx, l.self, args...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr

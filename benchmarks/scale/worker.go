@@ -33,12 +33,13 @@ type usage struct {
 
 // result is what a worker tells, as JSON.
 type result struct {
-	Began, Added, Read, Written usage // before Add, after Add, after the last sample, after the last profile
-	Samples, Lost, Broken       uint64
-	Stacks                      int // in the profiles: distinct ones of each process
-	Profiles                    int
-	Bytes                       int64 // of the profiles' files
-	Notes                       []string
+	Began, Added          usage // before Add, after Add
+	Half, Read, Written   usage // after half of the samples, after the last one, after the last profile
+	Samples, Lost, Broken uint64
+	Stacks                int // in the profiles: distinct ones of each process
+	Profiles              int
+	Bytes                 int64 // of the profiles' files
+	Notes                 []string
 }
 
 // worker profiles the processes of a simulated /proc by what in gives.
@@ -48,13 +49,16 @@ func worker(in io.Reader, out io.Writer, args []string) error {
 	flags.StringVar(&o.root, "proc", "", "simulated /proc")
 	flags.StringVar(&o.to, "to", "", "directory for the profiles")
 	flags.IntVar(&o.processes, "processes", 0, "number of processes")
+	flags.IntVar(&o.cpus, "cpus", 0, "simulated CPUs")
 	flags.IntVar(&o.rate, "rate", 0, "samples a simulated second")
+	flags.IntVar(&o.samples, "samples", 0, "samples in all")
 	flags.BoolVar(&o.readOnly, "read-only", false, "read the samples and do nothing with them")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 	var r result
 	var err error
+	profiler.TuneGC()
 	if o.readOnly {
 		err = r.read(in)
 	} else {
@@ -64,9 +68,9 @@ func worker(in io.Reader, out io.Writer, args []string) error {
 }
 
 type workerOptions struct {
-	root, to        string
-	processes, rate int
-	readOnly        bool
+	root, to                       string
+	processes, rate, cpus, samples int
+	readOnly                       bool
 }
 
 // read is the share of the replay itself.
@@ -92,8 +96,8 @@ func (r *result) profile(in io.Reader, o *workerOptions) error {
 	if err != nil {
 		return err
 	}
-	s := &source{Replay: bpf.NewReplay(in), r: r, perTick: max(o.rate/ticksPerSecond, 1)}
-	p, err := profiler.New(profiler.Config{Source: s, ProcRoot: o.root, Exporter: &counter{dir, r}})
+	s := &source{Replay: bpf.NewReplay(in), r: r, perTick: max(o.rate/ticksPerSecond, 1), half: o.samples / 2}
+	p, err := profiler.New(profiler.Config{Source: s, CPUs: o.cpus, ProcRoot: o.root, Exporter: &counter{dir, r}})
 	if err != nil {
 		return err
 	}
@@ -118,11 +122,12 @@ func (r *result) profile(in io.Reader, o *workerOptions) error {
 // that it is made to, by simulated time.
 const ticksPerSecond = 5
 
-// source tells when the last sample was read.
+// source tells when half of the samples were read, and when the last.
 type source struct {
 	*bpf.Replay
 	r          *result
 	perTick, n int
+	half       int // samples to come until then
 }
 
 func (s *source) Read(rec *bpf.Record, deadline time.Time) error {
@@ -130,6 +135,9 @@ func (s *source) Read(rec *bpf.Record, deadline time.Time) error {
 		return os.ErrDeadlineExceeded
 	}
 	err := s.Replay.Read(rec, deadline)
+	if s.half--; s.half == 0 {
+		s.r.Half = used()
+	}
 	if errors.Is(err, bpf.ErrFlushed) {
 		s.r.Read = used()
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -36,20 +35,18 @@ func main() {
 	flag.IntVar(&o.cycles, "cycles", 1000, "profilers that are loaded, run and closed at the end")
 	flag.StringVar(&o.output, "o", "", "write `prefix`.txt and prefix.svg")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := command(ctx, &o)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "soak:", err)
-		os.Exit(1)
-	}
+	os.Exit(board.Run("soak", func(ctx context.Context) error { return command(ctx, &o) }))
 }
 
 // command is what flags and environment ask for.
 func command(ctx context.Context, o *options) error {
 	switch {
 	case os.Getenv(measuredEnv) == "":
-		return toFiles(ctx, o)
+		text := o.output
+		if text != "" {
+			text += ".txt"
+		}
+		return board.Output(text, func(out io.Writer) error { return measure(ctx, out, o) })
 	case flag.Arg(0) == "cycle":
 		return cycle(os.Stdout, o)
 	}
@@ -61,16 +58,7 @@ func (o *options) args(what string) []string {
 	return []string{"-window", o.window.String(), "-hz", fmt.Sprint(o.hz), "-cycles", fmt.Sprint(o.cycles), what}
 }
 
-func toFiles(ctx context.Context, o *options) (err error) {
-	out := io.Writer(os.Stdout)
-	if o.output != "" {
-		f, errCreate := os.Create(o.output + ".txt")
-		if errCreate != nil {
-			return errCreate
-		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		out = io.MultiWriter(out, f)
-	}
+func measure(ctx context.Context, out io.Writer, o *options) error {
 	r := board.New(out)
 	r.Facts(board.Facts(ctx))
 	var samples []sample

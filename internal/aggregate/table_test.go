@@ -129,18 +129,19 @@ func TestStacksAreShared(t *testing.T) {
 	}
 }
 
-// TestLimitsGrowWithTargets: many processes may have more distinct stacks than one, unless a limit was asked for.
+// TestLimitsGrowWithTargets: many processes and CPUs may have more distinct stacks than one, unless a limit was asked for.
 func TestLimitsGrowWithTargets(t *testing.T) {
 	for name, c := range map[string]struct {
-		limits        Limits
-		targets, want int
+		limits              Limits
+		targets, cpus, want int
 	}{
-		"one":     {Limits{}, 1, defaultStacks + targetStacks},
-		"2,000":   {Limits{}, 2000, defaultStacks + 2000*targetStacks},
-		"limited": {Limits{Stacks: 7}, 2000, 7},
+		"one":      {Limits{}, 1, 2, defaultStacks + targetStacks + 2*cpuStacks},
+		"2,000":    {Limits{}, 2000, 2, defaultStacks + 2000*targetStacks + 2*cpuStacks},
+		"256 CPUs": {Limits{}, 1, 256, defaultStacks + targetStacks + 256*cpuStacks},
+		"limited":  {Limits{Stacks: 7}, 2000, 256, 7},
 	} {
 		table := New(c.limits)
-		table.Expect(c.targets)
+		table.Expect(c.targets, c.cpus)
 		if table.limits.Stacks != c.want {
 			t.Errorf("%s: %d stacks, want %d", name, table.limits.Stacks, c.want)
 		}
