@@ -79,6 +79,7 @@ func wanted() []feature {
 		mapType(ebpf.RingBuf, "ring buffer maps", "5.8", "hand samples over"),
 		helper(asm.FnGetCurrentTaskBtf, "bpf_get_current_task_btf", "5.11", "know the process, not only its PID", true),
 		helper(asm.FnTaskPtRegs, "bpf_task_pt_regs", "5.15", "find the user's registers while in the kernel", true),
+		helper(asm.FnProbeReadKernel, "bpf_probe_read_kernel", "5.5", "know which process is killed for lack of memory", false),
 		helper(asm.FnProbeReadUser, "bpf_probe_read_user", "5.5", "walk the user's stack", true),
 		helper(asm.FnRingbufOutput, "bpf_ringbuf_output", "5.8", "hand samples over", true),
 		helper(asm.FnRingbufQuery, "bpf_ringbuf_query", "5.8", "wake the reader in batches", true),

@@ -31,7 +31,7 @@ var probed = map[asm.BuiltinFunc]string{
 
 // The compiled programs are the truth about what is asked of a kernel.
 func TestFeaturesListsWhatTheProgramsUse(t *testing.T) {
-	for _, load := range []func() (*ebpf.CollectionSpec, error){loadCpu, loadKsyms, loadAlloc} {
+	for _, load := range []func() (*ebpf.CollectionSpec, error){loadCpu, loadKsyms, loadAlloc, loadOom} {
 		spec, err := load()
 		if err != nil {
 			t.Fatal(err)

@@ -148,6 +148,13 @@ struct name_query {
 	char text[KSYMS][KSYM_BYTES];
 };
 
+/* A process that the kernel kills for lack of memory. */
+struct victim {
+	u64 start; /* clock ticks since boot; 0: the kernel does not say */
+	u32 pid;   /* in the initial PID namespace; of a thread of the process where start is 0 */
+	u32 unused;
+};
+
 /* The functions of the runtime at which allocations are seen. */
 enum alloc_site {
 	SITE_REFILL = 0,   /* (*mcache).refill(c, spanClass): a span has been used up */
@@ -230,5 +237,6 @@ SAME_SIZE(struct label_header, 8);
 SAME_SIZE(struct target, 96);
 SAME_SIZE(struct alloc_target, 120);
 SAME_SIZE(struct alloc_total, 32);
+SAME_SIZE(struct victim, 16);
 
 #endif
