@@ -78,6 +78,8 @@ const KindCPU = "cpu"
 const (
 	defaultFrequency = 99
 	pollInterval     = 200 * time.Millisecond
+	calmInterval     = time.Second // the same once no target is new: to wake up costs more than a hundred samples
+	calmAfter        = 5 * time.Second
 	statsTicks       = 4
 	floodRecords     = 256 // after so many it is looked whether the reader has not waited for long
 )
@@ -87,10 +89,11 @@ const (
 type Profiler struct {
 	cfg    Config
 	probes Source
-	allocs *allocs    // of KindAllocs
-	record bpf.Record // Run's alone
+	allocs *allocs       // of KindAllocs
+	record bpf.Record    // Run's alone
+	poll   time.Duration // Run's alone: for how long it waits while the ring buffer is not a quarter full
 
-	turn     sync.Mutex // all below, up to ticks: Run takes it from record to record
+	turn     sync.Mutex // all below, up to changed: Run takes it from record to record
 	opener              // whose images are all targets'
 	unwinder *unwind.Unwinder
 	layouts  layouts
@@ -105,6 +108,7 @@ type Profiler struct {
 	started  time.Time // of the window
 	lastRead bpf.Stats
 	ticks    int
+	changed  time.Time // when a target came or ran another program
 
 	mu    sync.Mutex
 	stats Stats
@@ -224,13 +228,14 @@ func (p *Profiler) start() error {
 // read handles records until the ring buffer has been flushed; it calls stop once there is nothing to wait for.
 func (p *Profiler) read(ctx context.Context, stop func()) error {
 	deadline := time.Now()
+	p.poll = pollInterval
 	for n := 1; ; n++ {
 		got := p.probes.Read(&p.record, deadline)
 		if errors.Is(got, os.ErrDeadlineExceeded) {
-			deadline = time.Now().Add(pollInterval)
+			deadline = time.Now().Add(p.poll)
 		}
 		if n%floodRecords == 0 && time.Since(deadline) > pollInterval {
-			deadline = time.Now().Add(pollInterval)
+			deadline = time.Now().Add(p.poll)
 			p.tickInFlood(ctx)
 		}
 		waiting, err := p.take(ctx, got)
@@ -278,16 +283,29 @@ func (p *Profiler) tickInFlood(ctx context.Context) {
 // due does what is to be done now and then: publish numbers, look again at what could not be verified, end windows. The
 // kernel side's numbers cost a system call for each counter.
 func (p *Profiler) due(ctx context.Context) {
-	if p.ticks++; p.ticks%statsTicks == 1 {
+	if p.ticks++; p.ticks%statsTicks == 1 || p.poll == calmInterval {
 		p.readStats()
 	}
 	for _, t := range p.targets {
 		p.verifyLater(t)
 	}
 	p.publish()
-	if p.cfg.Window > 0 && time.Since(p.started) >= p.cfg.Window {
+	now := time.Now()
+	if p.cfg.Window > 0 && now.Sub(p.started) >= p.cfg.Window {
 		p.endWindow(ctx)
 	}
+	p.poll = p.patience(now)
+}
+
+// patience is for how long Run may wait from now on. What is not known of a new target is looked up soon.
+func (p *Profiler) patience(now time.Time) time.Duration {
+	if now.Sub(p.changed) < calmAfter {
+		return pollInterval
+	}
+	if p.cfg.Window > 0 {
+		return min(calmInterval, max(p.cfg.Window-now.Sub(p.started), pollInterval))
+	}
+	return calmInterval
 }
 
 func (p *Profiler) readStats() {

@@ -42,6 +42,7 @@ func (p *Profiler) exec(t *target, start uint64) {
 	if !t.current() && !p.replace(t, start) {
 		return
 	}
+	p.changed = time.Now()
 	t.known, t.unverified, t.notGo = false, false, ""
 	p.endAllocs(t)
 	m := t.space.Main()

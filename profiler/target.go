@@ -141,6 +141,7 @@ func (p *Profiler) register(t *target, waitExec bool) error {
 	p.all = append(p.all, t)
 	t.id = uint32(len(p.all))
 	p.expect()
+	p.changed = time.Now()
 	p.publish()
 	return nil
 }

@@ -2,6 +2,7 @@
 package symbolize
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -108,8 +109,9 @@ func (s *Symbolizer) Reset() {
 // Notes are what went wrong since Reset, once per image, with what to do.
 func (s *Symbolizer) Notes() []string { return slices.Clone(s.notes) }
 
-// Prepare resolves the kernel addresses among addrs together, in memory proportional to their number. Without it each
-// distinct kernel address costs a question, or a pass over kallsyms.
+// Prepare resolves addrs together, in memory proportional to their number, and sorts them. Without it each distinct kernel
+// address costs a question, or a pass over kallsyms, and those of a file cost several reads each: in order they lie in the
+// same pages of its tables. Of files it does so only if all of them are remembered.
 func (s *Symbolizer) Prepare(addrs []objfile.Addr) {
 	var wanted []uint64
 	for _, a := range addrs {
@@ -118,6 +120,13 @@ func (s *Symbolizer) Prepare(addrs []objfile.Addr) {
 		}
 	}
 	s.prepareKernel(wanted)
+	if len(addrs) > s.max {
+		return
+	}
+	slices.SortFunc(addrs, func(a, b objfile.Addr) int { return cmp.Or(cmp.Compare(a.Image, b.Image), cmp.Compare(a.Off, b.Off)) })
+	for _, a := range addrs {
+		s.Frames(a)
+	}
 }
 
 func (s *Symbolizer) prepareKernel(wanted []uint64) {

@@ -54,7 +54,7 @@ type Built struct {
 // The profile is the caller's, who may add to its Comments. The table must not change meanwhile.
 func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions) iter.Seq[Built] {
 	return func(yield func(Built) bool) {
-		sym.Prepare(t.kernelAddrs())
+		sym.Prepare(t.addrs())
 		if o.Merge {
 			yield(t.build(images, sym, o, selection{entries: t.ofKind(o.Kind), lost: t.losses(o.Kind)}))
 			return
@@ -145,12 +145,11 @@ func (s *selection) targets(t *Table) []uint32 {
 	return slices.Compact(list)
 }
 
-func (t *Table) kernelAddrs() []objfile.Addr {
-	var list []objfile.Addr
-	for i := range t.stacks.addrs.list.n {
-		if a := t.stacks.addr(uint32(i)); a.Image == objfile.KernelImage {
-			list = append(list, a)
-		}
+// addrs are all distinct addresses.
+func (t *Table) addrs() []objfile.Addr {
+	list := make([]objfile.Addr, t.stacks.addrs.list.n)
+	for i := range list {
+		list[i] = t.stacks.addr(uint32(i))
 	}
 	return list
 }
