@@ -123,7 +123,7 @@ func haveUprobeMulti() bool {
 	if err != nil {
 		return false
 	}
-	l, err := exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{0}, PID: 1<<32 - 1})
+	l, err := exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{1}, PID: 1<<32 - 1})
 	if err == nil {
 		l.Close()
 		return false

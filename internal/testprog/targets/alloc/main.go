@@ -88,7 +88,6 @@ func siteLarge(s *sink) { s.kept[13] = make([]byte, 64<<10) }
 //go:noinline
 func siteHuge(s *sink) { s.kept[14] = make([]byte, 4<<20) }
 
-
 //go:noinline
 func siteTiny(s *sink) { s.kept[15] = new(uint16) }
 

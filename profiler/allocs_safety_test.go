@@ -1,0 +1,233 @@
+package profiler
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/internal/testprog"
+)
+
+// codeAt reads a process's code.
+func codeAt(t *testing.T, pid int, addr uint64, n int) []byte {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, n)
+	if _, err := f.ReadAt(b, int64(addr)); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// checkCode looks at a target's code where it is, or was, probed.
+func checkCode(t *testing.T, pid int, tg *target, probed bool) {
+	t.Helper()
+	for _, s := range tg.alloc.chosen() {
+		got := codeAt(t, pid, s.Addr+tg.bias, len(s.Code))
+		if probed && bytes.Equal(got, s.Code) || runtime.GOARCH == "amd64" && probed && got[0] != 0xcc {
+			t.Errorf("while probed the code is % x", got)
+		}
+		if !probed && !bytes.Equal(got, s.Code) {
+			t.Errorf("the code is % x, in the file % x", got, s.Code)
+		}
+	}
+}
+
+// allocRun is a Run in the background.
+type allocRun struct {
+	p     *Profiler
+	k     *keep
+	stop  context.CancelFunc
+	ended chan error
+}
+
+func runAllocs(t *testing.T, c Config, pid int) *allocRun {
+	t.Helper()
+	c.Kind = KindAllocs
+	p, k := start(t, c)
+	if err := p.Add(pid); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r := &allocRun{p, k, cancel, make(chan error, 1)}
+	go func() { r.ended <- p.Run(ctx) }()
+	waitAttached(t, p)
+	return r
+}
+
+func (r *allocRun) end(t *testing.T) {
+	t.Helper()
+	r.stop()
+	if err := <-r.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestProbesAreGone: a target's code is the file's before and after, and a breakpoint only in between; also after Remove.
+func TestProbesAreGone(t *testing.T) {
+	for name, noMulti := range map[string]bool{"uprobe_multi": false, "perf events": true} {
+		t.Run(name, func(t *testing.T) {
+			proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "50")
+			other := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "50")
+			r := runAllocs(t, Config{noMulti: noMulti}, proc.PID)
+			tg := r.p.targets[uint32(proc.PID)]
+			checkCode(t, proc.PID, tg, true)
+			checkCode(t, other.PID, tg, false) // the same program, in another process
+			r.end(t)
+			checkCode(t, proc.PID, tg, false)
+
+			r = runAllocs(t, Config{noMulti: noMulti, Window: time.Hour}, proc.PID)
+			tg = r.p.targets[uint32(proc.PID)]
+			if err := r.p.Remove(proc.PID); err != nil {
+				t.Error(err)
+			}
+			checkCode(t, proc.PID, tg, false)
+			r.end(t)
+		})
+	}
+}
+
+// TestProbedTargetEnds: a target that is killed while it is probed is no error, and what it allocated is in the profile.
+func TestProbedTargetEnds(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-mb", "200")
+	r := runAllocs(t, Config{}, proc.PID)
+	truth := allocate(t, proc)
+	proc.Stop()
+	if err := <-r.ended; err != nil { // by itself
+		t.Error(err)
+	}
+	checkAllocs(t, only(t, r.k), truth, 5)
+}
+
+// TestProbedTargetCallsExec: the probes follow into another Go program, and its allocations are named by it; into one that
+// is not Go nothing follows.
+func TestProbedTargetCallsExec(t *testing.T) {
+	after := testprog.Build(t, "alloc", testprog.Options{Go: "1.27.4"})
+	proc := testprog.Start(t, testprog.Build(t, "execer", testprog.Options{}), "-ms", "1000", after, "-mb", "200")
+	r := runAllocs(t, Config{}, proc.PID)
+	waitNext(t, proc, 2)
+	waitAttached(t, r.p)
+	for range 500 { // the event of the exec is on its way
+		r.p.turn.Lock()
+		path := r.p.targets[uint32(proc.PID)].space.Main().Image.Path
+		r.p.turn.Unlock()
+		if path == after {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	waitAttached(t, r.p)
+	truth := allocate(t, proc)
+	checkCode(t, proc.PID, r.p.targets[uint32(proc.PID)], true)
+	r.end(t)
+	checkAllocs(t, only(t, r.k), truth, 5)
+
+	proc = testprog.Start(t, testprog.Build(t, "execer", testprog.Options{}), "-ms", "3000", "/bin/sleep", "2")
+	r = runAllocs(t, Config{}, proc.PID)
+	if err := <-r.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// waitNext waits for the n-th line "ready".
+func waitNext(t *testing.T, proc *testprog.Proc, n int) {
+	t.Helper()
+	for range 1000 {
+		ready := 0
+		for _, line := range proc.Lines() {
+			if strings.HasPrefix(line, "ready") {
+				ready++
+			}
+		}
+		if ready >= n {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("no %d lines \"ready\" in %q", n, proc.Lines())
+}
+
+// TestProgramRebuiltInPlace: a process is probed in the file that it runs, not in the one that its path leads to by now; and
+// a process of the new file has no probe that was made for the old one.
+func TestProgramRebuiltInPlace(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "alloc")
+	install := func(o testprog.Options) {
+		t.Helper()
+		b, err := os.ReadFile(testprog.Build(t, "alloc", o))
+		if err == nil {
+			err = errors.Join(os.WriteFile(path+".new", b, 0o755), os.Rename(path+".new", path))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(testprog.Options{})
+	old := testprog.Start(t, path, "-mb", "200")
+	r := runAllocs(t, Config{}, old.PID)
+	oldTarget := r.p.targets[uint32(old.PID)]
+	install(testprog.Options{Go: "1.18.10"})
+	fresh := testprog.Start(t, path, "-mb", "200")
+	for _, s := range oldTarget.alloc.chosen() {
+		file := make([]byte, len(s.Code))
+		readFileAt(t, path, file, int64(s.Addr-0x400000)) // programs without PIE begin there
+		if got := codeAt(t, fresh.PID, s.Addr, len(s.Code)); !bytes.Equal(got, file) {
+			t.Errorf("the new program has % x where the old one is probed, in its file % x", got, file)
+		}
+	}
+	truth := allocate(t, old)
+	r.end(t)
+	checkAllocs(t, only(t, r.k), truth, 5)
+	install(testprog.Options{Go: "1.27.4"})
+	p, truth, _ := allocRound(t, Config{}, fresh) // whose file has gone
+	checkAllocs(t, p, truth, 5)
+}
+
+func readFileAt(t *testing.T, path string, b []byte, off int64) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.ReadAt(b, off); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+}
+
+// TestChangedCodeIsNotProbed: where the file or the process does not have the code that was found, nothing is attached.
+func TestChangedCodeIsNotProbed(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}))
+	p, _ := start(t, Config{Kind: KindAllocs, Window: time.Hour})
+	if err := p.Add(proc.PID); err != nil {
+		t.Fatal(err)
+	}
+	tg := p.targets[uint32(proc.PID)]
+	true0 := tg.alloc.sites.Heap
+	forged := slices.Clone(true0)
+	forged[0].Code = slices.Clone(forged[0].Code)
+	forged[0].Code[0] ^= 0x10
+	tg.alloc.sites.Heap = forged
+	p.started = time.Now()
+	if err := p.attachAllocs(tg); !errors.Is(err, goruntime.ErrNoAllocSites) || !strings.Contains(err.Error(), "was changed") {
+		t.Errorf("file: %v", err)
+	}
+	if err := goruntime.VerifySites(memory{tg.space}, tg.bias, forged); !errors.Is(err, goruntime.ErrNoAllocSites) {
+		t.Errorf("process: %v", err)
+	}
+	tg.alloc.sites.Heap = true0
+	checkCode(t, proc.PID, tg, false)
+}
