@@ -19,6 +19,8 @@
 //
 //	PEER_CMD='exec ebpf-profiler -collection-agent 127.0.0.1:4317 -disable-tls -samples-per-second {hz} -tracers go'
 //
+// Beside more than one process all of them run at nice -10.
+//
 // It writes lines in the format of Go benchmarks, tables of medians with the project's goals, and a picture. It needs root,
 // perf and bpftrace, and a quiet machine:
 //

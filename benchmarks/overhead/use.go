@@ -65,7 +65,7 @@ func (b *bench) usesOn(ctx context.Context, l load) error {
 	for _, a := range b.agentsOn(l) {
 		for _, hz := range b.ratesOn(l, a) {
 			d := b.use
-			if a.Name == ours && l.processes == 1 && !l.idle {
+			if a.Name == ours && l.processes == 1 && !l.idle && hz == 99 {
 				d = b.goal
 			}
 			u, err := b.useOf(ctx, a, f.sampling(hz, d))
