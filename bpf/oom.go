@@ -17,15 +17,15 @@ import (
 type Victims struct {
 	objs   oomObjects
 	link   link.Link
+	nested bool // our PIDs are not the kernel's
 	reader *ringbuf.Reader
 	record ringbuf.Record
 }
 
 // Victim is one of them.
 type Victim struct {
-	PID uint32 // of the process, as the initial PID namespace has it; of any of its threads where Start is 0
-	// Start is when the process started, in clock ticks since boot. Kernels that hand mark_victim a PID alone do not tell: 0.
-	Start uint64
+	PID   uint32 // 0: we have a PID namespace of our own, and other numbers; of any of its threads where Start is 0
+	Start uint64 // when the process started, in clock ticks since boot; 0: the kernel (an older one) does not tell
 }
 
 // WatchVictims attaches to the tracepoint oom/mark_victim. Errors are those of Load.
@@ -35,6 +35,7 @@ func WatchVictims() (*Victims, error) {
 		return nil, fmt.Errorf("read embedded BPF programs: %w", err)
 	}
 	v := new(Victims)
+	_, _, v.nested = ownPIDNamespace()
 	opts := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{KernelTypes: kernelTypes(spec)}}
 	if err := spec.LoadAndAssign(&v.objs, &opts); err != nil {
 		return nil, explain("load the BPF program that hears of OOM victims", err)
@@ -58,7 +59,13 @@ func (v *Victims) Read(deadline time.Time) (Victim, error) {
 	if err := binary.Read(bytes.NewReader(v.record.RawSample), binary.LittleEndian, &w); err != nil {
 		return Victim{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	return Victim{PID: w.Pid, Start: w.Start}, nil
+	switch {
+	case !v.nested:
+		return Victim{PID: w.Pid, Start: w.Start}, nil
+	case w.Start == 0:
+		return Victim{}, fmt.Errorf("this kernel names OOM victims by the host's PIDs: %w; run pprofd in the host's PID namespace", ErrNotSupported)
+	}
+	return Victim{Start: w.Start}, nil
 }
 
 // Close ends it.

@@ -188,9 +188,11 @@ func (t *memTarget) remember(mode goruntime.ReadMode) error {
 }
 
 // read reads the process's records, once more where a garbage collection has moved them meanwhile.
-func (t *memTarget) read(mode goruntime.ReadMode) error {
+func (t *memTarget) read(mode goruntime.ReadMode) error { return t.readInto(&t.records, mode) }
+
+func (t *memTarget) readInto(r *goruntime.MemRecords, mode goruntime.ReadMode) error {
 	for range readTries {
-		moved, err := t.layout.ReadAll(memory{t.space}, t.bias, mode, &t.records)
+		moved, err := t.layout.ReadAll(memory{t.space}, t.bias, mode, r)
 		if err != nil || !moved {
 			return err
 		}
@@ -202,6 +204,12 @@ var errMemProfileOff = errors.New("the program has set runtime.MemProfileRate to
 
 // Notes tell what the user should know.
 func (m *Memory) Notes() []string { return m.notes }
+
+func (m *Memory) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	m.notes = append(m.notes, text)
+	m.cfg.Log.Info(text)
+}
 
 // Export reads the profiles and hands them on. Those that cannot be read, such as of processes that have exited, are in
 // the error; the others are handed on all the same.
@@ -256,17 +264,23 @@ func (m *Memory) read(t *memTarget, kind string, sym *symbolize.Symbolizer) (*ex
 	if err := t.read(m.mode()); err != nil {
 		return nil, err
 	}
-	s := aggregate.NewSnapshot(m.images.Get, sym, m.options(t, p, rate))
-	for b := range t.records.All {
-		t.add(s, b, rate, kind)
-	}
-	p.Data = s.Profile()
-	p.Data.Comments = append(p.Data.Comments, "pprofd "+m.cfg.Version, "read from the Go runtime's own memory profile: "+m.published())
+	m.build(p, t, sym, rate)
+	p.Data.Comments = append(p.Data.Comments, published(m.mode()))
 	return p, nil
 }
 
-func (m *Memory) published() string {
-	if m.cfg.Unpublished {
+// build makes the profile of what was read last.
+func (m *Memory) build(p *export.Profile, t *memTarget, sym *symbolize.Symbolizer, rate int64) {
+	s := aggregate.NewSnapshot(m.images.Get, sym, m.options(t, p, rate))
+	for b := range t.records.All {
+		t.add(s, b, rate, p.Kind)
+	}
+	p.Data = s.Profile()
+	p.Data.Comments = append(p.Data.Comments, "pprofd "+m.cfg.Version, "read from the Go runtime's own memory profile")
+}
+
+func published(mode goruntime.ReadMode) string {
+	if mode == goruntime.Unpublished {
 		return "up to now"
 	}
 	return "up to the last garbage collection but one, as runtime/pprof has it"

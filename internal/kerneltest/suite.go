@@ -50,7 +50,7 @@ func allSuites() []suite {
 		{pkg: "./bpf", name: "./bpf refuses", run: "^TestLoadSaysWhatTheKernelLacks$", where: onUnsupported},
 		{
 			pkg: "./profiler",
-			// Not TestTotals: an emulated machine loses timer ticks. Not TestAddRefuses: there is no program that is not Go.
+			// Not TestTotals: an emulated machine loses timer ticks. Not TestOpenRefuses: there is no program that is not Go.
 			run:      "^(TestKnownStacks|TestLabels|TestDeep|TestExit)$",
 			short:    "^(TestKnownStacks|TestExit)$",
 			targets:  []string{"leaf", "labels", "deep", "spin"},
