@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -28,6 +30,21 @@ func Parse(r io.Reader) (*Report, map[string]string, error) {
 			}
 		}
 	}
+}
+
+// Include takes over what an earlier report measured, and tells its facts in comments.
+func (r *Report) Include(in io.Reader) error {
+	earlier, facts, err := Parse(in)
+	if err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(facts)) {
+		r.Printf("# measured earlier, %s: %s\n", key, facts[key])
+	}
+	for _, m := range earlier.lines {
+		r.Add(m.name, m.n, m.values...)
+	}
+	return nil
 }
 
 // parse reads name, count, and pairs of a value and its unit.

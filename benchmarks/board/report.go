@@ -18,9 +18,17 @@ type Value struct {
 
 // Report writes measurements as they come, and tables of their medians at the end.
 type Report struct {
-	w    io.Writer
-	err  error // the first of writing
-	runs map[string]map[string][]float64
+	w     io.Writer
+	err   error // the first of writing
+	runs  map[string]map[string][]float64
+	lines []line
+}
+
+// line is one measurement.
+type line struct {
+	name   string
+	n      int
+	values []Value
 }
 
 // New returns a report that writes to w.
@@ -53,6 +61,7 @@ func (r *Report) Add(name string, n int, values ...Value) {
 	if r.runs[name] == nil {
 		r.runs[name] = map[string][]float64{}
 	}
+	r.lines = append(r.lines, line{name, n, values})
 	r.Printf("Benchmark%s %d", name, n)
 	for _, v := range values {
 		r.Printf(" %.5g %s", v.V, v.Unit)

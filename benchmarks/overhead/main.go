@@ -23,6 +23,7 @@ type config struct {
 	goal   time.Duration // the same for the row that the goals are for
 	sizes  []int         // numbers of processes
 	only   string
+	from   string // an earlier report
 	output string
 	svg    string
 	peer   string // shell command, or ""
@@ -37,6 +38,7 @@ func main() {
 	flag.DurationVar(&c.use, "use", 10*time.Second, "length of the measurement of an agent's CPU time and memory")
 	flag.DurationVar(&c.goal, "goal", 60*time.Second, "the same for pprofd and one busy process at 99 Hz, for which there are goals")
 	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: interrupt, use, throughput")
+	flag.StringVar(&c.from, "from", "", "take over what the report in `file` measured: parts may be measured one after another")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.StringVar(&c.svg, "svg", "", "draw throughput and memory into `file`")
 	flag.Parse()
@@ -62,6 +64,19 @@ type bench struct {
 	programs []string // copies of service
 }
 
+// include takes over an earlier report.
+func (b *bench) include() (err error) {
+	if b.from == "" {
+		return nil
+	}
+	f, err := os.Open(b.from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return b.report.Include(f)
+}
+
 // run measures what c asks for and writes it to out.
 func run(ctx context.Context, out io.Writer, c *config) error {
 	h, err := agents.New(ctx)
@@ -74,6 +89,9 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 		return err
 	}
 	b.report.Facts(board.Facts(ctx))
+	if err := b.include(); err != nil {
+		return err
+	}
 	parts := []struct {
 		name string
 		run  func(context.Context) error
