@@ -131,6 +131,7 @@ static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u6
 	h->reserved = 0;
 	h->size = size;
 	s->pos = sizeof(*h) / 8;
+	s->kept = 0; /* the runtime's functions are Go */
 	find_g(s, &t->target, task, &regs);
 	walk(s, &t->target, &regs);
 	append_labels(s, &t->target);

@@ -50,6 +50,7 @@ type allocAllocTarget struct {
 		Etext            uint64
 		SigtrampRet      uint64
 		CgocallbackRet   uint64
+		RacecallRet      uint64
 		Restorer         uint64
 		SigtrampDelta    uint32
 		CgocallbackDelta uint32
@@ -127,6 +128,7 @@ type allocScratch struct {
 	SchedPc   uint64
 	SchedBp   uint64
 	SchedLr   uint64
+	Kept      uint64
 	Lptr      uint64
 	Lcount    uint64
 	Lold      uint64

@@ -30,6 +30,7 @@ static __always_inline bool user_regs(struct bpf_perf_event_data *ctx, struct ta
 		*(volatile u64 *)&REG_SP(out) = *(volatile u64 *)&REG_SP(&ctx->regs);
 		*(volatile u64 *)&REG_FP(out) = *(volatile u64 *)&REG_FP(&ctx->regs);
 		*(volatile u64 *)&REG_G(out) = *(volatile u64 *)&REG_G(&ctx->regs);
+		*(volatile u64 *)&REG_KEPT(out) = *(volatile u64 *)&REG_KEPT(&ctx->regs);
 #if defined(__TARGET_ARCH_arm64)
 		*(volatile u64 *)&REG_LR(out) = *(volatile u64 *)&REG_LR(&ctx->regs);
 #endif
@@ -41,6 +42,7 @@ static __always_inline bool user_regs(struct bpf_perf_event_data *ctx, struct ta
 	REG_SP(out) = REG_SP(regs);
 	REG_FP(out) = REG_FP(regs);
 	REG_G(out) = REG_G(regs);
+	REG_KEPT(out) = REG_KEPT(regs);
 #if defined(__TARGET_ARCH_arm64)
 	REG_LR(out) = REG_LR(regs);
 #endif
@@ -97,6 +99,7 @@ int cpu_sample(struct bpf_perf_event_data *ctx)
 			s->pos += n / 8;
 		}
 	}
+	s->kept = REG_KEPT(&regs);
 	find_g(s, t, task, &regs);
 	walk(s, t, &regs);
 	append_labels(s, t);

@@ -135,6 +135,7 @@ type cpuScratch struct {
 	SchedPc   uint64
 	SchedBp   uint64
 	SchedLr   uint64
+	Kept      uint64
 	Lptr      uint64
 	Lcount    uint64
 	Lold      uint64
@@ -208,6 +209,7 @@ type cpuTarget struct {
 	Etext            uint64
 	SigtrampRet      uint64
 	CgocallbackRet   uint64
+	RacecallRet      uint64
 	Restorer         uint64
 	SigtrampDelta    uint32
 	CgocallbackDelta uint32

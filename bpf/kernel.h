@@ -75,6 +75,7 @@ struct pt_regs {
 #define REG_FP(r) ((r)->bp)
 #define REG_LR(r) (0)
 #define REG_G(r) ((r)->r14)
+#define REG_KEPT(r) ((r)->r12) /* kept by C functions: the goroutine's SP in racecall, runtime/race_amd64.s */
 /* Go's ABIInternal (cmd/compile/abi-internal.md) */
 #define REG_ARG0(r) ((r)->ax)
 #define REG_ARG1(r) ((r)->bx)
@@ -90,6 +91,7 @@ struct pt_regs {
 #define REG_FP(r) ((r)->regs[29])
 #define REG_LR(r) ((r)->regs[30])
 #define REG_G(r) ((r)->regs[28])
+#define REG_KEPT(r) ((r)->regs[19]) /* runtime/race_arm64.s */
 #define REG_ARG0(r) ((r)->regs[0])
 #define REG_ARG1(r) ((r)->regs[1])
 #define REG_ARG2(r) ((r)->regs[2])

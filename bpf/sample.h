@@ -131,6 +131,7 @@ struct target {
 	u64 text, etext;
 	u64 sigtramp_ret;    /* the return address of sigtramp's call of sigtrampgo */
 	u64 cgocallback_ret; /* the return address of cgocallback's call of cgocallbackg */
+	u64 racecall_ret;    /* the return address of racecall's call of the race detector; 0: there is none */
 	u64 restorer;	     /* runtime.sigreturn__sigaction, to which signal handlers return; 0: unknown */
 	u32 sigtramp_delta;  /* from SP at that address to the signal frame */
 	u32 cgocallback_delta; /* from SP at that address to the g.sched.sp saved there */
@@ -234,8 +235,8 @@ SAME_SIZE(struct record_header, 16);
 SAME_SIZE(struct sample_header, 64);
 SAME_SIZE(struct segment_header, 40);
 SAME_SIZE(struct label_header, 8);
-SAME_SIZE(struct target, 96);
-SAME_SIZE(struct alloc_target, 120);
+SAME_SIZE(struct target, 104);
+SAME_SIZE(struct alloc_target, 128);
 SAME_SIZE(struct alloc_total, 32);
 SAME_SIZE(struct victim, 16);
 

@@ -23,6 +23,7 @@ type Target struct {
 
 	Text, EText                     uint64
 	SigtrampReturn, CgocallbackRet  uint64 // return addresses of the calls that switch stacks
+	RacecallRet                     uint64 // return address of the call of the race detector; 0: there is none
 	Restorer                        uint64 // where signal handlers return to; 0: unknown
 	SigtrampDelta, CgocallbackDelta uint32
 	AsmcgocallFP                    int32
@@ -71,7 +72,7 @@ func (t *Target) wire() cpuTarget {
 		Start: t.StartTime, Tls: t.TLS,
 		G_m: uint16(t.GM), G_schedSp: uint16(t.GSchedSP), G_schedPc: uint16(t.GSchedPC), G_schedBp: uint16(t.GSchedBP),
 		G_goid: uint16(t.GGoid), G_labels: uint16(t.GLabels), G_status: uint16(t.GStatus), M_gsignal: uint16(t.MGsignal), M_curg: uint16(t.MCurg),
-		Text: t.Text, Etext: t.EText, Restorer: t.Restorer,
+		Text: t.Text, Etext: t.EText, Restorer: t.Restorer, RacecallRet: t.RacecallRet,
 		SigtrampRet: t.SigtrampReturn, SigtrampDelta: t.SigtrampDelta,
 		CgocallbackRet: t.CgocallbackRet, CgocallbackDelta: t.CgocallbackDelta, AsmcgocallFp: t.AsmcgocallFP,
 	}

@@ -18,11 +18,13 @@
 #define GSTATUS_MASK 0xfff
 #define RESTORER_BYTES 16
 #define MIN_STACK 2048 /* runtime/stack.go: stackMin */
+#define RACE_WORDS 32 /* below racecall's frame: what the C function that it calls pushes, and its callees */
 #define CGO_SLACK (1 << 20) /* the runtime's idea of a C thread's stack end is a guess */
 
 enum scan_for {
 	SCAN_RECORD = 1,   /* a frame record */
 	SCAN_RESTORER = 2, /* the return address of a signal handler: the start of the kernel's signal frame */
+	SCAN_RACECALL = 3, /* downwards: the goroutine's stack pointer, which C code keeps for racecall */
 };
 
 struct scratch {
@@ -44,6 +46,7 @@ struct scratch {
 	u64 g, g0, gsignal, curg, goid, labels_ptr;
 	u64 cur_lo, cur_hi, g0_lo, g0_hi, sig_lo, sig_hi;
 	u64 sched_sp, sched_pc, sched_bp, sched_lr; /* sched_lr: arm64 */
+	u64 kept; /* the register in which racecall keeps the goroutine's SP */
 	/* labels */
 	u64 lptr, lcount, lold, lbuckets, lslot, lbase;
 	u64 gbuf[G_BYTES / 8];
@@ -380,6 +383,65 @@ static __always_inline long enter_interrupted(struct scratch *s, struct target *
 #endif
 }
 
+/*
+ * The race detector's C code runs on g0's stack for a goroutine, and uses the frame pointer as it likes. racecall keeps the
+ * goroutine's SP in a register that C functions save before they use it. What lies there is the return address into Go.
+ */
+static __always_inline long enter_racecaller(struct scratch *s, struct target *t, u64 sp)
+{
+	u64 ra = 0;
+
+	if (!within(sp, s->cur_lo, s->cur_hi) || (sp & 7) || !user_read(&ra, 8, sp) || !within(ra, t->text, t->etext))
+		return 0;
+	s->scanning = 0;
+	s->joined = 1;
+	end_segment(s, END_SWITCH);
+	/* a frame pointer that is none: look for the record */
+	return begin_segment(s, t, SEGMENT_RESUME, ra, sp + 8, 1, 0) ? 1 : 2;
+}
+
+/* in_racecall finds out whether this stack is the race detector's, and begins to search it then. */
+static __always_inline bool in_racecall(struct scratch *s, struct target *t)
+{
+#if defined(__TARGET_ARCH_x86)
+	u64 top = 0, ra = 0;
+
+	if (!t->racecall_ret || s->stack != STACK_G0 || s->joined || !s->curg || s->g != s->curg ||
+	    !user_read(&top, 8, s->g0 + t->g_sched_sp))
+		return false;
+	top = (top & ~15ULL) - 8;
+	if (s->sp > top || !user_read(&ra, 8, top) || ra != t->racecall_ret ||
+	    !user_read(s->chunk, RACE_WORDS * 8, top - RACE_WORDS * 8))
+		return false;
+	/* That may be left from an earlier call while the vDSO runs: what calls it uses 16 or 32 bytes there. sys_linux_amd64.s */
+	if (within(s->chunk[RACE_WORDS - 2], t->text, t->etext) || within(s->chunk[RACE_WORDS - 4], t->text, t->etext))
+		return false;
+	s->base = top - RACE_WORDS * 8;
+	s->valid = RACE_WORDS * 8;
+	s->scan = RACE_WORDS;
+	s->scanning = SCAN_RACECALL;
+	return true;
+#else
+	return false;
+#endif
+}
+
+/* scan_racecall looks at the next word of chunk, from the top: who pushes the register first has what racecall left there. */
+static __always_inline long scan_racecall(struct scratch *s, struct target *t)
+{
+	u64 i = --s->scan, sp = s->kept;
+	bool last = i >= RACE_WORDS || s->base + i * 8 < s->sp; /* it is still in the register, then */
+
+	if (!last) {
+		i &= RACE_WORDS - 1;
+		BARRIER(i);
+		sp = s->chunk[i];
+	}
+	if (last)
+		s->scanning = 0; /* nowhere: the chain may lead back */
+	return enter_racecaller(s, t, sp) == 2;
+}
+
 /* scan_word looks at the next word of chunk. A frame record is a pointer up this stack, then an address in Go's text. */
 static __always_inline long scan_word(struct scratch *s, struct target *t)
 {
@@ -499,6 +561,8 @@ __noinline long walk_step(struct scratch *s, struct target *t)
 	if (!s || !t)
 		return 1;
 	at = s->pos;
+	if (s->scanning == SCAN_RACECALL)
+		return scan_racecall(s, t);
 	if (s->scanning)
 		return scan_word(s, t);
 	if (at >= MAX_WORDS || s->total >= MAX_FRAMES) {
@@ -559,6 +623,7 @@ static __always_inline void walk(struct scratch *s, struct target *t, struct pt_
 	s->resume = s->base = s->valid = 0;
 	if (!begin_segment(s, t, SEGMENT_START, REG_PC(regs), REG_SP(regs), REG_FP(regs), REG_LR(regs)))
 		return;
+	in_racecall(s, t);
 	if (have_loop) {
 		n = bpf_loop(MAX_STEPS, step, &c, 0);
 	} else {

@@ -2,12 +2,14 @@ package profiler
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pprofd/pprofd/internal/aggregate"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
@@ -40,6 +42,34 @@ func TestRaceDetector(t *testing.T) {
 	n := countWith(prof, "main.thread")
 	if n < 50 || n*10 < int64(stats.Recorded)*9 {
 		t.Errorf("%d of %d samples are in the threads' function; %+v", n, stats.Recorded, stats)
+	}
+}
+
+// TestRaceDetectorsCallers: the race detector's functions use the frame pointer as they like, and run on another stack; who
+// has called them is known all the same.
+func TestRaceDetectorsCallers(t *testing.T) {
+	for _, version := range []string{"", "go1.21.13"} {
+		for _, noLoop := range []bool{false, true} {
+			o := testprog.Options{Go: version, Cgo: true, Flags: []string{"-race"}}
+			t.Run(fmt.Sprint(o, noLoop), func(t *testing.T) {
+				proc := testprog.Start(t, testprog.Build(t, "mixed", o), "-seconds", "20")
+				prof, stats := sample(t, Config{Frequency: 499, noLoop: noLoop}, proc.PID, 2*time.Second)
+				in, called := 0, 0
+				for _, s := range prof.Sample {
+					if !strings.HasPrefix(s.Location[0].Line[0].Function.Name, "__tsan_") {
+						continue
+					}
+					in++
+					if name := s.Location[len(s.Location)-1].Line[0].Function.Name; name != aggregate.BrokenFrame {
+						called++
+					}
+				}
+				t.Logf("%d of %d stacks in the race detector have a caller; %+v", called, in, stats)
+				if in < 20 || called*10 < in*9 || stats.Broken*50 > stats.Recorded {
+					t.Errorf("%d of %d stacks in the race detector have a caller; %+v", called, in, stats)
+				}
+			})
+		}
 	}
 }
 

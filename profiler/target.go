@@ -251,6 +251,9 @@ func (t *target) probeTarget() *bpf.Target {
 	if l.SigtrampReturn != 0 {
 		b.SigtrampReturn, b.SigtrampDelta = l.SigtrampReturn+t.bias, uint32(l.SigtrampDelta)
 	}
+	if l.RacecallReturn != 0 {
+		b.RacecallRet = l.RacecallReturn + t.bias
+	}
 	for _, name := range []string{"runtime.sigreturn__sigaction", "runtime.sigreturn"} { // the latter up to Go 1.19
 		if f, ok := l.Funcs[name]; ok {
 			b.Restorer = f.Entry + t.bias

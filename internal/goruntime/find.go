@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/arch/x86/x86asm"
+
 	"github.com/pprofd/pprofd/gopclntab"
 	"github.com/pprofd/pprofd/objfile"
 )
@@ -101,6 +103,7 @@ func stackFuncs() []string {
 		"runtime.sigtramp", "runtime.cgoSigtramp", "runtime.sigreturn__sigaction", "runtime.sigreturn", "runtime.sigtrampgo",
 		"runtime.asyncPreempt", "runtime.asyncPreempt2",
 		"runtime.nanotime1", "runtime.walltime", "runtime.vgetrandom1",
+		"racecall",
 	}
 }
 
@@ -266,6 +269,7 @@ func (p *program) deltas(d *Deltas) (missing []string) {
 		}
 	}
 	d.SigtrampReturn, d.CgocallbackReturn = p.returnOf("runtime.sigtramp", "runtime.sigtrampgo"), p.returnOf("runtime.cgocallback", "runtime.cgocallbackg")
+	d.RacecallReturn = p.racecallReturn()
 	if !p.switchDelta(d) {
 		missing = append(missing, "SystemstackSwitchDelta")
 	}
@@ -276,6 +280,25 @@ func (p *program) deltas(d *Deltas) (missing []string) {
 func (p *program) returnOf(fn, callee string) uint64 {
 	c, _ := p.callOf(fn, callee)
 	return c.ret
+}
+
+// racecallReturn finds racecall's only call, of an address in a register.
+func (p *program) racecallReturn() uint64 {
+	src, ok := p.source("racecall")
+	if !ok || p.mach != elf.EM_X86_64 {
+		return 0
+	}
+	for off := 0; off < len(src.code); {
+		in, err := x86asm.Decode(src.code[off:], 64)
+		if err != nil || in.Len <= 0 {
+			return 0
+		}
+		off += in.Len
+		if _, register := in.Args[0].(x86asm.Reg); in.Op == x86asm.CALL && register {
+			return src.addr + uint64(off)
+		}
+	}
+	return 0
 }
 
 // deltaAfter is the SP delta in fn at the return address of its call of callee.

@@ -105,6 +105,9 @@ type Deltas struct {
 	// which runs on the stack of m.curg; the slot there holds the pc that curg had.
 	CgocallbackDelta  int32
 	CgocallbackReturn uint64 // that return address, link-time
+	// RacecallReturn is the return address of racecall's call of the race detector (runtime/race_amd64.s), link-time; 0:
+	// there is none, or not for amd64.
+	RacecallReturn uint64
 	// CgocallDelta holds at the return address of cgocall's call of asmcgocall.
 	CgocallDelta int32
 	// AsmcgocallDelta and SystemstackDelta hold where gosave_systemstack_switch stores the
