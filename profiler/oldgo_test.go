@@ -14,7 +14,7 @@ import (
 func TestOldGo(t *testing.T) {
 	for _, version := range []string{"1.16.15", "1.17.13"} {
 		t.Run("go"+version, func(t *testing.T) {
-			proc := testprog.Start(t, buildOld(t, version), "-threads", "2", "-seconds", "30")
+			proc := testprog.Start(t, buildOld(t, version, "spin", "internal/cpuclock/cpuclock.go"), "-threads", "2", "-seconds", "30")
 			prof, stats := sample(t, Config{Frequency: 499}, proc.PID, 2*time.Second)
 			for _, s := range prof.Sample {
 				if why := wrongLines(s); why != "" {
@@ -33,12 +33,27 @@ func TestOldGo(t *testing.T) {
 	}
 }
 
-// buildOld builds the target spin by a toolchain that is older than the targets' module.
-func buildOld(t *testing.T, version string) string {
+// TestHeapOfOldGo: so do their heaps.
+func TestHeapOfOldGo(t *testing.T) {
+	for _, version := range []string{"1.16.15", "1.17.13"} {
+		t.Run("go"+version, func(t *testing.T) {
+			proc := testprog.Start(t, buildOld(t, version, "leak"), "-most", "64", "-mbps", "1000")
+			time.Sleep(time.Second)
+			p := memoryOf(t, MemoryConfig{Kinds: []string{KindHeap}, Unpublished: true}, proc.PID, func() {})
+			large, small := inUse(p, "main.large"), inUse(p, "main.small")
+			if large < 36<<20 || large > 64<<20 || small < 6<<20 || small > 30<<20 { // 48 and 16, of some 130 samples
+				t.Errorf("%d MB large, %d MB small", large>>20, small>>20)
+			}
+		})
+	}
+}
+
+// buildOld builds a target by a toolchain that is older than the targets' module; files are what it needs besides its own.
+func buildOld(t *testing.T, version, target string, files ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	const targets = "../internal/testprog/targets"
-	for _, name := range []string{"spin/main.go", "internal/cpuclock/cpuclock.go"} {
+	for _, name := range append(files, target+"/main.go") {
 		data, err := os.ReadFile(filepath.Join(targets, name))
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +69,7 @@ func buildOld(t *testing.T, version string) string {
 		t.Fatal(err)
 	}
 	bin := filepath.Join(dir, "old")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./spin")
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./"+target)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOENV=off", "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0", "GOTOOLCHAIN=go"+version)
 	if out, err := cmd.CombinedOutput(); err != nil {

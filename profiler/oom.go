@@ -116,6 +116,9 @@ func (t *oomTarget) left() time.Duration {
 // lasts is how long the free memory would last.
 func (t *oomTarget) lasts(growth float64) time.Duration {
 	const day = 24 * 60 * 60
+	if t.pressure.Limit == 0 {
+		return oomMaxRead // nobody knows
+	}
 	return time.Duration(min(float64(t.pressure.Free())/max(growth, 1), day) * float64(time.Second))
 }
 

@@ -19,43 +19,6 @@ import (
 
 const oomLimit = 128 << 20
 
-// inGroup starts a program in a memory control group of its own with a limit.
-func inGroup(t *testing.T, bin string, args ...string) *testprog.Proc {
-	t.Helper()
-	needs.Root(t)
-	dir := memoryGroup(t, oomLimit)
-	const script = `echo $$ >"$0/cgroup.procs" && exec "$@"`
-	return testprog.Start(t, needs.Tool(t, "sh"), append([]string{"-c", script, dir, bin}, args...)...)
-}
-
-// memoryGroup makes a control group with a memory limit, of whichever version the machine has, below the test's own.
-func memoryGroup(t *testing.T, limit int) string {
-	t.Helper()
-	for _, v := range []struct{ root, limit string }{
-		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, {"/sys/fs/cgroup", "memory.max"},
-	} {
-		dir := filepath.Join(v.root, fmt.Sprintf("pprofd-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
-		if os.Mkdir(dir, 0o755) != nil {
-			continue
-		}
-		t.Cleanup(func() { // a group can be removed once its last process has been reaped
-			for range 100 {
-				if os.Remove(dir) == nil {
-					return
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
-			t.Errorf("%s is left", dir)
-		})
-		if err := os.WriteFile(filepath.Join(dir, v.limit), []byte(fmt.Sprint(limit)), 0o600); err == nil {
-			_ = os.WriteFile(filepath.Join(dir, "memory.swap.max"), []byte("0"), 0o600)
-			return dir
-		}
-	}
-	needs.Missing(t, "memory cgroup", "the memory controller, version 1 at /sys/fs/cgroup/memory or version 2 at /sys/fs/cgroup, writable")
-	return ""
-}
-
 // TestOOM: the heap of a program that the kernel kills for lack of memory is what it was then, or shortly before; the
 // profile says which of the two.
 func TestOOM(t *testing.T) {
@@ -64,7 +27,7 @@ func TestOOM(t *testing.T) {
 		for name, mbps := range map[string]int{"slowly": 100, "fast": 500} {
 			t.Run("go"+version+" "+name, func(t *testing.T) {
 				begin := filepath.Join(t.TempDir(), "begin")
-				proc := inGroup(t, testprog.Build(t, "leak", testprog.Options{Go: version, Strip: true}), "-begin", begin, "-mbps", fmt.Sprint(mbps))
+				proc := testprog.StartLimited(t, oomLimit, testprog.Build(t, "leak", testprog.Options{Go: version, Strip: true}), "-begin", begin, "-mbps", fmt.Sprint(mbps))
 				k := &keep{}
 				m := NewMemory(MemoryConfig{Kinds: []string{KindHeap}, Exporter: k})
 				defer m.Close()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/pprof/profile"
 
@@ -81,5 +82,57 @@ func TestRecordHeapOfProgramThatEnds(t *testing.T) {
 	cmd, _, errOut := command(t, "record", "-t", "heap", "-d", "20s", "--", testprog.Build(t, "heap", testprog.Options{}), "-life", "100ms")
 	if err := cmd.Run(); err == nil || !strings.Contains(errOut.String(), "give a shorter -d") {
 		t.Errorf("%v: %s", err, errOut)
+	}
+}
+
+// TestRecordOnOOM: the file is there once the kernel has killed the process, and says what it holds.
+func TestRecordOnOOM(t *testing.T) {
+	begin := filepath.Join(t.TempDir(), "begin")
+	proc := testprog.StartLimited(t, 96<<20, testprog.Build(t, "leak", testprog.Options{}), "-begin", begin)
+	cmd, out, errOut := command(t, "record", "-t", "heap", "--on-oom", "-p", fmt.Sprint(proc.PID))
+	time.AfterFunc(time.Second, func() { _ = os.WriteFile(begin, nil, 0o600) })
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err, errOut)
+	}
+	p := readProfile(t, filepath.Join(cmd.Dir, "heap.pb.gz"))
+	told := strings.Join(p.Comments, "\n")
+	if !strings.Contains(told, "killed for lack of memory (OOM): the heap was read ") || !strings.Contains(errOut.String(), "the heap was read ") {
+		t.Errorf("comments %s\n%s", told, errOut)
+	}
+	if sum := sums(p)[3]; sum < 1<<20 || sum > 128<<20 || holds(p, "main.large") == 0 || !strings.Contains(out.String(), "main.large") {
+		t.Errorf("%d bytes in use; %s", sum, out)
+	}
+}
+
+// TestRecordOnOOMWithoutOne ends with an exit code of its own, and leaves no file.
+func TestRecordOnOOMWithoutOne(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "leak", testprog.Options{}), "-most", "1")
+	endsWithoutOOM(t, proc.PID, []string{"-d", "1s"}, func(*os.Process) {})
+	endsWithoutOOM(t, proc.PID, nil, func(p *os.Process) { _ = p.Signal(os.Interrupt) })
+	endsWithoutOOM(t, proc.PID, nil, func(*os.Process) { proc.Stop() })
+}
+
+func endsWithoutOOM(t *testing.T, pid int, args []string, end func(*os.Process)) {
+	t.Helper()
+	cmd, _, errOut := command(t, append([]string{"record", "-t", "heap", "--on-oom", "-p", fmt.Sprint(pid)}, args...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second / 2)
+	end(cmd.Process)
+	if code := exitCode(t, cmd.Wait()); code != exitNoOOM || !strings.Contains(errOut.String(), "no process was killed for lack of memory; nothing was written") {
+		t.Errorf("%v: exit code %d, %s", args, code, errOut)
+	}
+	if left, err := os.ReadDir(cmd.Dir); err != nil || len(left) > 0 {
+		t.Errorf("%v are left, %v", left, err)
+	}
+}
+
+// TestOnOOMIsForHeaps: what else was asked for is not left out in silence.
+func TestOnOOMIsForHeaps(t *testing.T) {
+	for _, args := range [][]string{{"-p", "1"}, {"-p", "1", "-t", "heap,cpu"}, {"-t", "heap", "--", "true"}, {"-p", "1", "-t", "heap", "--merge"}} {
+		if code, _, errOut := call(t, append([]string{"record", "--on-oom"}, args...)...); code != exitUsage || !strings.Contains(errOut, "--on-oom") {
+			t.Errorf("%v: exit code %d, %s", args, code, errOut)
+		}
 	}
 }

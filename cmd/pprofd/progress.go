@@ -22,7 +22,7 @@ type progress struct {
 
 func newProgress(r *recording) *progress {
 	p := &progress{w: r.stderr, start: time.Now(), length: r.o.duration}
-	if !r.o.quiet && r.child == nil && isTerminal(r.stderr) {
+	if !r.o.quiet && r.child == nil && r.oom == nil && isTerminal(r.stderr) {
 		p.ticker = time.NewTicker(progressInterval)
 		p.tick = p.ticker.C
 	}

@@ -30,6 +30,7 @@ type recordOptions struct {
 	pgo, goid, tid   bool
 	asRoot, quiet    bool
 	unpublished      bool
+	onOOM            bool
 	allocSource      string
 	allocInterval    int64
 	program          []string
@@ -68,8 +69,9 @@ func knownSources() []string { return []string{sourceAuto, sourceRead, sourcePro
 
 // atOnce: there is nothing to wait for.
 func (o *recordOptions) atOnce() bool {
-	return !o.durationExplicit && slices.Equal(o.kinds, []string{profiler.KindHeap})
+	return !o.durationExplicit && !o.onOOM && slices.Equal(o.kinds, []string{profiler.KindHeap})
 }
+
 func knownFormats() []string {
 	return []string{string(file.Pprof), string(file.Folded), string(file.Text)}
 }
@@ -92,6 +94,11 @@ that nowhere reads its memory profile is linked without; record says so. heap al
 Of a program without a memory profile, or with --alloc-source probe, allocs comes from probes (uprobes) in the runtime's
 allocator, for as long as the recording lasts.
 
+With --on-oom, heap waits for the kernel to kill a process for lack of memory, and writes its heap of that moment, or, where
+its memory was gone too soon, of shortly before: the heap is read again and again, the more often the nearer the process
+is to its memory limit. The profile's comments say which. It holds also what garbage collections had not yet come to.
+Record ends with the last of the processes, after -d, or with Ctrl-C; if none was killed, it writes nothing and exits with 3.
+
 Where to: one profile goes to the file -o, by default KIND.pb.gz. Several kinds or processes go to the directory -o, by
 default pprofd-TIME (UTC), as COMM-PID.KIND.pb.gz. -o - is standard output. Under sudo the files belong to
 the user who called it.
@@ -110,6 +117,7 @@ Ctrl-C (or SIGTERM) ends a recording early and writes what there is; a second on
   sudo pprofd record --comm api --exe '/srv/*'          # one profile each, in a directory
   sudo pprofd record --comm api --merge -o all.pb.gz    # one for all
   sudo pprofd record -p 4242 -t heap                    # live heap by allocation site, at once
+  sudo pprofd record --comm api -t heap --on-oom        # the heaps of those that the kernel kills for lack of memory
   sudo pprofd record -p 4242 -t allocs,cpu -d 30s       # what is allocated in 30 s, and CPU: a file each
   sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
   sudo pprofd record -p 4242 --format folded -o - | flamegraph.pl > cpu.svg`,
@@ -145,6 +153,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.goid, "goid", false, "label samples with the goroutine's number")
 	f.BoolVar(&o.tid, "tid", false, "label samples with the thread's number")
 	f.BoolVar(&o.unpublished, "include-unpublished", false, "heap, allocs: also what happened since the garbage collection before the last")
+	f.BoolVar(&o.onOOM, "on-oom", false, "heap: wait until the kernel kills a process for lack of memory, and write its heap of then")
 	f.StringVar(&o.allocSource, "alloc-source", sourceAuto, "where allocs comes from: read (the runtime's records), probe (its code), auto (probe where there are no records)")
 	f.Int64Var(&o.allocInterval, "alloc-interval", bpf.DefaultAllocInterval, "allocs by probes: bytes of allocation for each sample, on average")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
@@ -223,7 +232,7 @@ func (o *recordOptions) checkSampling() error {
 	if !slices.Contains(knownEvents(), o.event) {
 		return fmt.Errorf("unknown event %q; known are %s", o.event, strings.Join(knownEvents(), ", "))
 	}
-	if !o.durationExplicit && len(o.program) > 0 {
+	if !o.durationExplicit && (len(o.program) > 0 || o.onOOM) {
 		o.duration = 0
 	}
 	return nil
@@ -240,6 +249,9 @@ func (o *recordOptions) checkKinds() error {
 	}
 	slices.Sort(o.kinds)
 	o.kinds = slices.Compact(o.kinds)
+	if o.onOOM {
+		return o.checkOnOOM()
+	}
 	memory := o.memoryKinds()
 	switch {
 	case !slices.Contains(knownSources(), o.allocSource):
@@ -250,6 +262,18 @@ func (o *recordOptions) checkKinds() error {
 		return fmt.Errorf("%s is read from a process that runs: say with -d when, or start the program by itself and use -p", memory[0])
 	case o.unpublished && len(memory) == 0:
 		return errors.New("--include-unpublished is for heap and allocs")
+	}
+	return nil
+}
+
+func (o *recordOptions) checkOnOOM() error {
+	switch {
+	case !slices.Equal(o.kinds, []string{profiler.KindHeap}):
+		return errors.New("--on-oom is for -t heap, and for nothing else at the same time")
+	case len(o.program) > 0:
+		return errors.New("--on-oom is for processes that run: start the program by itself and use -p")
+	case o.merge:
+		return errors.New("--on-oom writes the heap of each process as it is killed: there is nothing to --merge")
 	}
 	return nil
 }

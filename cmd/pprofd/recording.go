@@ -27,6 +27,7 @@ type recording struct {
 	profiler       *profiler.Profiler // nil: no CPU profile was asked for
 	allocs         *profiler.Profiler // nil: nothing is probed for allocations
 	memory         *profiler.Memory   // nil: no kind that is read
+	oom            *profiler.OOMWatch // nil: --on-oom was not given
 	program        string             // the path of the program behind --, or ""
 	as             *identity          // whom it runs as
 	child          *child             // from attach on, where there is a program
@@ -184,6 +185,9 @@ func (r *recording) attach(targets []*process) (err error) {
 			return explainPID(p.PID, err)
 		}
 	}
+	if r.o.onOOM {
+		return r.watchOOM(len(targets))
+	}
 	if r.program == "" {
 		return nil
 	}
@@ -230,8 +234,34 @@ func (r *recording) addUnread(pid int, err error) error {
 	return r.allocs.Add(pid)
 }
 
+// watchOOM begins to wait for the kernel to kill one of n processes.
+func (r *recording) watchOOM(n int) (err error) {
+	if r.oom, err = r.memory.WatchOOM(); err != nil {
+		return explainLoad(err)
+	}
+	if !r.o.quiet {
+		fmt.Fprintf(r.stderr, "waiting for the kernel to kill one of %d processes for lack of memory; Ctrl-C ends this\n", n)
+	}
+	return nil
+}
+
+// awaitOOM writes the heaps of processes that are killed until ctx ends, or the last of them does.
+func (r *recording) awaitOOM(ctx context.Context) error {
+	killed, err := r.oom.Await(ctx)
+	if killed > 0 || err != nil {
+		return err
+	}
+	for _, note := range r.memory.Notes() {
+		fmt.Fprintf(r.stderr, "pprofd: note: %s\n", printable(note))
+	}
+	return exitError{exitNoOOM, errors.New("no process was killed for lack of memory; nothing was written")}
+}
+
 // collect makes the profiles and hands them on: what is sampled until ctx ends, what is read then.
 func (r *recording) collect(ctx context.Context) (err error) {
+	if r.oom != nil {
+		return r.awaitOOM(ctx)
+	}
 	if err = r.sampleAll(ctx); r.profiler == nil && r.memory != nil && r.memory.Targets() > 0 {
 		<-ctx.Done()
 	}
@@ -374,6 +404,9 @@ func (r *recording) close() {
 	}
 	for _, p := range r.profilers() {
 		p.Close()
+	}
+	if r.oom != nil {
+		r.oom.Close()
 	}
 	if r.memory != nil {
 		r.memory.Close()

@@ -12,6 +12,7 @@ import (
 const (
 	exitFailure = 1
 	exitUsage   = 2
+	exitNoOOM   = 3 // record --on-oom: nothing was killed
 )
 
 // usageError is an error of the command line: exit code 2 and a pointer to --help.

@@ -59,7 +59,7 @@ func FindMemProfile(f *objfile.File, version string) (MemProfile, error) {
 		return MemProfile{}, ErrNoMemProfile
 	}
 	rel := parseVersion(version)
-	m := MemProfile{plainCycle: rel.minor == 18, record: recordSize}
+	m := MemProfile{plainCycle: rel.minor > 0 && rel.minor <= 18, record: recordSize}
 	if rel.minor == 0 || rel.minor >= 27 {
 		m.record = recordSizeCounts
 	}

@@ -1,0 +1,51 @@
+package testprog
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+// StartLimited is Start in a memory control group of its own with a limit, in bytes, beyond which the kernel kills.
+func StartLimited(t testing.TB, limit int, path string, args ...string) *Proc {
+	t.Helper()
+	needs.Root(t)
+	const script = `echo $$ >"$0/cgroup.procs" && exec "$@"`
+	return Start(t, needs.Tool(t, "sh"), append([]string{"-c", script, memoryGroup(t, limit), path}, args...)...)
+}
+
+// memoryGroup makes a control group with a memory limit and no swap, of whichever version the machine has.
+func memoryGroup(t testing.TB, limit int) string {
+	t.Helper()
+	for _, v := range []struct{ root, limit string }{
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, {"/sys/fs/cgroup", "memory.max"},
+	} {
+		dir := filepath.Join(v.root, fmt.Sprintf("pprofd-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
+		if os.Mkdir(dir, 0o755) != nil {
+			continue
+		}
+		t.Cleanup(func() { removeGroup(t, dir) })
+		if os.WriteFile(filepath.Join(dir, v.limit), []byte(fmt.Sprint(limit)), 0o600) == nil {
+			_ = os.WriteFile(filepath.Join(dir, "memory.swap.max"), []byte("0"), 0o600) // version 2; where there is swap
+			return dir
+		}
+	}
+	needs.Missing(t, "memory cgroup", "the memory controller, version 1 at /sys/fs/cgroup/memory or version 2 at /sys/fs/cgroup, writable")
+	return ""
+}
+
+// removeGroup can do so once the last process has been reaped.
+func removeGroup(t testing.TB, dir string) {
+	var err error
+	for range 100 {
+		if err = os.Remove(dir); err == nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("control group is left: %v", err)
+}
