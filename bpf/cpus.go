@@ -15,6 +15,21 @@ func onlineCPUs() ([]int, error) {
 	return parseCPUs(strings.TrimSpace(string(b)))
 }
 
+const (
+	minRing = 1 << 20
+	maxRing = 64 << 20
+	cpuRing = 64 << 10 // three quarters of a second of a CPU at 99 Hz, of samples of 900 B
+)
+
+// ringBytes is the size of a ring buffer for so many CPUs: 1 MiB is half a second of 16 CPUs at 99 Hz, 50 ms of 256.
+func ringBytes(cpus int) int {
+	size := minRing
+	for size < maxRing && size < cpus*cpuRing {
+		size *= 2
+	}
+	return size
+}
+
 // parseCPUs reads the kernel's list format: "0-3,8,10-11".
 func parseCPUs(s string) ([]int, error) {
 	var cpus []int

@@ -133,3 +133,11 @@ func TestLacking(t *testing.T) {
 		})
 	}
 }
+
+func TestRingGrowsWithCPUs(t *testing.T) {
+	for cpus, want := range map[int]int{1: 1 << 20, 16: 1 << 20, 17: 2 << 20, 256: 16 << 20, 8192: 64 << 20} {
+		if got := ringBytes(cpus); got != want {
+			t.Errorf("%d CPUs: %d, want %d", cpus, got, want)
+		}
+	}
+}

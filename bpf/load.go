@@ -31,7 +31,7 @@ type Options struct {
 	Frequency int   // samples per second and CPU; default 99
 	Event     Event // default EventAuto
 	NoKernel  bool  // leave kernel stacks out
-	RingBytes int   // of the ring buffer: a power of two; default 1 MiB
+	RingBytes int   // of the ring buffer: a power of two; default 1 MiB, from 64 KiB to 128 KiB a CPU where there are more than 16
 	NoLoop    bool  // do without bpf_loop, as kernels before 5.17 must (for tests)
 }
 
@@ -96,9 +96,14 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
 	spec.Maps["scratches"].MaxEntries = uint32(cpus)
-	if o.RingBytes != 0 {
-		spec.Maps["samples"].MaxEntries = uint32(o.RingBytes)
+	if o.RingBytes == 0 {
+		online, err := onlineCPUs()
+		if err != nil {
+			return err
+		}
+		o.RingBytes = ringBytes(len(online))
 	}
+	spec.Maps["samples"].MaxEntries = uint32(o.RingBytes)
 	vars := map[string]any{
 		"have_loop":    uint32(1),
 		"wakeup_bytes": spec.Maps["samples"].MaxEntries / 4,
