@@ -134,6 +134,12 @@ overhead: ## measure what a profiled service loses, and what pprofd and other pr
 	$(SUDO) env "PATH=$$PATH" "PEER_CMD=$${PEER_CMD:-}" bin/overhead -o benchmarks/results/overhead-$$(date -u +%F).txt \
 		-svg benchmarks/results/overhead-$$(date -u +%F).svg $(OVERHEADFLAGS)
 
+# ALLOCSFLAGS="-pairs 20 -window 1s"
+.PHONY: allocs
+allocs: ## measure what profiling its allocations costs a program, by pprofd, by its own runtime, by bpftrace (root): 3 minutes
+	$(GO) build -buildvcs=true -o bin/allocs ./benchmarks/allocs
+	$(SUDO) env "PATH=$$PATH" bin/allocs -o benchmarks/results/allocs-$$(date -u +%F).txt $(ALLOCSFLAGS)
+
 # SCALEFLAGS="-rounds 1 -row 256,2000,200"
 .PHONY: scale
 scale: ## measure user space with recorded samples as 256 CPUs, 2,000 processes, 200 programs (root): 10 minutes

@@ -40,6 +40,7 @@ BenchmarkThroughput/processes=1/hz=99/agent=pprofd 1 0.999 on/off
 BenchmarkComputed/processes=1/hz=99/agent=pprofd 1 0.19 %interrupt 0.03 %BPF 0.1 %agent
 `)
 	add("overhead-2026-01-02.svg", "<svg/>")
+	add("allocs-2026-01-02.txt", "BenchmarkAllocs/rate=100MBps/profiler=own+read 1 0.99 on/off 99 MB/s 101 off-MB/s\n")
 	add("scale-2026-01-02.txt", "BenchmarkScale/cpus=256/processes=2000/binaries=200 9 4.5 %core 6 %core-with-write 1e8 steady-RSS-B 1.4e8 peak-RSS-B 0 lost\n")
 	got, err := rewrite("above\n"+begin+"old\n"+end+"below\n", root)
 	if err != nil {
@@ -47,6 +48,7 @@ BenchmarkComputed/processes=1/hz=99/agent=pprofd 1 0.19 %interrupt 0.03 %BPF 0.1
 	}
 	for _, want := range []string{
 		"above\n", "below\n", "![overhead](benchmarks/results/overhead-2026-01-02.svg)", "| 1 | 99 | pprofd | 0.998 (0.997 … 0.999) | 0.32 % |",
+		"| 101 MB/s | the same, read by pprofd | 0.990 (0.990 … 0.990) |",
 		"|  256 | 2000 | 200 | 4.50 % of a core | 6.00 % | 100 / 140 MB | 0 |",
 	} {
 		if !strings.Contains(got, want) {

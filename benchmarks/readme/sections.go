@@ -89,6 +89,25 @@ func (m *measured) computed(name string) string {
 	return fmt.Sprintf("%.2f %%", sum)
 }
 
+// allocs is what a program loses whose allocations are profiled.
+func allocs(b *strings.Builder, m *measured) {
+	fmt.Fprintln(b, "| allocates, unprofiled | allocations profiled by | throughput with / without |\n|---|---|---|")
+	for _, rate := range []string{"100MBps", "500MBps", "unthrottled"} {
+		for _, by := range []struct{ name, text string }{
+			{"own", "its own runtime, MemProfileRate 512 KiB"}, {"own+read", "the same, read by pprofd"}, {"probe", "pprofd's probes"},
+			{"mallocgc", "a uprobe of bpftrace on runtime.mallocgc"},
+		} {
+			name := fmt.Sprintf("Allocs/rate=%s/profiler=%s", rate, by.name)
+			ratios := m.Values(name, "on/off")
+			if len(ratios) == 0 {
+				continue
+			}
+			i := board.MedianInterval(ratios)
+			fmt.Fprintf(b, "| %s MB/s | %s | %.3f (%.3f … %.3f) |\n", m.cell(name, "off-MB/s", "%.0f", 1), by.text, i.Median, i.Low, i.High)
+		}
+	}
+}
+
 // scale is the machine that is not here.
 func scale(b *strings.Builder, m *measured) {
 	fmt.Fprintln(b, "| simulated CPUs at 99 Hz | processes | programs | user space | with writing profiles each minute | steady / peak memory | lost |\n|---|---|---|---|---|---|---|")

@@ -32,8 +32,8 @@ func bucketBytes(next, size, nstk uint64, cycles ...uint64) []byte {
 
 // list is memory with a head at 0 and buckets behind each other, from 64 on.
 func list(buckets ...[]byte) []byte {
-	mem := make([]byte, 64)
-	binary.LittleEndian.PutUint64(mem, 64)
+	mem := binary.LittleEndian.AppendUint64(nil, 64)
+	mem = append(mem, make([]byte, 56)...)
 	for _, b := range buckets {
 		mem = append(mem, b...)
 	}

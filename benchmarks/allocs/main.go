@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pprofd/pprofd/benchmarks/board"
+)
+
+type config struct {
+	pairs  int
+	window time.Duration // of one half of a pair
+	rates  []int         // MB a second; 0: as fast as it goes
+	output string
+}
+
+func main() {
+	c := config{rates: []int{100, 500, 0}}
+	short := flag.Bool("short", false, "a few seconds of everything: does it run?")
+	flag.IntVar(&c.pairs, "pairs", 7, "windows with each profiler, and as many without")
+	flag.DurationVar(&c.window, "window", 500*time.Millisecond, "length of a window")
+	flag.StringVar(&c.output, "o", "", "write to `file` as well")
+	flag.Parse()
+	if *short {
+		c.shorten()
+	}
+	os.Exit(board.Run("allocs", func(ctx context.Context) error {
+		return board.Output(c.output, func(out io.Writer) error { return run(ctx, out, &c) })
+	}))
+}
+
+// shorten makes it a test of whether everything runs.
+func (c *config) shorten() { c.pairs, c.window, c.rates = 1, 100*time.Millisecond, []int{100} }
+
+// bench is what all measurements need.
+type bench struct {
+	*config
+	dir      string
+	report   *board.Report
+	watchers []watcher
+}
+
+// run measures what c asks for and writes it to out.
+func run(ctx context.Context, out io.Writer, c *config) error {
+	dir, err := os.MkdirTemp("", "pprofd-allocs-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{config: c, dir: dir, report: board.New(out)}
+	if err := b.build(ctx); err != nil {
+		return err
+	}
+	b.report.Facts(board.Facts(ctx))
+	if b.watchers, err = b.available(ctx); err != nil {
+		return err
+	}
+	for _, mbps := range c.rates {
+		if err := b.measure(ctx, mbps); err != nil {
+			return fmt.Errorf("%s: %w", rateName(mbps), err)
+		}
+	}
+	b.table()
+	return b.report.Err()
+}
+
+// build makes pprofd and the target.
+func (b *bench) build(ctx context.Context) error {
+	root, err := board.Command(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
+	if err != nil {
+		return err
+	}
+	root = strings.TrimSpace(root)
+	for dir, pkg := range map[string]string{root: "./cmd/pprofd", filepath.Join(root, "internal", "testprog", "targets"): "./allocload"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", b.dir+"/", pkg)
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+		}
+	}
+	return nil
+}
+
+// measure runs windows with each watcher, and without in between.
+func (b *bench) measure(ctx context.Context, mbps int) (err error) {
+	t, err := b.start(mbps)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.stop()) }()
+	before, err := t.rate(b.window)
+	if err != nil {
+		return err
+	}
+	for range b.pairs {
+		for _, w := range b.watchers {
+			on, err := b.during(ctx, t, w)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			after, err := t.rate(b.window)
+			if err != nil {
+				return err
+			}
+			b.report.Add(name(mbps, w.name), 1, board.Value{V: 2 * on / (before + after), Unit: "on/off"},
+				board.Value{V: on, Unit: "MB/s"}, board.Value{V: (before + after) / 2, Unit: "off-MB/s"})
+			before = after
+		}
+	}
+	return nil
+}
+
+func rateName(mbps int) string {
+	if mbps == 0 {
+		return "unthrottled"
+	}
+	return fmt.Sprintf("%dMBps", mbps)
+}
+
+func name(mbps int, watcher string) string {
+	return fmt.Sprintf("Allocs/rate=%s/profiler=%s", rateName(mbps), watcher)
+}
+
+// table writes medians, and the goals for what is pprofd's.
+func (b *bench) table() {
+	b.report.Printf("\n# throughput of an allocating program with a profiler / without: median of pairs, 95 %% interval\n# %-12s %-12s %8s %18s %6s %9s\n",
+		"allocates", "profiler", "ratio", "", "pairs", "slow-down")
+	for _, mbps := range b.rates {
+		for _, w := range b.watchers {
+			ratios := b.report.Values(name(mbps, w.name), "on/off")
+			m := board.MedianInterval(ratios)
+			b.report.Printf("# %-12s %-12s %8.4f  %.4f ... %.4f %6d %8.2f%%\n", rateName(mbps), w.name, m.Median, m.Low, m.High, len(ratios), 100*(1-m.Median))
+		}
+	}
+	b.report.Printf("\n# %-44s %10s %10s\n", "goal: slow-down, %", "measured", "at most")
+	for _, mbps := range b.rates {
+		limit, ok := map[int]float64{100: 1, 500: 3}[mbps]
+		if !ok {
+			continue
+		}
+		for _, w := range b.watchers {
+			if m, ok := b.report.Median(name(mbps, w.name), "on/off"); ok && w.goal {
+				b.report.Goal(fmt.Sprintf("%s at %d MB/s", w.name, mbps), 100*(1-m), limit)
+			}
+		}
+	}
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/pprofd/pprofd/internal/testprog/leaks"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
+
+// TestShort: every profiler runs, has seen allocations, and its lines are there. What they say is not judged: windows are
+// short.
+func TestShort(t *testing.T) {
+	needs.Root(t)
+	needs.BPF(t)
+	needs.Tool(t, "bpftrace")
+	var c config
+	c.shorten()
+	var out strings.Builder
+	if err := run(t.Context(), &out, &c); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"BenchmarkAllocs/rate=100MBps/profiler=own 1 ", "BenchmarkAllocs/rate=100MBps/profiler=own+read 1 ",
+		"BenchmarkAllocs/rate=100MBps/profiler=probe 1 ", "BenchmarkAllocs/rate=100MBps/profiler=mallocgc 1 ", "# own+read at 100 MB/s",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}

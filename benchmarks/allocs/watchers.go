@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/benchmarks/board"
+)
+
+// ownRate is the runtime's default.
+const ownRate = 512 << 10
+
+// lead is how long a profiler has to attach before its window.
+const lead = 1200 * time.Millisecond
+
+// watcher is a profiler that the target is measured under.
+type watcher struct {
+	name string
+	goal bool // the project's goals are for it
+	rate int  // of the target's own memory profile meanwhile
+	// command profiles the target until it gets SIGINT; nil: the target's own profile is all.
+	command func(b *bench, t *target) []string
+	// worked says whether what the command has printed and written shows that it did what it was to do.
+	worked func(b *bench, output string) error
+}
+
+// available are the watchers that this pprofd has.
+func (b *bench) available(ctx context.Context) ([]watcher, error) {
+	help, err := board.Command(ctx, b.path("pprofd"), "record", "--help")
+	if err != nil {
+		return nil, err
+	}
+	list := []watcher{
+		{name: "own", rate: ownRate},
+		{name: "own+read", goal: true, rate: ownRate, command: record("--alloc-source", "read"), worked: profiled},
+		{name: "probe", goal: true, command: record("--alloc-source", "probe"), worked: profiled},
+		{name: "mallocgc", command: bpftrace, worked: counted},
+	}
+	if !strings.Contains(help, "--alloc-source") {
+		b.report.Printf("# probe is left out: this pprofd has no --alloc-source\n")
+		list = append(list[:2], list[3])
+		list[1].command = record()
+	}
+	return list, nil
+}
+
+func (b *bench) profile() string { return b.path("allocs.pb.gz") }
+
+func record(flags ...string) func(*bench, *target) []string {
+	return func(b *bench, t *target) []string {
+		return append([]string{b.path("pprofd"), "record", "-t", "allocs", "-d", "1h", "-p", fmt.Sprint(t.pid()), "-o", b.profile()}, flags...)
+	}
+}
+
+// profiled: the profile has the target's function.
+func profiled(b *bench, _ string) error {
+	f, err := os.Open(b.profile())
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	p, err := profile.Parse(f)
+	if err != nil {
+		return err
+	}
+	var bytes int64
+	for _, s := range p.Sample {
+		bytes += s.Value[1]
+	}
+	if bytes < 1<<20 {
+		return fmt.Errorf("the profile knows of %d allocated bytes", bytes)
+	}
+	return nil
+}
+
+// bpftrace counts calls of mallocgc at its first instruction, as one would do without further thought.
+func bpftrace(b *bench, t *target) []string {
+	return []string{"bpftrace", "-p", fmt.Sprint(t.pid()), "-e", fmt.Sprintf("uprobe:%s:runtime.mallocgc { @ = count(); }", filepath.Clean(b.path("allocload")))}
+}
+
+func counted(_ *bench, output string) error {
+	if !regexp.MustCompile(`@: [1-9]`).MatchString(output) {
+		return fmt.Errorf("no calls of mallocgc were counted: %s", output)
+	}
+	return nil
+}
+
+// during measures a window with a watcher.
+func (b *bench) during(ctx context.Context, t *target, w watcher) (on float64, err error) {
+	if err := t.memProfileRate(w.rate); err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, t.memProfileRate(0)) }()
+	if w.command == nil {
+		return t.rate(b.window)
+	}
+	args := w.command(b, t)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	time.Sleep(lead)
+	on, err = t.rate(b.window)
+	err = errors.Join(err, cmd.Process.Signal(syscall.SIGINT))
+	if errWait := cmd.Wait(); errWait != nil {
+		err = errors.Join(err, fmt.Errorf("%s: %w\n%s", cmd, errWait, output.Bytes()))
+	}
+	if err == nil {
+		err = w.worked(b, output.String())
+	}
+	return on, err
+}
