@@ -56,6 +56,7 @@ static __always_inline struct alloc_target *probed(struct pt_regs *ctx, u32 pid,
 		return 0;
 	}
 	count(COUNT_HITS);
+	__sync_fetch_and_add(&t->hits, 1);
 	return t->stack_checks & 1 << site && grows_stack(ctx) ? 0 : t;
 }
 

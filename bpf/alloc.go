@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -172,12 +173,23 @@ func (p *AllocProbes) attachOne(exe *link.Executable, pid uint32, place Place) (
 // Close takes the probes away. It waits until no thread is in one any more, which takes tens of milliseconds; the process
 // goes on meanwhile, without.
 func (a *Attached) Close() error {
-	var errs []error
-	for _, l := range a.links {
-		errs = append(errs, l.Close())
+	errs := make([]error, len(a.links))
+	var wait sync.WaitGroup
+	for i, l := range a.links {
+		wait.Go(func() { errs[i] = l.Close() })
 	}
+	wait.Wait()
 	a.links = nil
 	return errors.Join(errs...)
+}
+
+// Hits counts how often the probes of pid were hit since it was set or updated last.
+func (p *AllocProbes) Hits(pid uint32) (uint64, error) {
+	var v allocAllocTarget
+	if err := p.targets.Lookup(pid, &v); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return 0, fmt.Errorf("read the hits of process %d: %w", pid, err)
+	}
+	return v.Hits, nil
 }
 
 // AllocTotal is all that a process has allocated of a class of objects while it was probed.

@@ -67,6 +67,7 @@ type allocAllocTarget struct {
 	SpanSize    uint16
 	WideNelems  uint16
 	Reserved    [3]uint16
+	Hits        uint64
 }
 
 type allocAllocTotal struct {

@@ -28,7 +28,7 @@ type feature struct {
 	probe func() error
 }
 
-// Features asks the running kernel for everything that the CPU programs use. It needs CAP_BPF and CAP_PERFMON: without
+// Features asks the running kernel for everything that the programs use. It needs CAP_BPF and CAP_PERFMON: without
 // them most answers are os.ErrPermission. The kernel's answers are kept for the life of the process.
 //
 // Versions are from the kernel's own history, as bpf-helpers(7) and include/uapi/linux/bpf.h have it.
@@ -86,6 +86,16 @@ func wanted() []feature {
 		helper(asm.FnGetStack, "bpf_get_stack", "4.18", "take kernel stacks", true),
 		helper(asm.FnGetNsCurrentPidTgid, "bpf_get_ns_current_pid_tgid", "5.7", "run inside a PID namespace", false),
 		helper(asm.FnSnprintf, "bpf_snprintf", "5.13", "name kernel functions without reading all of kallsyms", false),
+		program(ebpf.Kprobe, "kprobe programs", "4.1", "see allocations", false),
+		{
+			Feature{Name: "uprobe_multi links", Since: "6.10", Use: "probe all threads of one process by one link; perf events stand in"},
+			func() error {
+				if haveUprobeMulti() {
+					return nil
+				}
+				return fmt.Errorf("uprobe_multi links of all threads: %w", ebpf.ErrNotSupported)
+			},
+		},
 		helper(asm.FnLoop, "bpf_loop", "5.17", "walk stacks deeper than 255 frames, up to 1024", false),
 	}
 }

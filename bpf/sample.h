@@ -174,6 +174,7 @@ struct alloc_target {
 	u16 span_nelems, span_count, span_class, span_before, span_size; /* of mspan; span_before 0: there is none (Go 1.18) */
 	u16 wide_nelems; /* mspan.nelems has 8 bytes, else 2 */
 	u16 reserved[3];
+	u64 hits; /* of its probes */
 };
 
 #define SPAN_CLASSES 136 /* twice the size classes of the runtime: with pointers and without */
@@ -236,7 +237,7 @@ SAME_SIZE(struct sample_header, 64);
 SAME_SIZE(struct segment_header, 40);
 SAME_SIZE(struct label_header, 8);
 SAME_SIZE(struct target, 104);
-SAME_SIZE(struct alloc_target, 128);
+SAME_SIZE(struct alloc_target, 136);
 SAME_SIZE(struct alloc_total, 32);
 SAME_SIZE(struct victim, 16);
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/pprofd/pprofd/bpf"
@@ -32,7 +33,21 @@ type allocTarget struct {
 	sites    goruntime.AllocSites
 	rate     int64 // of the runtime's own sampling, which is what is probed; 0: every span that is used up is
 	attached *bpf.Attached
-	totals   []bpf.AllocTotal // once it has exited
+	ending   sync.WaitGroup // of what was attached before
+	totals   []allocTotal   // but for what has not been taken from the kernel yet
+	duty     duty
+
+	unverified bool // the live process was too young to check the sites against
+
+	own      uint64 // the runtime's own count of bytes at the beginning
+	ownKnown bool
+}
+
+// allocTotal is what was allocated of a class, an estimate where it was not probed all the time.
+type allocTotal struct {
+	class uint32
+	size  int64
+	bytes float64
 }
 
 // maxSizes bounds the distinct sizes of objects; further ones count as the next power of two.
@@ -105,8 +120,11 @@ func (p *Profiler) findAllocs(t *target) error {
 	if a.rate, err = ownRate(m, mem); err != nil {
 		return err
 	}
-	if err := a.sites.Verify(mem, m.Bias); err != nil && !(errors.Is(err, goruntime.ErrYoung) && t.age() < time.Second) {
-		return err
+	if err := a.sites.Verify(mem, m.Bias); err != nil {
+		if t.age() >= time.Second {
+			return err
+		}
+		a.unverified = true // until then the kernel side checks each span that it is to read
 	}
 	if err := goruntime.VerifySites(mem, m.Bias, a.chosen()); err != nil {
 		return err
@@ -185,6 +203,10 @@ func (p *Profiler) attachAllocs(t *target) error {
 		return errors.Join(attached.Close(), fmt.Errorf("%w: it runs another program by now", objfile.ErrProcessGone))
 	}
 	t.alloc.attached = attached
+	if t.alloc.duty.n == 0 && t.alloc.duty.at == 0 {
+		t.alloc.duty = newDuty()
+		t.alloc.countTotal(t)
+	}
 	return nil
 }
 
@@ -223,15 +245,38 @@ func fileOffset(f *objfile.File, addr uint64) uint64 {
 	return 0 // never code: there is the ELF header
 }
 
-// detachAllocs takes t's probes away.
+// verifyAllocsLater verifies what was too young before, and takes the probes away where that fails.
+func (p *Profiler) verifyAllocsLater(t *target) {
+	if t.alloc == nil || !t.alloc.unverified || t.space == nil || t.age() < time.Second {
+		return
+	}
+	t.alloc.unverified = false
+	if err := t.alloc.sites.Verify(memory{t.space}, t.bias); err != nil && p.alive(&t.process) {
+		p.detachAllocs(t)
+		p.note("process %d (%s): %v", t.pid, t.comm, err)
+	}
+}
+
+// detachAllocs takes t's probes away, and waits until they are gone.
 func (p *Profiler) detachAllocs(t *target) {
+	p.beginDetach(t)
+	if t.alloc != nil {
+		t.alloc.ending.Wait()
+	}
+}
+
+// beginDetach takes t's probes away in the background: they are gone at once, but the kernel then waits for its readers.
+func (p *Profiler) beginDetach(t *target) {
 	if t.alloc == nil || t.alloc.attached == nil {
 		return
 	}
-	if err := t.alloc.attached.Close(); err != nil {
-		p.note("process %d (%s): %v", t.pid, t.comm, err)
-	}
+	attached := t.alloc.attached
 	t.alloc.attached = nil
+	t.alloc.ending.Go(func() {
+		if err := attached.Close(); err != nil {
+			p.note("process %d (%s): %v", t.pid, t.comm, err)
+		}
+	})
 }
 
 // endAllocs detaches t, which has ended, and keeps what it has allocated.
@@ -240,19 +285,28 @@ func (p *Profiler) endAllocs(t *target) {
 		return
 	}
 	p.detachAllocs(t)
-	p.keepTotals(t)
+	p.keepTotals(t, t.alloc.duty.weight)
 }
 
 // keepTotals moves what t has allocated from the kernel to t.
-func (p *Profiler) keepTotals(t *target) {
-	if t.alloc == nil {
-		return
-	}
+func (p *Profiler) keepTotals(t *target, weight float64) {
 	totals, err := p.allocs.probes.Totals(t.pid)
 	if err = errors.Join(err, p.allocs.probes.ForgetTotals(t.pid)); err != nil {
 		p.note("process %d (%s): %v", t.pid, t.comm, err)
 	}
-	t.alloc.totals = append(t.alloc.totals, totals...)
+	for _, c := range totals {
+		t.alloc.add(allocTotal{class: c.Class, size: c.Size, bytes: weight * float64(c.Bytes)})
+	}
+}
+
+func (a *allocTarget) add(c allocTotal) {
+	for i := range a.totals {
+		if has := &a.totals[i]; has.class == c.class {
+			has.bytes += c.bytes
+			return
+		}
+	}
+	a.totals = append(a.totals, c)
 }
 
 // weigh says how much a sample stands for, and of which size its objects are.
@@ -265,14 +319,21 @@ func (p *Profiler) weigh(t *target, s *bpf.Sample) (size uint16, weight int64) {
 		_, weight = goruntime.Unsample(1, uint64(s.Size), t.alloc.rate)
 		return size, weight
 	}
+	if t.alloc != nil {
+		return size, int64(float64(s.Value) * t.alloc.duty.weightOf(s.Time))
+	}
 	return size, s.Value
 }
 
 // objects describes the window's profiles of allocations.
 func (p *Profiler) objects() *aggregate.Objects {
 	for _, t := range p.targets {
-		p.keepTotals(t)
+		if t.alloc != nil {
+			p.keepTotals(t, t.alloc.duty.weight)
+			t.alloc.duty.finish()
+		}
 	}
+	p.tellSources()
 	scales := p.scales()
 	return &aggregate.Objects{Sizes: p.allocs.sizes, Scale: func(target uint32, size uint16) float64 {
 		if f, ok := scales[aggregate.SizeKey{Target: target, Size: size}]; ok {
@@ -307,17 +368,32 @@ func (p *Profiler) startAllocs() error {
 	return errors.Join(errs...)
 }
 
-// source says in the profile where it comes from.
+// source says where a profile comes from, and what is wrong with it.
 func (a *allocTarget) source(interval int64) string {
 	if a.rate > 0 {
-		return fmt.Sprintf("allocations: a probe at the runtime's own samples, one in %d bytes on average", a.rate)
+		return fmt.Sprintf("allocations were probed where the runtime samples them itself, one in %d bytes on average", a.rate)
 	}
-	return fmt.Sprintf("allocations: probes where spans are used up, a stack every %d bytes on average; sums are exact; "+
-		"code that allocates objects of one size in a fixed rhythm may have the bytes of its neighbours", interval)
+	s := fmt.Sprintf("allocations were probed where spans of memory are used up, a stack every %d bytes on average", interval)
+	if a.duty.partial {
+		s += fmt.Sprintf(", in random slots that make up %.1f of %.1f s", a.duty.probed.Seconds(), a.duty.total.Seconds())
+	}
+	return s + "; functions that take turns in allocating objects of one size may have each other's bytes"
+}
+
+// tellSources tells the user where the profiles of allocations come from.
+func (p *Profiler) tellSources() {
+	for _, t := range p.all {
+		if t.alloc != nil {
+			p.note("process %d (%s): %s", t.pid, t.comm, t.alloc.source(p.cfg.AllocInterval))
+		}
+	}
 }
 
 // stopAllocs takes all probes away, at the end.
 func (p *Profiler) stopAllocs() {
+	for _, t := range p.all {
+		p.beginDetach(t)
+	}
 	for _, t := range p.all {
 		p.detachAllocs(t)
 	}

@@ -2,6 +2,7 @@ package profiler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ type allocRun struct {
 func runAllocs(t *testing.T, c Config, pid int) *allocRun {
 	t.Helper()
 	c.Kind = KindAllocs
+	c.AllocBudget = cmp.Or(c.AllocBudget, -1)
 	p, k := start(t, c)
 	if err := p.Add(pid); err != nil {
 		t.Fatal(err)
@@ -123,9 +125,10 @@ func TestProbedTargetCallsExec(t *testing.T) {
 	waitAttached(t, r.p)
 	for range 500 { // the event of the exec is on its way
 		r.p.turn.Lock()
-		path := r.p.targets[uint32(proc.PID)].space.Main().Image.Path
+		tg := r.p.targets[uint32(proc.PID)]
+		followed := tg.space.Main().Image.Path == after && tg.alloc.attached != nil
 		r.p.turn.Unlock()
-		if path == after {
+		if followed {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)

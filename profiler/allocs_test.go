@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,7 @@ type allocTruth struct {
 func allocRound(t *testing.T, c Config, proc *testprog.Proc) (*profile.Profile, allocTruth, Stats) {
 	t.Helper()
 	c.Kind = KindAllocs
+	c.AllocBudget = -1 // a moment's allocations are to be seen as a whole
 	p, k := start(t, c)
 	if err := p.Add(proc.PID); err != nil {
 		t.Fatal(err)
@@ -172,6 +174,100 @@ func TestProbedAllocs(t *testing.T) {
 	}
 }
 
+// TestProbedAllocsBySizeClass: objects and bytes by the size of objects are those of the program.
+func TestProbedAllocsBySizeClass(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-mb", "300")
+	p, want, _ := allocRound(t, Config{}, proc)
+	objects, bytes := map[int64]int64{}, map[int64]int64{}
+	for _, s := range p.Sample {
+		if n := s.NumLabel["bytes"]; n != nil {
+			objects[n[0]] += s.Value[0]
+			bytes[n[0]] += s.Value[1]
+		}
+	}
+	for name, w := range want.sites {
+		var size int64
+		if _, err := fmt.Sscanf(name, "main.site%d", &size); err != nil {
+			t.Fatal(err)
+		}
+		if size == 1024 { // with pointers, that is 8 more for a header (runtime/malloc.go: heapBitsInSpan)
+			size, w = 1152, w/1024*1152
+		}
+		if got := bytes[size]; got < w*9/10 || got > w*11/10+1<<20 {
+			t.Errorf("%d bytes in objects of %d, want %d", got, size, w)
+		}
+		if got := objects[size] * size; got < bytes[size]*99/100 || got > bytes[size]*101/100 {
+			t.Errorf("%d objects of %d bytes are not %d bytes", objects[size], size, bytes[size])
+		}
+	}
+}
+
+// TestProbedAllocsOfSpecializedMalloc: the experiment whose compiled code calls an allocator of the size, not mallocgc.
+func TestProbedAllocsOfSpecializedMalloc(t *testing.T) {
+	t.Setenv("GOEXPERIMENT", "sizespecializedmalloc")
+	proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-mb", "600")
+	p, want, _ := allocRound(t, Config{}, proc)
+	checkAllocs(t, p, want, 5)
+}
+
+// TestProbedAllocsOfPGO: a program that was built with a profile of itself, so that the compiler inlines parts of the
+// allocator into others; with Go 1.24 that is refill.
+func TestProbedAllocsOfPGO(t *testing.T) {
+	versions := []string{"1.24.13"}
+	if os.Getenv("PPROFD_FULL") == "1" {
+		versions = []string{"1.21.13", "1.22.12", "1.23.12", "1.24.13", "1.25.7", "", "1.27.4"}
+	}
+	for _, version := range versions {
+		t.Run("go"+version, func(t *testing.T) {
+			plain := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{Go: version}), "-now", "-mode", "large")
+			cpu, _ := sample(t, Config{Frequency: 499, NoKernel: true}, plain.PID, 2*time.Second)
+			plain.Stop()
+			plain = testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{Go: version}), "-now")
+			small, _ := sample(t, Config{Frequency: 499, NoKernel: true}, plain.PID, 3*time.Second)
+			plain.Stop()
+			merged, err := profile.Merge([]*profile.Profile{cpu, small})
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "default.pgo")
+			f, err := os.Create(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(merged.Write(f), f.Close()); err != nil {
+				t.Fatal(err)
+			}
+			proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{Go: version, Flags: []string{"-pgo=" + file}}), "-mb", "600")
+			p, want, _ := allocRound(t, Config{}, proc)
+			checkAllocs(t, p, want, 5)
+		})
+	}
+}
+
+// TestProbedSamplesOfTheRuntime: where the runtime samples, its samples are taken, at its rate, with goroutine and labels.
+func TestProbedSamplesOfTheRuntime(t *testing.T) {
+	busy := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-busy")
+	r := runAllocs(t, Config{Goid: true}, busy.PID)
+	time.Sleep(time.Second)
+	r.end(t)
+	p := only(t, r.k)
+	if !strings.Contains(strings.Join(p.Comments, "\n"), "one in 512 bytes") {
+		t.Errorf("comments %q", p.Comments)
+	}
+	objects := map[int64]int64{}
+	for _, s := range p.Sample {
+		if len(s.NumLabel["goid"]) != 1 {
+			t.Fatalf("labels %v", s.NumLabel)
+		}
+		objects[s.NumLabel["bytes"][0]] += s.Value[0]
+	}
+	// The program allocates 5 of the one for 200 of the other, whose size class is 704.
+	large, small := objects[1<<20]*40, objects[704]
+	if large < 200 || small*10 < large*9 || large*10 < small*9 {
+		t.Errorf("%d and %d objects, want the same", large, small)
+	}
+}
+
 // TestProbedAllocsRefused: what cannot be had says why.
 func TestProbedAllocsRefused(t *testing.T) {
 	p, _ := start(t, Config{Kind: KindAllocs})
@@ -188,5 +284,30 @@ func TestProbedAllocsRefused(t *testing.T) {
 	}()
 	if err := p.Add(sleep.Process.Pid); !errors.Is(err, objfile.ErrNotGo) {
 		t.Errorf("not Go: %v", err)
+	}
+}
+
+// TestDutyCycle: where probes are there for a part of the time only, sums and shares are right all the same.
+func TestDutyCycle(t *testing.T) {
+	for _, version := range testprog.Versions() {
+		t.Run("go"+version, func(t *testing.T) {
+			proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{Go: version}), "-mb", "4000", "-rate", "400")
+			r := runAllocs(t, Config{AllocBudget: 0.01}, proc.PID)
+			want := allocate(t, proc)
+			r.p.turn.Lock()
+			d := r.p.targets[uint32(proc.PID)].alloc.duty
+			r.p.turn.Unlock()
+			r.end(t)
+			t.Logf("probed for %v of %v, %.0f hits a second, the runtime's own count %+v", d.probed, d.total, d.rate, want.total)
+			if d.probed > d.total*3/4 {
+				t.Errorf("probed for %v of %v", d.probed, d.total)
+			}
+			p := only(t, r.k)
+			_, total := leaves(p)
+			if version == "1.18.10" { // the runtime does not count
+				want.total = total
+			}
+			checkAllocs(t, p, want, 5)
+		})
 	}
 }

@@ -137,6 +137,7 @@ func (p *Profiler) nextWindow() error {
 		t.labels = make(map[string]aggregate.LabelID)
 		if t.alloc != nil {
 			t.alloc.totals = nil
+			t.alloc.restart(t)
 		}
 		live = append(live, t)
 		t.id = uint32(len(live))

@@ -46,6 +46,9 @@ type Config struct {
 
 	// AllocInterval is the bytes of allocation between two samples, on average: 512 KiB.
 	AllocInterval int64
+	// AllocBudget is the share of one CPU that the probes in a target may cost it, 0.01; beyond, they are there for a part
+	// of the time only. Negative: no limit.
+	AllocBudget float64
 
 	noLoop  bool // for tests: do without bpf_loop, as kernels before 5.17 must
 	noMulti bool // for tests: do without uprobe_multi links, as kernels before 6.6 must
@@ -74,6 +77,8 @@ var (
 
 // KindCPU is the kind of profiles of CPU time.
 const KindCPU = "cpu"
+
+const defaultAllocBudget = 0.01
 
 const (
 	defaultFrequency = 99
@@ -126,6 +131,7 @@ func New(c Config) (*Profiler, error) {
 		c.ProcRoot = "/proc"
 	}
 	c.Kind = cmp.Or(c.Kind, KindCPU)
+	c.AllocBudget = cmp.Or(c.AllocBudget, defaultAllocBudget)
 	c.AllocInterval = cmp.Or(c.AllocInterval, bpf.DefaultAllocInterval)
 	probes, allocs, err := c.open()
 	if err != nil {
@@ -286,11 +292,13 @@ func (p *Profiler) due(ctx context.Context) {
 	if p.ticks++; p.ticks%statsTicks == 1 || p.poll == calmInterval {
 		p.readStats()
 	}
+	now := time.Now()
 	for _, t := range p.targets {
 		p.verifyLater(t)
+		p.verifyAllocsLater(t)
+		p.turnAllocs(t, now)
 	}
 	p.publish()
-	now := time.Now()
 	if p.cfg.Window > 0 && now.Sub(p.started) >= p.cfg.Window {
 		p.endWindow(ctx)
 	}
@@ -299,7 +307,7 @@ func (p *Profiler) due(ctx context.Context) {
 
 // patience is for how long Run may wait from now on. What is not known of a new target is looked up soon.
 func (p *Profiler) patience(now time.Time) time.Duration {
-	if now.Sub(p.changed) < calmAfter {
+	if p.allocs != nil || now.Sub(p.changed) < calmAfter {
 		return pollInterval
 	}
 	if p.cfg.Window > 0 {

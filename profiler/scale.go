@@ -32,10 +32,15 @@ func (p *Profiler) scales() map[aggregate.SizeKey]float64 {
 			continue
 		}
 		s := p.strata(t, sizes)
-		factor := keptShare(s, float64(lost[t.id].Sum))
+		own := t.alloc.correction(t)
+		factor := own * keptShare(s, float64(lost[t.id].Sum))
 		rest := s.pool()
 		for k := range sizes {
-			if k.Target != t.id || p.certain(p.allocs.sizes[k.Size]) {
+			if k.Target != t.id {
+				continue
+			}
+			if p.certain(p.allocs.sizes[k.Size]) {
+				scales[k] = own
 				continue
 			}
 			of := s[strataOf(p.allocs.sizes[k.Size])]
@@ -47,7 +52,7 @@ func (p *Profiler) scales() map[aggregate.SizeKey]float64 {
 			}
 		}
 		if rest.sampled == 0 && rest.counted > 0 {
-			p.table.Lost(t.id, kind, "no sample of objects of these sizes", 0, int64(rest.counted))
+			p.table.Lost(t.id, kind, "no sample of objects of these sizes", 0, int64(own*rest.counted))
 		}
 	}
 	return scales
@@ -75,11 +80,11 @@ func (p *Profiler) strata(t *target, sizes map[aggregate.SizeKey]aggregate.Value
 	}
 	for _, c := range t.alloc.totals {
 		switch {
-		case c.Class == bpf.ClassAlways:
-		case c.Size == 0:
-			at(largeStratum).counted += float64(c.Bytes)
+		case c.class == bpf.ClassAlways:
+		case c.size == 0:
+			at(largeStratum).counted += c.bytes
 		default:
-			at(c.Size).counted += float64(c.Bytes)
+			at(c.size).counted += c.bytes
 		}
 	}
 	for k, v := range sizes {
@@ -115,4 +120,18 @@ func keptShare(s strata, lost float64) float64 {
 		return 1
 	}
 	return max(0, 1-lost/counted)
+}
+
+// correction is by how much what was counted in the slots that were probed is to be multiplied so that it adds up to what the
+// runtime itself has counted all the time. All that was probed needs none.
+func (a *allocTarget) correction(t *target) float64 {
+	own, ok := a.ownTotal(t)
+	counted := 0.0
+	for _, c := range a.totals {
+		counted += c.bytes
+	}
+	if !a.duty.partial || !ok || counted == 0 {
+		return 1
+	}
+	return own / counted
 }

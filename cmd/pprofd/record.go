@@ -33,6 +33,7 @@ type recordOptions struct {
 	onOOM            bool
 	allocSource      string
 	allocInterval    int64
+	allocBudget      float64
 	program          []string
 	durationExplicit bool
 }
@@ -156,6 +157,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.onOOM, "on-oom", false, "heap: wait until the kernel kills a process for lack of memory, and write its heap of then")
 	f.StringVar(&o.allocSource, "alloc-source", sourceAuto, "where allocs comes from: read (the runtime's records), probe (its code), auto (probe where there are no records)")
 	f.Int64Var(&o.allocInterval, "alloc-interval", bpf.DefaultAllocInterval, "allocs by probes: bytes of allocation for each sample, on average")
+	f.Float64Var(&o.allocBudget, "alloc-budget", 1, "allocs by probes: percent of one CPU that they may cost a process; above, they are there for a part of the time; 0: no limit")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
 	complete(c, "type", words(knownKinds()))
@@ -258,6 +260,8 @@ func (o *recordOptions) checkKinds() error {
 		return fmt.Errorf("unknown source of allocs %q; known are %s", o.allocSource, strings.Join(knownSources(), ", "))
 	case o.allocInterval < 1 || o.allocInterval > bpf.MaxAllocInterval:
 		return fmt.Errorf("--alloc-interval %d is not in 1 to %d", o.allocInterval, bpf.MaxAllocInterval)
+	case !(o.allocBudget >= 0 && o.allocBudget <= 100):
+		return fmt.Errorf("--alloc-budget %v is not in 0 to 100", o.allocBudget)
 	case len(memory) > 0 && len(o.program) > 0 && !o.durationExplicit:
 		return fmt.Errorf("%s is read from a process that runs: say with -d when, or start the program by itself and use -p", memory[0])
 	case o.unpublished && len(memory) == 0:

@@ -103,6 +103,7 @@ func (r *recording) newProfiler(kind string) (*profiler.Profiler, error) {
 		ProcRoot:      procRoot,
 		Version:       version(),
 		AllocInterval: r.o.allocInterval,
+		AllocBudget:   cmp.Or(r.o.allocBudget/100, -1),
 	})
 	if err != nil {
 		return nil, explainLoad(err)

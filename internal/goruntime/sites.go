@@ -40,6 +40,10 @@ type AllocSites struct {
 	Heap    []Site // all allocations, a span at a time
 	Profile []Site // those that the runtime itself samples; nil: memory profiling is linked out
 
+	// TotalAlloc is the link-time address of gcController.totalAlloc, the bytes that were ever allocated but for those in
+	// spans in use; 0: not found.
+	TotalAlloc uint64
+
 	Linked bool // something reads the runtime's own memory profile
 	Heaps  HeapOffsets
 	allp   uint64 // link-time address of runtime.allp
@@ -76,6 +80,7 @@ func FindAllocSites(f *objfile.File, version string) (AllocSites, error) {
 			s.allp = p.variable("runtime.allp", fn, 0)
 		}
 	}
+	s.TotalAlloc = p.totalAlloc()
 	sites := make(map[AllocFunc]Site)
 	for name, fn := range allocFuncs() {
 		if site, ok := p.site(name); ok {
@@ -84,6 +89,48 @@ func FindAllocSites(f *objfile.File, version string) (AllocSites, error) {
 		}
 	}
 	return s, s.choose(p, sites)
+}
+
+// totalAlloc finds the first variable that allocLarge adds to atomically: lea var, reg; lock xadd x, (reg). Since Go 1.19, on
+// amd64. Who uses it compares what it says with what was counted.
+func (p *program) totalAlloc() uint64 {
+	src, ok := p.source("runtime.(*mcache).allocLarge")
+	if !ok || p.mach != elf.EM_X86_64 {
+		return 0
+	}
+	at := make(map[x86asm.Reg]uint64) // addresses of variables in registers
+	for code, next := src.code, src.addr; len(code) > 0; {
+		in, err := x86asm.Decode(code, 64)
+		if err != nil || in.Len <= 0 {
+			return 0
+		}
+		next, code = next+uint64(in.Len), code[in.Len:]
+		to, isReg := in.Args[0].(x86asm.Reg)
+		mem, isMem := in.Args[0].(x86asm.Mem)
+		from, _ := in.Args[1].(x86asm.Mem)
+		switch {
+		case in.Op == x86asm.CALL:
+			clear(at)
+		case in.Op == x86asm.LEA && from.Base == x86asm.RIP:
+			at[to] = next + uint64(disp(from))
+		case in.Op == x86asm.XADD && isMem && at[mem.Base] != 0 && mem.Index == 0:
+			if found := p.writable([]uint64{at[mem.Base] + uint64(disp(mem))}); len(found) == 1 {
+				return found[0]
+			}
+		case isReg:
+			delete(at, to)
+		}
+	}
+	return 0
+}
+
+// ReadTotalAlloc reads gcController.totalAlloc of a live process.
+func (s *AllocSites) ReadTotalAlloc(mem io.ReaderAt, bias uint64) (uint64, error) {
+	var b [8]byte
+	if err := readFull(mem, s.TotalAlloc+bias, b[:]); err != nil {
+		return 0, fmt.Errorf("read what the process has allocated: %w", err)
+	}
+	return binary.LittleEndian.Uint64(b[:]), nil
 }
 
 // choose takes the sites that together see each allocation once.
@@ -197,17 +244,14 @@ func VerifySites(mem io.ReaderAt, bias uint64, sites []Site) error {
 		if err := readFull(mem, s.Addr+bias, b); err != nil {
 			return fmt.Errorf("%w: code at %#x: %w", ErrNoAllocSites, s.Addr, err)
 		}
-		if b[0] != s.Code[0] && isBreakpoint(b) {
-			continue // another profiler's: the kernel knows of both
-		}
-		if !slices.Equal(b, s.Code) {
+		if !slices.Equal(b, s.Code) && !isBreakpoint(b, s.Code) { // another profiler's: the kernel knows of both
 			return fmt.Errorf("%w: the code at %#x is % x in the process and % x in its file", ErrNoAllocSites, s.Addr, b, s.Code)
 		}
 	}
 	return nil
 }
 
-// isBreakpoint: what the kernel writes for a uprobe: int3; brk #5 (arch/arm64/include/asm/brk-imm.h: UPROBES_BRK_IMM).
-func isBreakpoint(b []byte) bool {
-	return b[0] == 0xcc || len(b) == 4 && binary.LittleEndian.Uint32(b) == 0xd42000a0
+// isBreakpoint: what the kernel writes over code for a uprobe: int3; brk #5 (arch/arm64/include/asm/brk-imm.h: UPROBES_BRK_IMM).
+func isBreakpoint(b, code []byte) bool {
+	return b[0] == 0xcc && slices.Equal(b[1:], code[1:]) || len(b) == 4 && binary.LittleEndian.Uint32(b) == 0xd42000a0
 }

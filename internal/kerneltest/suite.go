@@ -46,7 +46,7 @@ func allSuites() []suite {
 		{pkg: "./internal/kerneltest/smoke"},
 		{pkg: "./internal/testprog/needs"},
 		{pkg: "./internal/procfs"},
-		{pkg: "./bpf", skip: "^TestTargetsAndLossesGo$"}, // it starts a program of the host
+		{pkg: "./bpf", skip: "^TestTargetsAndLossesGo$", targets: []string{"alloc"}}, // it starts a program of the host
 		{pkg: "./bpf", name: "./bpf refuses", run: "^TestLoadSaysWhatTheKernelLacks$", where: onUnsupported},
 		{
 			pkg: "./profiler",
@@ -58,6 +58,10 @@ func allSuites() []suite {
 			// Up to Go 1.20 arm64's frame pointers are stale in stacks that have grown: about one stack in a thousand is wrong.
 			amd64:   []string{"1.18.10"},
 			timeout: 6 * time.Minute,
+		},
+		{
+			pkg: "./profiler", name: "./profiler allocations", run: "^(TestProbesAreGone|TestProbedAllocs)$/(random|uprobe_multi|perf events)$",
+			targets: []string{"alloc"}, versions: []string{"1.18.10", "1.23.12", "1.27.4"}, slow: true, timeout: 6 * time.Minute,
 		},
 		{
 			pkg: "./benchmarks/accuracy", run: "^TestAccuracy$/^golocal$/^default$", targets: []string{"mixed"}, slow: true,
