@@ -42,6 +42,7 @@ type Config struct {
 	ProcRoot string // "/proc"
 	Version  string // of pprofd, for the profile's comments
 	CPUs     int    // how many are sampled: memory is bounded by them; those that this process may run on
+	TuneGC   bool   // the garbage collector is the Profiler's to set, unless the environment has GOGC
 	Source   Source // where records come from; Close closes it; nil: the kernel, by package bpf
 
 	// AllocInterval is the bytes of allocation between two samples, on average: 512 KiB.

@@ -58,7 +58,6 @@ func worker(in io.Reader, out io.Writer, args []string) error {
 	}
 	var r result
 	var err error
-	profiler.TuneGC()
 	if o.readOnly {
 		err = r.read(in)
 	} else {
@@ -97,7 +96,7 @@ func (r *result) profile(in io.Reader, o *workerOptions) error {
 		return err
 	}
 	s := &source{Replay: bpf.NewReplay(in), r: r, perTick: max(o.rate/ticksPerSecond, 1), half: o.samples / 2}
-	p, err := profiler.New(profiler.Config{Source: s, CPUs: o.cpus, ProcRoot: o.root, Exporter: &counter{dir, r}})
+	p, err := profiler.New(profiler.Config{Source: s, CPUs: o.cpus, TuneGC: true, ProcRoot: o.root, Exporter: &counter{dir, r}})
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-
-	"github.com/pprofd/pprofd/profiler"
 )
 
 func main() {
@@ -19,7 +17,6 @@ func main() {
 
 // run executes the command line args and returns the exit code.
 func run(ctx context.Context, stdout, stderr io.Writer, args []string) int {
-	profiler.TuneGC()
 	started := false
 	root := newRoot(stdout, stderr, &started)
 	root.SetArgs(args)

@@ -91,6 +91,7 @@ func (r *recording) openAllocs() (err error) {
 
 func (r *recording) newProfiler(kind string) (*profiler.Profiler, error) {
 	p, err := profiler.New(profiler.Config{
+		TuneGC:        true,
 		Log:           r.log,
 		Kind:          kind,
 		Frequency:     r.o.frequency,
