@@ -25,8 +25,8 @@ type config struct {
 func main() {
 	c := config{rates: []int{100, 500, 0}}
 	short := flag.Bool("short", false, "a few seconds of everything: does it run?")
-	flag.IntVar(&c.pairs, "pairs", 7, "windows with each profiler, and as many without")
-	flag.DurationVar(&c.window, "window", 500*time.Millisecond, "length of a window")
+	flag.IntVar(&c.pairs, "pairs", 12, "windows with each profiler, and as many without")
+	flag.DurationVar(&c.window, "window", 300*time.Millisecond, "length of a window")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.Parse()
 	if *short {
@@ -100,8 +100,11 @@ func (b *bench) measure(ctx context.Context, mbps int) (err error) {
 	if err != nil {
 		return err
 	}
-	for range b.pairs {
+	for i := range b.pairs {
 		for _, w := range b.watchers {
+			if w.rare && i%coarse != 0 {
+				continue
+			}
 			on, err := b.during(ctx, t, w)
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)

@@ -21,14 +21,22 @@ import (
 // ownRate is the runtime's default.
 const ownRate = 512 << 10
 
-// lead is how long a profiler has to attach before its window.
-const lead = 1200 * time.Millisecond
+// How long a profiler has to attach before its window. It is short, for virtual machines change their speed.
+const (
+	lead         = 500 * time.Millisecond
+	bpftraceLead = 1500 * time.Millisecond
+)
+
+// coarse is how many pairs there are for each of a watcher whose effect needs no precision.
+const coarse = 4
 
 // watcher is a profiler that the target is measured under.
 type watcher struct {
 	name string
 	goal bool // the project's goals are for it
 	rate int  // of the target's own memory profile meanwhile
+	lead time.Duration
+	rare bool // see coarse
 	// command profiles the target until it gets SIGINT; nil: the target's own profile is all.
 	command func(b *bench, t *target) []string
 	// worked says whether what the command has printed and written shows that it did what it was to do.
@@ -43,9 +51,9 @@ func (b *bench) available(ctx context.Context) ([]watcher, error) {
 	}
 	list := []watcher{
 		{name: "own", rate: ownRate},
-		{name: "own+read", goal: true, rate: ownRate, command: record("--alloc-source", "read"), worked: profiled},
-		{name: "probe", goal: true, command: record("--alloc-source", "probe"), worked: profiled},
-		{name: "mallocgc", command: bpftrace, worked: counted},
+		{name: "own+read", goal: true, rate: ownRate, lead: lead, command: record("--alloc-source", "read"), worked: profiled},
+		{name: "probe", goal: true, lead: lead, command: record("--alloc-source", "probe"), worked: profiled},
+		{name: "mallocgc", lead: bpftraceLead, rare: true, command: bpftrace, worked: counted},
 	}
 	if !strings.Contains(help, "--alloc-source") {
 		b.report.Printf("# probe is left out: this pprofd has no --alloc-source\n")
@@ -112,7 +120,7 @@ func (b *bench) during(ctx context.Context, t *target, w watcher) (on float64, e
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	time.Sleep(lead)
+	time.Sleep(w.lead)
 	on, err = t.rate(b.window)
 	err = errors.Join(err, cmd.Process.Signal(syscall.SIGINT))
 	if errWait := cmd.Wait(); errWait != nil {
