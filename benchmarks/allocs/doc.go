@@ -1,6 +1,7 @@
 // Command allocs measures what it costs a program that its allocations are profiled: by its own runtime at
 // MemProfileRate=512 KiB, by pprofd reading what the runtime has counted (which it must have, so that this includes the
-// former), by pprofd's probes where spans are used up, and, for comparison, by counting all calls of runtime.mallocgc with
+// former), by pprofd's probes where spans are used up (all the time, and as they are by default: in random slots, so that
+// they stay within a budget), and, for comparison, by counting all calls of runtime.mallocgc with
 // a uprobe of bpftrace.
 //
 // The target is internal/testprog/targets/allocload, one goroutine that allocates and computes in turn, so that it

@@ -18,6 +18,7 @@ import (
 type config struct {
 	pairs  int
 	window time.Duration // of one half of a pair
+	long   time.Duration // the same for probes that come and go
 	rates  []int         // MB a second; 0: as fast as it goes
 	output string
 }
@@ -25,8 +26,9 @@ type config struct {
 func main() {
 	c := config{rates: []int{100, 500, 0}}
 	short := flag.Bool("short", false, "a few seconds of everything: does it run?")
-	flag.IntVar(&c.pairs, "pairs", 12, "windows with each profiler, and as many without")
+	flag.IntVar(&c.pairs, "pairs", 9, "windows with each profiler, and as many without")
 	flag.DurationVar(&c.window, "window", 300*time.Millisecond, "length of a window")
+	flag.DurationVar(&c.long, "long", 6*time.Second, "length of a window with probes that come and go")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.Parse()
 	if *short {
@@ -38,7 +40,9 @@ func main() {
 }
 
 // shorten makes it a test of whether everything runs.
-func (c *config) shorten() { c.pairs, c.window, c.rates = 1, 100*time.Millisecond, []int{100} }
+func (c *config) shorten() {
+	c.pairs, c.window, c.long, c.rates = 1, 100*time.Millisecond, 100*time.Millisecond, []int{100}
+}
 
 // bench is what all measurements need.
 type bench struct {
@@ -105,7 +109,7 @@ func (b *bench) measure(ctx context.Context, mbps int) (err error) {
 			if w.rare && i%coarse != 0 {
 				continue
 			}
-			on, err := b.during(ctx, t, w)
+			on, more, err := b.during(ctx, t, w)
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
@@ -113,8 +117,10 @@ func (b *bench) measure(ctx context.Context, mbps int) (err error) {
 			if err != nil {
 				return err
 			}
-			b.report.Add(name(mbps, w.name), 1, board.Value{V: 2 * on / (before + after), Unit: "on/off"},
-				board.Value{V: on, Unit: "MB/s"}, board.Value{V: (before + after) / 2, Unit: "off-MB/s"})
+			values := []board.Value{
+				{V: 2 * on / (before + after), Unit: "on/off"}, {V: on, Unit: "MB/s"}, {V: (before + after) / 2, Unit: "off-MB/s"},
+			}
+			b.report.Add(name(mbps, w.name), 1, append(values, more...)...)
 			before = after
 		}
 	}
@@ -132,7 +138,7 @@ func name(mbps int, watcher string) string {
 	return fmt.Sprintf("Allocs/rate=%s/profiler=%s", rateName(mbps), watcher)
 }
 
-// table writes medians, and the goals for what is pprofd's.
+// table writes medians, what is computed from them, and the goals for what is pprofd's.
 func (b *bench) table() {
 	b.report.Printf("\n# throughput of an allocating program with a profiler / without: median of pairs, 95 %% interval\n# %-12s %-12s %8s %18s %6s %9s\n",
 		"allocates", "profiler", "ratio", "", "pairs", "slow-down")
@@ -143,6 +149,23 @@ func (b *bench) table() {
 			b.report.Printf("# %-12s %-12s %8.4f  %.4f ... %.4f %6d %8.2f%%\n", rateName(mbps), w.name, m.Median, m.Low, m.High, len(ratios), 100*(1-m.Median))
 		}
 	}
+	b.computed()
+	b.goals()
+}
+
+// computed tells more exactly than long windows can what probes cost that come and go.
+func (b *bench) computed() {
+	b.report.Printf("\n# computed from the former: what probes cost that are there all the time, times the share of the time that they are there by default\n")
+	for _, mbps := range b.rates {
+		all, ok1 := b.report.Median(name(mbps, always), "on/off")
+		share, ok2 := b.report.Median(name(mbps, probe), "probed")
+		if ok1 && ok2 {
+			b.report.Printf("# %-12s %-12s %8.2f%% of %.0f %% of the time: %.2f%%\n", rateName(mbps), probe, 100*(1-all), 100*share, 100*(1-all)*share)
+		}
+	}
+}
+
+func (b *bench) goals() {
 	b.report.Printf("\n# %-44s %10s %10s\n", "goal: slow-down, %", "measured", "at most")
 	for _, mbps := range b.rates {
 		limit, ok := map[int]float64{100: 1, 500: 3}[mbps]

@@ -25,7 +25,8 @@ func TestShort(t *testing.T) {
 	}
 	for _, want := range []string{
 		"BenchmarkAllocs/rate=100MBps/profiler=own 1 ", "BenchmarkAllocs/rate=100MBps/profiler=own+read 1 ",
-		"BenchmarkAllocs/rate=100MBps/profiler=probe 1 ", "BenchmarkAllocs/rate=100MBps/profiler=mallocgc 1 ", "# own+read at 100 MB/s",
+		"BenchmarkAllocs/rate=100MBps/profiler=probe 1 ", "BenchmarkAllocs/rate=100MBps/profiler=probe-always 1 ", "# computed from",
+		"BenchmarkAllocs/rate=100MBps/profiler=mallocgc 1 ", "# own+read at 100 MB/s",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())

@@ -37,11 +37,19 @@ type watcher struct {
 	rate int  // of the target's own memory profile meanwhile
 	lead time.Duration
 	rare bool // see coarse
+	long bool // its window is bench.long, for what it does changes from second to second
 	// command profiles the target until it gets SIGINT; nil: the target's own profile is all.
 	command func(b *bench, t *target) []string
-	// worked says whether what the command has printed and written shows that it did what it was to do.
-	worked func(b *bench, output string) error
+	// worked says whether what the command has printed and written shows that it did what it was to do. It may return what
+	// else is to be reported.
+	worked func(b *bench, output string) ([]board.Value, error)
 }
+
+// The names of pprofd's probes: as they are by default, where they come and go to stay within their budget, and all the time.
+const (
+	probe  = "probe"
+	always = "probe-always"
+)
 
 // available are the watchers that this pprofd has.
 func (b *bench) available(ctx context.Context) ([]watcher, error) {
@@ -52,13 +60,12 @@ func (b *bench) available(ctx context.Context) ([]watcher, error) {
 	list := []watcher{
 		{name: "own", rate: ownRate},
 		{name: "own+read", goal: true, rate: ownRate, lead: lead, command: record("--alloc-source", "read"), worked: profiled},
-		{name: "probe", goal: true, lead: lead, command: record("--alloc-source", "probe"), worked: profiled},
+		{name: always, lead: lead, command: record("--alloc-source", "probe", "--alloc-budget", "0"), worked: profiled},
+		{name: probe, goal: true, lead: lead, rare: true, long: true, command: record("--alloc-source", "probe"), worked: profiled},
 		{name: "mallocgc", lead: bpftraceLead, rare: true, command: bpftrace, worked: counted},
 	}
-	if !strings.Contains(help, "--alloc-source") {
-		b.report.Printf("# probe is left out: this pprofd has no --alloc-source\n")
-		list = append(list[:2], list[3])
-		list[1].command = record()
+	if !strings.Contains(help, "--alloc-budget") {
+		return nil, errors.New("this pprofd has no --alloc-budget")
 	}
 	return list, nil
 }
@@ -71,25 +78,39 @@ func record(flags ...string) func(*bench, *target) []string {
 	}
 }
 
-// profiled: the profile has the target's function.
-func profiled(b *bench, _ string) error {
+// partly is what a profile says of probes that were not there all the time.
+var partly = regexp.MustCompile(`random slots that make up ([0-9.]+) of ([0-9.]+) s`)
+
+// profiled: the profile knows of allocations, and tells for how much of the time there were probes.
+func profiled(b *bench, _ string) ([]board.Value, error) {
 	f, err := os.Open(b.profile())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	p, err := profile.Parse(f)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var bytes int64
 	for _, s := range p.Sample {
 		bytes += s.Value[1]
 	}
 	if bytes < 1<<20 {
-		return fmt.Errorf("the profile knows of %d allocated bytes", bytes)
+		return nil, fmt.Errorf("the profile knows of %d allocated bytes", bytes)
 	}
-	return nil
+	share := 1.0
+	if m := partly.FindStringSubmatch(strings.Join(p.Comments, "\n")); m != nil {
+		var on, all float64
+		if _, err := fmt.Sscan(m[1], &on); err != nil {
+			return nil, err
+		}
+		if _, err := fmt.Sscan(m[2], &all); err != nil {
+			return nil, err
+		}
+		share = on / max(all, 0.1)
+	}
+	return []board.Value{{V: share, Unit: "probed"}}, nil
 }
 
 // bpftrace counts calls of mallocgc at its first instruction, as one would do without further thought.
@@ -97,37 +118,42 @@ func bpftrace(b *bench, t *target) []string {
 	return []string{"bpftrace", "-p", fmt.Sprint(t.pid()), "-e", fmt.Sprintf("uprobe:%s:runtime.mallocgc { @ = count(); }", filepath.Clean(b.path("allocload")))}
 }
 
-func counted(_ *bench, output string) error {
+func counted(_ *bench, output string) ([]board.Value, error) {
 	if !regexp.MustCompile(`@: [1-9]`).MatchString(output) {
-		return fmt.Errorf("no calls of mallocgc were counted: %s", output)
+		return nil, fmt.Errorf("no calls of mallocgc were counted: %s", output)
 	}
-	return nil
+	return nil, nil
 }
 
 // during measures a window with a watcher.
-func (b *bench) during(ctx context.Context, t *target, w watcher) (on float64, err error) {
+func (b *bench) during(ctx context.Context, t *target, w watcher) (on float64, more []board.Value, err error) {
 	if err := t.memProfileRate(w.rate); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer func() { err = errors.Join(err, t.memProfileRate(0)) }()
 	if w.command == nil {
-		return t.rate(b.window)
+		on, err = t.rate(b.window)
+		return on, nil, err
 	}
 	args := w.command(b, t)
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	time.Sleep(w.lead)
-	on, err = t.rate(b.window)
+	window := b.window
+	if w.long {
+		window = b.long
+	}
+	on, err = t.rate(window)
 	err = errors.Join(err, cmd.Process.Signal(syscall.SIGINT))
 	if errWait := cmd.Wait(); errWait != nil {
 		err = errors.Join(err, fmt.Errorf("%s: %w\n%s", cmd, errWait, output.Bytes()))
 	}
 	if err == nil {
-		err = w.worked(b, output.String())
+		more, err = w.worked(b, output.String())
 	}
-	return on, err
+	return on, more, err
 }
