@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -174,6 +175,61 @@ func TestAttachRefused(t *testing.T) {
 	if _, err := LoadAlloc(AllocOptions{Interval: MaxAllocInterval + 1}); err == nil {
 		t.Error("an interval that the programs cannot have is accepted")
 	}
+}
+
+// TestLatencyOfAttaching tells how long a program is held up while it is probed, and while its probes are taken away: the
+// longest time between two of its allocations, round by round, with that and without.
+func TestLatencyOfAttaching(t *testing.T) {
+	needs.BPF(t)
+	path := testprog.Build(t, "alloc", testprog.Options{})
+	p, err := LoadAlloc(AllocOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	_, large := functionIn(t, path, "runtime.(*mcache).allocLarge")
+	_, refill := functionIn(t, path, "runtime.(*mcache).refill")
+	worst := map[bool][]time.Duration{}
+	for _, attaching := range []bool{false, true, false, true, false, true} {
+		proc := testprog.Start(t, path, "-now", "-gaps", "-workers", "1", "-mb", "50", "-gc", "-1", "-life", "4s")
+		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
+			if !attaching {
+				time.Sleep(100 * time.Millisecond)
+				continue
+			}
+			a, err := p.Attach(path, uint32(proc.PID), []Place{{SiteLarge, large}, {SiteRefill, refill}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := a.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		worst[attaching] = append(worst[attaching], longest(t, proc.Lines())...)
+	}
+	for attaching, d := range worst {
+		slices.Sort(d)
+		t.Logf("attaching %t: %d rounds, longest pause: median %v, 90 %% %v, most %v", attaching, len(d), d[len(d)/2], d[len(d)*9/10], d[len(d)-1])
+	}
+	before, with := worst[false][len(worst[false])/2], worst[true][len(worst[true])/2]
+	if with > before+50*time.Millisecond {
+		t.Errorf("while it is probed the program is held up for %v, else %v", with, before)
+	}
+}
+
+// longest are the pauses that the program alloc tells of.
+func longest(t *testing.T, lines []string) (all []time.Duration) {
+	t.Helper()
+	for _, line := range lines {
+		var ns int64
+		if n, _ := fmt.Sscanf(line, "longest %d", &ns); n == 1 {
+			all = append(all, time.Duration(ns))
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("no pauses in %q", lines)
+	}
+	return all
 }
 
 // BenchmarkAttach: how long it takes to probe a process, and to take the probes away.

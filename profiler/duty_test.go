@@ -67,8 +67,8 @@ func TestBudgetIsKept(t *testing.T) {
 			now = now.Add(slotLength)
 			d.next(now, uint64(hits), 0.01)
 		}
-		if max := allowed(0.01) * 1.1 * seconds; rate < 9_000*maxCycle && hits > max+rate {
-			t.Errorf("%v hits a second: %.0f in %d s, the budget pays for %.0f", rate, hits, seconds, max)
+		if most := allowed(0.01) * 1.1 * seconds; rate < 9_000*maxCycle && hits > most+rate {
+			t.Errorf("%v hits a second: %.0f in %d s, the budget pays for %.0f", rate, hits, seconds, most)
 		}
 		if rate < allowed(0.01)*maxUnused && d.probed != d.total {
 			t.Errorf("%v hits a second: probed for %v of %v", rate, d.probed, d.total)

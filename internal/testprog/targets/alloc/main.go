@@ -137,6 +137,18 @@ type worker struct {
 	sink
 	objects [16]uint64
 	rand    *rand.Rand
+	gaps    bool // look at the clock after each object
+	last    time.Time
+	longest time.Duration // between two objects
+}
+
+// look notes how long it took since the last object.
+func (w *worker) look() {
+	now := time.Now()
+	if d := now.Sub(w.last); !w.last.IsZero() && d > w.longest {
+		w.longest = d
+	}
+	w.last = now
 }
 
 const piece = 256 << 10 // bytes between two looks at the budget and the clock
@@ -147,6 +159,9 @@ func (w *worker) run(p plan, budget *int64, throttle func(int)) {
 			i := p.next(n, w.rand)
 			p.sites[i].alloc(&w.sink)
 			w.objects[i]++
+			if w.gaps {
+				w.look()
+			}
 			done += p.sites[i].bytes + 1
 		}
 		throttle(piece)
@@ -161,6 +176,7 @@ func main() {
 	live := flag.Int("live", 16, "MB that stay in use")
 	gc := flag.Int("gc", 100, "GOGC")
 	life := flag.Duration("life", time.Minute, "how long to live")
+	gaps := flag.Bool("gaps", false, "print \"longest <nanoseconds>\", the longest time between two objects, after each round")
 	now := flag.Bool("now", false, "allocate without a signal, over and over")
 	flag.Parse()
 	debug.SetGCPercent(*gc)
@@ -171,7 +187,7 @@ func main() {
 	}
 	ws := make([]*worker, *workers)
 	for i := range ws {
-		ws[i] = &worker{rand: rand.New(rand.NewSource(int64(i)))}
+		ws[i] = &worker{rand: rand.New(rand.NewSource(int64(i))), gaps: *gaps}
 		for n := 0; n < *live<<10 / *workers; n++ {
 			ws[i].live = append(ws[i].live, new(object1024))
 		}
@@ -210,6 +226,7 @@ func round(p plan, ws []*worker, bytes int64, rate float64) {
 	}
 	for _, w := range ws {
 		w.objects = [16]uint64{}
+		w.last, w.longest = time.Time{}, 0
 		wg.Add(1)
 		go func(w *worker) {
 			defer wg.Done()
@@ -225,6 +242,11 @@ func round(p plan, ws []*worker, bytes int64, rate float64) {
 			n += w.objects[i]
 		}
 		fmt.Println("site", "main."+s.name, n, n*s.bytes)
+	}
+	for _, w := range ws {
+		if w.gaps {
+			fmt.Println("longest", int64(w.longest))
+		}
 	}
 	fmt.Println("done")
 }
