@@ -20,11 +20,11 @@ func (c *Config) symbols() *symbolize.Options {
 	return o
 }
 
-// With many targets most of what a Profiler holds has no pointers: to collect twice as often as Go does by default costs a
+// With many targets most of what a Profiler holds has no pointers: to collect more than twice as often as Go does by default costs a
 // twentieth of its CPU time, and saves a third of its memory. With few it costs more, and saves nothing.
 const (
 	manyTargets = 100
-	gcPercent   = 50
+	gcPercent   = 40
 )
 
 // expect adapts the bounds of the table to what there is to sample, and the garbage collector if it is ours.
