@@ -8,7 +8,8 @@
 // allocates 100 MB/s, 500 MB/s, or all that it can where nobody disturbs it. Windows with a profiler and windows without
 // take turns strictly; each with one is divided by the mean of its two neighbours without. The median of these ratios is
 // told with an interval that holds it with 95 % or more (order statistics). Attaching and detaching lie outside of the
-// windows. MemProfileRate is 0 in windows without.
+// windows. The same is told of the bytes that are allocated in a second of the target's CPU time, which what else runs on the
+// machine disturbs less. MemProfileRate is 0 in windows without.
 //
 // It writes lines in the format of Go benchmarks, and a table of medians with the project's goals. It needs root, bpftrace
 // and a quiet machine:

@@ -67,27 +67,38 @@ func (t *target) memProfileRate(n int) error {
 	return err
 }
 
-// rate is how many MB the target allocates in a second, over a window.
-func (t *target) rate(window time.Duration) (float64, error) {
-	bytes, at, err := t.count()
+// pace is how many MB the target allocates in a second, and in a second of its CPU time: what others take of the CPU is not
+// in that.
+type pace struct{ mbps, perCPU float64 }
+
+// pace measures over a window.
+func (t *target) pace(window time.Duration) (pace, error) {
+	before, err := t.count()
 	if err != nil {
-		return 0, err
+		return pace{}, err
 	}
 	time.Sleep(window)
-	bytesAfter, after, err := t.count()
+	after, err := t.count()
 	if err != nil {
-		return 0, err
+		return pace{}, err
 	}
-	return float64(bytesAfter-bytes) / (1 << 20) / (after - at).Seconds(), nil
+	mb := float64(after.bytes-before.bytes) / (1 << 20)
+	return pace{mb / (after.at - before.at).Seconds(), mb / (after.cpu - before.cpu).Seconds()}, nil
 }
 
-func (t *target) count() (bytes int64, at time.Duration, err error) {
+// count is what the target has done since its start.
+type count struct {
+	bytes   int64
+	at, cpu time.Duration
+}
+
+func (t *target) count() (c count, err error) {
 	answer, err := t.ask("count")
 	if err != nil {
-		return 0, 0, err
+		return c, err
 	}
-	if _, err := fmt.Fscan(strings.NewReader(answer), &bytes, (*int64)(&at)); err != nil {
-		return 0, 0, fmt.Errorf("the target answers %q: %w", answer, err)
+	if _, err := fmt.Fscan(strings.NewReader(answer), &c.bytes, (*int64)(&c.at), (*int64)(&c.cpu)); err != nil {
+		return c, fmt.Errorf("the target answers %q: %w", answer, err)
 	}
-	return bytes, at, nil
+	return c, nil
 }

@@ -126,13 +126,13 @@ func counted(_ *bench, output string) ([]board.Value, error) {
 }
 
 // during measures a window with a watcher.
-func (b *bench) during(ctx context.Context, t *target, w watcher) (on float64, more []board.Value, err error) {
+func (b *bench) during(ctx context.Context, t *target, w watcher) (on pace, more []board.Value, err error) {
 	if err := t.memProfileRate(w.rate); err != nil {
-		return 0, nil, err
+		return on, nil, err
 	}
 	defer func() { err = errors.Join(err, t.memProfileRate(0)) }()
 	if w.command == nil {
-		on, err = t.rate(b.window)
+		on, err = t.pace(b.window)
 		return on, nil, err
 	}
 	args := w.command(b, t)
@@ -140,14 +140,14 @@ func (b *bench) during(ctx context.Context, t *target, w watcher) (on float64, m
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
-		return 0, nil, err
+		return on, nil, err
 	}
 	time.Sleep(w.lead)
 	window := b.window
 	if w.long {
 		window = b.long
 	}
-	on, err = t.rate(window)
+	on, err = t.pace(window)
 	err = errors.Join(err, cmd.Process.Signal(syscall.SIGINT))
 	if errWait := cmd.Wait(); errWait != nil {
 		err = errors.Join(err, fmt.Errorf("%s: %w\n%s", cmd, errWait, output.Bytes()))

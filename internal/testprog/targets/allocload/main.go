@@ -1,7 +1,8 @@
 // Command allocload allocates and computes in turn, in one goroutine, so that it allocates -mbps MB a second where nobody
 // disturbs it; whatever disturbs it makes it slower. It prints "ready" once it has found out how much to compute.
 //
-// It answers lines of its standard input: "count" with "<bytes allocated> <nanoseconds since the start>"; "rate <n>" sets
+// It answers lines of its standard input: "count" with "<bytes allocated> <nanoseconds since the start> <nanoseconds
+// of CPU time>"; "rate <n>" sets
 // runtime.MemProfileRate and is answered with "ok".
 package main
 
@@ -15,6 +16,7 @@ import (
 	"runtime"
 	"runtime/pprof"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -103,6 +105,15 @@ func main() {
 	}
 }
 
+// cpuTime is that of the whole process, in nanoseconds; traps are part of it.
+func cpuTime() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
 func answer(start time.Time) {
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
@@ -112,7 +123,7 @@ func answer(start time.Time) {
 			fmt.Println("ok")
 			continue
 		}
-		fmt.Println(atomic.LoadInt64(&total), int64(time.Since(start)))
+		fmt.Println(atomic.LoadInt64(&total), int64(time.Since(start)), cpuTime())
 	}
 	if err := pprof.Lookup("heap").WriteTo(io.Discard, 0); err != nil { // so that there is a profile
 		fmt.Fprintln(os.Stderr, err)
