@@ -163,12 +163,17 @@ func (b *bench) table() {
 func (b *bench) computed() {
 	b.report.Printf("\n# computed from the former: what probes cost that are there all the time, times the share of the time that they are there by default\n")
 	for _, mbps := range b.rates {
-		all, ok1 := b.report.Median(name(mbps, always), perCPU)
-		share, ok2 := b.report.Median(name(mbps, probe), "probed")
-		if ok1 && ok2 {
-			b.report.Printf("# %-12s %-12s %8.2f%% of %.0f %% of the time: %.2f%%\n", rateName(mbps), probe, 100*(1-all), 100*share, 100*(1-all)*share)
+		if loss, share, ok := b.probeLoss(mbps); ok {
+			b.report.Printf("# %-12s %-12s %8.2f%% of %.0f %% of the time: %.2f%%\n", rateName(mbps), probe, loss, 100*share, loss*share)
 		}
 	}
+}
+
+// probeLoss is what probes cost while they are there, in percent, and for which part of the time they are by default.
+func (b *bench) probeLoss(mbps int) (percent, share float64, ok bool) {
+	all, ok1 := b.report.Median(name(mbps, always), perCPU)
+	share, ok2 := b.report.Median(name(mbps, probe), "probed")
+	return 100 * (1 - all), share, ok1 && ok2
 }
 
 func (b *bench) goals() {
@@ -182,6 +187,9 @@ func (b *bench) goals() {
 			if m, ok := b.report.Median(name(mbps, w.name), perCPU); ok && w.goal {
 				b.report.Goal(fmt.Sprintf("%s at %d MB/s", w.name, mbps), 100*(1-m), limit)
 			}
+		}
+		if loss, share, ok := b.probeLoss(mbps); ok {
+			b.report.Goal(fmt.Sprintf("%s at %d MB/s, computed", probe, mbps), loss*share, limit)
 		}
 	}
 }

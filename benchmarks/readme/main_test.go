@@ -40,7 +40,7 @@ BenchmarkThroughput/processes=1/hz=99/agent=pprofd 1 0.999 on/off
 BenchmarkComputed/processes=1/hz=99/agent=pprofd 1 0.19 %interrupt 0.03 %BPF 0.1 %agent
 `)
 	add("overhead-2026-01-02.svg", "<svg/>")
-	add("allocs-2026-01-02.txt", "BenchmarkAllocs/rate=100MBps/profiler=own+read 1 0.99 on/off 99 MB/s 101 off-MB/s\n")
+	add("allocs-2026-01-02.txt", "BenchmarkAllocs/rate=100MBps/profiler=own+read 1 0.5 on/off 0.99 cpu-on/off 99 MB/s 101 off-MB/s\n")
 	add("scale-2026-01-02.txt", "BenchmarkScale/cpus=256/processes=2000/binaries=200 9 4.5 %core 6 %core-with-write 1e8 steady-RSS-B 1.4e8 peak-RSS-B 0 lost\n")
 	got, err := rewrite("above\n"+begin+"old\n"+end+"below\n", root)
 	if err != nil {

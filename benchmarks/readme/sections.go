@@ -91,14 +91,14 @@ func (m *measured) computed(name string) string {
 
 // allocs is what a program loses whose allocations are profiled.
 func allocs(b *strings.Builder, m *measured) {
-	fmt.Fprintln(b, "| allocates, unprofiled | allocations profiled by | throughput with / without |\n|---|---|---|")
+	fmt.Fprintln(b, "| allocates, unprofiled | allocations profiled by | throughput with / without, in its own CPU time |\n|---|---|---|")
 	for _, rate := range []string{"100MBps", "500MBps", "unthrottled"} {
 		for _, by := range []struct{ name, text string }{
 			{"own", "its own runtime, MemProfileRate 512 KiB"}, {"own+read", "the same, read by pprofd"}, {"probe-always", "pprofd's probes, --alloc-budget 0"}, {"probe", "pprofd's probes"},
 			{"mallocgc", "a uprobe of bpftrace on runtime.mallocgc"},
 		} {
 			name := fmt.Sprintf("Allocs/rate=%s/profiler=%s", rate, by.name)
-			ratios := m.Values(name, "on/off")
+			ratios := m.Values(name, "cpu-on/off")
 			if len(ratios) == 0 {
 				continue
 			}
