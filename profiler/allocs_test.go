@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/pprof/profile"
 
+	"github.com/pprofd/pprofd/internal/aggregate"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 	"github.com/pprofd/pprofd/objfile"
@@ -167,7 +168,7 @@ func TestProbedAllocs(t *testing.T) {
 					}
 				}
 				checkAllocs(t, p, want)
-				if stats.Lost > 0 || stats.Broken > 0 || stats.Truncated > 0 {
+				if stats.Lost*20 > stats.Recorded || stats.Broken > 0 || stats.Truncated > 0 { // a busy machine may lose some
 					t.Errorf("%+v", stats)
 				}
 			})
@@ -279,6 +280,9 @@ func TestProbedSamplesOfTheRuntime(t *testing.T) {
 	}
 	objects := map[int64]int64{}
 	for _, s := range p.Sample {
+		if s.Location[0].Line[0].Function.Name == aggregate.LostFrame { // on a busy machine
+			continue
+		}
 		if len(s.NumLabel["goid"]) != 1 {
 			t.Fatalf("labels %v", s.NumLabel)
 		}
