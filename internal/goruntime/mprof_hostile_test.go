@@ -94,23 +94,24 @@ func TestHostileMemProfiles(t *testing.T) {
 	circle := list(bucketBytes(64, 8, 2, 1))
 	late := list(bucketBytes(64+192, 8, 2, 1), bucketBytes(64+2*192, 8, 2, 1), bucketBytes(64+192, 8, 2, 1))
 	for name, c := range map[string]struct {
-		mem  io.ReaderAt
-		says string
+		mem      io.ReaderAt
+		says     string
+		patience time.Duration // for tests; 0: the default
 	}{
-		"circle":           {bytes.NewReader(circle), "leads back"},
-		"circle, late":     {bytes.NewReader(late), "leads back"},
-		"deep stack":       {bytes.NewReader(list(deep)), "no bucket"},
-		"nowhere":          {bytes.NewReader(list(bucketBytes(1<<46, 8, 2, 1))), "bucket at 0x400000000000"},
-		"kernel addresses": {bytes.NewReader(list(bucketBytes(1<<63+8, 8, 2, 1))), "not in user space"},
-		"not aligned":      {bytes.NewReader(list(bucketBytes(65, 8, 2, 1))), "no bucket"},
-		"no end":           {&endless{stride: 512, nstk: 1}, "more than 524288 allocation sites"},
-		"deep, no end":     {&endless{stride: 16384, nstk: 1024}, "more than 8388608 frames"},
-		"far, no end":      {&endless{stride: 1 << 20, nstk: 1}, "spread over more than 2048 MiB"},
-		"slow, no end":     {&endless{stride: 1 << 20, nstk: 1, delay: 20 * time.Millisecond}, "reading"},
+		"circle":           {bytes.NewReader(circle), "leads back", 0},
+		"circle, late":     {bytes.NewReader(late), "leads back", 0},
+		"deep stack":       {bytes.NewReader(list(deep)), "no bucket", 0},
+		"nowhere":          {bytes.NewReader(list(bucketBytes(1<<46, 8, 2, 1))), "bucket at 0x400000000000", 0},
+		"kernel addresses": {bytes.NewReader(list(bucketBytes(1<<63+8, 8, 2, 1))), "not in user space", 0},
+		"not aligned":      {bytes.NewReader(list(bucketBytes(65, 8, 2, 1))), "no bucket", 0},
+		"no end":           {&endless{stride: 512, nstk: 1}, "more than 524288 allocation sites", 0},
+		"deep, no end":     {&endless{stride: 16384, nstk: 1024}, "more than 8388608 frames", 0},
+		"far, no end":      {&endless{stride: 1 << 20, nstk: 1}, "spread over more than 2048 MiB", 0},
+		"slow, no end":     {&endless{stride: 1 << 20, nstk: 1, delay: 20 * time.Millisecond}, "reading", 200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m, r, began := MemProfile{record: recordSize, patience: 200 * time.Millisecond}, MemRecords{}, time.Now()
+			m, r, began := MemProfile{record: recordSize, patience: c.patience}, MemRecords{}, time.Now()
 			_, err := m.ReadAll(c.mem, 0, Published, &r)
 			if !errors.Is(err, ErrTorn) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("error %v, want %q", err, c.says)
