@@ -3,6 +3,8 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math"
+	"os"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -111,7 +113,8 @@ func allocWire(t *Target) any {
 }
 
 // haveUprobeMulti reports whether the kernel attaches one program to many places of one process (Linux 6.6), and sees all
-// of its threads: before 6.10 and its backports it saw only the first. A kernel that does refuses a negative PID.
+// of its threads: before 6.10 and its backports it saw only the first. A kernel that does refuses a negative PID, and looks
+// for any other; one that has no such links refuses all.
 // Source: kernel/trace/bpf_trace.c, commit 46ba0e49b642.
 func haveUprobeMulti() bool {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "GPL",
@@ -124,12 +127,15 @@ func haveUprobeMulti() bool {
 	if err != nil {
 		return false
 	}
-	l, err := exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{1}, PID: 1<<32 - 1})
-	if err == nil {
-		l.Close()
-		return false
+	refuses := func(pid uint32, why error) bool {
+		l, err := exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{1}, PID: pid})
+		if err == nil {
+			_ = l.Close() // it refuses neither
+			return false
+		}
+		return errors.Is(err, why)
 	}
-	return errors.Is(err, unix.EINVAL)
+	return refuses(math.MaxUint32, unix.EINVAL) && refuses(math.MaxInt32, os.ErrNotExist)
 }
 
 // Place is a Site in an executable: the offset in the file of the instruction that is probed.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -19,19 +20,22 @@ func TestKernelNames(t *testing.T) {
 	}
 	defer f.Close()
 	var addrs []uint64
+	mark := regexp.MustCompile("^_e|_(start|end)$")
 	names := map[uint64]map[string]bool{}
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var addr uint64
 		var typ, name string
 		n, _ := fmt.Sscanf(lines.Text(), "%x %s %s", &addr, &typ, &name)
-		if n < 3 || addr == 0 || !strings.ContainsAny(typ, "tT") || strings.HasPrefix(name, "_e") || strings.Contains(lines.Text(), "[__builtin__") {
+		if n < 3 || addr == 0 || !strings.ContainsAny(typ, "tT") {
 			continue
 		}
 		if names[addr] == nil {
 			names[addr] = map[string]bool{}
-			addrs = append(addrs, addr)
 		}
 		names[addr][name] = true
+		if !mark.MatchString(name) && !strings.Contains(lines.Text(), "[__builtin__") {
+			addrs = append(addrs, addr)
+		}
 	}
 	n, err := NewKernelNamer()
 	if err != nil {
