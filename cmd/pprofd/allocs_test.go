@@ -57,6 +57,19 @@ func TestRecordAllocsBySource(t *testing.T) {
 	}
 }
 
+// TestMergeOfReadAndProbed: they have different columns, whichever comes first.
+func TestMergeOfReadAndProbed(t *testing.T) {
+	needs.BPF(t)
+	probed := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "50").PID
+	read := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-busy").PID
+	for _, pids := range []string{fmt.Sprintf("%d,%d", probed, read), fmt.Sprintf("%d,%d", read, probed)} {
+		cmd, _, errOut := command(t, "record", "-t", "allocs", "--merge", "-d", "100ms", "-p", pids)
+		if err := cmd.Run(); exitCode(t, err) != 1 || !strings.Contains(errOut.String(), "--merge cannot join") {
+			t.Errorf("%v, %s", err, errOut)
+		}
+	}
+}
+
 // allocsIn reads the one profile of allocations in a directory.
 func allocsIn(t *testing.T, dir string) *profile.Profile {
 	t.Helper()

@@ -215,6 +215,9 @@ func (r *recording) add(pid int) error {
 		if err := r.memory.Add(pid); err != nil {
 			return r.addUnread(pid, err)
 		}
+		if r.o.merge && r.allocs != nil && r.o.allocSource == sourceAuto {
+			return errMixed
+		}
 	}
 	if r.allocs != nil && r.o.allocSource == sourceProbe {
 		return r.allocs.Add(pid)
@@ -222,13 +225,15 @@ func (r *recording) add(pid int) error {
 	return nil
 }
 
+var errMixed = errors.New("--merge cannot join what is read with what is probed: --alloc-source probe probes all")
+
 // addUnread probes a process whose runtime keeps no memory profile, which is what err says, where that helps.
 func (r *recording) addUnread(pid int, err error) error {
 	if !profiler.NotRead(err) || r.o.allocSource != sourceAuto || !slices.Equal(r.o.memoryKinds(), []string{profiler.KindAllocs}) {
 		return err
 	}
 	if r.o.merge && r.memory.Targets() > 0 {
-		return fmt.Errorf("%w; --merge cannot join what is read with what is probed: --alloc-source probe probes all", err)
+		return fmt.Errorf("%w; %w", err, errMixed)
 	}
 	if errOpen := r.openAllocs(); errOpen != nil {
 		return errors.Join(err, errOpen)
