@@ -71,8 +71,9 @@ func overhead(b *strings.Builder, m *measured) {
 		}
 	}
 	if v, ok := m.Median("Memory/agent=pprofd", "base-B"); ok {
-		fmt.Fprintf(b, "\nSteady memory of pprofd: %.1f MB, and %s for each program, and %s for each process.\n", v/1e6,
-			m.cell("Memory/agent=pprofd", "B/program", "%.0f kB", 1e-3), m.cell("Memory/agent=pprofd", "B/process", "%.0f kB", 1e-3))
+		process, _ := m.Median("Memory/agent=pprofd", "B/process") // below what can be measured it may come out negative
+		fmt.Fprintf(b, "\nSteady memory of pprofd: %.1f MB, and %s for each program, and %.0f kB for each process.\n", v/1e6,
+			m.cell("Memory/agent=pprofd", "B/program", "%.0f kB", 1e-3), max(process, 0)/1e3)
 	}
 }
 
