@@ -39,7 +39,7 @@ type AllocOptions struct {
 	Interval  int64 // bytes between two samples, on average; at most MaxAllocInterval
 	RingBytes int   // see Options
 	NoLoop    bool  // see Options
-	NoMulti   bool  // do without uprobe_multi links, as kernels before 6.6 must (for tests)
+	NoMulti   bool  // do without uprobe_multi links, as kernels before 6.10 must (for tests)
 }
 
 // Bounds of AllocOptions.Interval.

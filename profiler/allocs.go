@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"os"
 	"sync"
 	"time"
@@ -50,8 +51,12 @@ type allocTotal struct {
 	bytes float64
 }
 
-// maxSizes bounds the distinct sizes of objects; further ones count as the next power of two.
-const maxSizes = math.MaxUint16 - 64
+// maxSizes bounds the distinct sizes of objects; further ones count as the next power of two. maxObject bounds the size, which
+// the process tells: no address space is larger.
+const (
+	maxSizes  = math.MaxUint16 - 64
+	maxObject = 1 << 48
+)
 
 // openAllocs loads the programs that see allocations.
 func (c *Config) openAllocs() (*allocs, error) {
@@ -86,7 +91,7 @@ func (a *allocs) sizeNumber(size int64) uint16 {
 		return n
 	}
 	if len(a.sizes) >= maxSizes {
-		size = int64(1) << min(62, int(math.Ceil(math.Log2(float64(size)))))
+		size = int64(1) << bits.Len64(uint64(max(size, 1)-1))
 		if n, ok := a.number[size]; ok {
 			return n
 		}
@@ -314,16 +319,20 @@ func (p *Profiler) weigh(t *target, s *bpf.Sample) (size uint16, weight int64) {
 	if p.allocs == nil {
 		return 0, s.Value
 	}
-	size = p.allocs.sizeNumber(s.Size)
+	object, value := believable(s.Size), believable(s.Value)
+	size = p.allocs.sizeNumber(object)
 	if t.alloc != nil && t.alloc.rate > 0 {
-		_, weight = goruntime.Unsample(1, uint64(s.Size), t.alloc.rate)
+		_, weight = goruntime.Unsample(1, uint64(object), t.alloc.rate)
 		return size, weight
 	}
 	if t.alloc != nil {
-		return size, int64(float64(s.Value) * t.alloc.duty.weightOf(s.Time))
+		return size, int64(float64(value) * t.alloc.duty.weightOf(s.Time))
 	}
-	return size, s.Value
+	return size, value
 }
+
+// believable is a number of bytes that a process told us, or the most that there can be: it may be any 64 bits.
+func believable(bytes int64) int64 { return int64(min(uint64(bytes), maxObject)) }
 
 // objects describes the window's profiles of allocations.
 func (p *Profiler) objects() *aggregate.Objects {

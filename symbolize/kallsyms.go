@@ -12,6 +12,7 @@ import (
 
 const (
 	maxKallsyms   = 128 << 20 // bytes of /proc/kallsyms that are read; a large kernel has 15 MB
+	maxBeforeText = 1 << 20   // bytes of it before _text: on x86 before Linux 6.15 variables come first; hidden addresses have none
 	maxKernelFunc = 1 << 20   // an address further from the symbol before it lies in a gap between modules
 	kallsymsLine  = 4096      // KSYM_NAME_LEN is 512 (include/linux/kallsyms.h, Linux 6.1 and newer)
 )
@@ -87,7 +88,7 @@ func parseSymbol(addr uint64, text string) (*kernelSymbol, bool) {
 
 // findText reads from r, which has the form of /proc/kallsyms, as far as the address of _text, which comes early.
 func (k *kernelSymbols) findText(r io.Reader) {
-	lines := bufio.NewScanner(io.LimitReader(r, maxKallsyms))
+	lines := bufio.NewScanner(io.LimitReader(r, maxBeforeText))
 	for q := newKernelQuery(nil); q.text == 0 && lines.Scan(); k.text = q.text {
 		q.line(lines.Bytes())
 	}
