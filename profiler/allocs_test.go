@@ -168,7 +168,11 @@ func TestProbedAllocs(t *testing.T) {
 					}
 				}
 				checkAllocs(t, p, want)
-				if stats.Lost*20 > stats.Recorded || stats.Broken > 0 || stats.Truncated > 0 { // a busy machine may lose some
+				bound := uint64(0)
+				if tt.c.AllocInterval != 0 { // ten times what the ring buffer holds: a reader that gets no CPU may lose some
+					bound = stats.Recorded / 20
+				}
+				if stats.Lost > bound || stats.Broken > 0 || stats.Truncated > 0 {
 					t.Errorf("%+v", stats)
 				}
 			})
