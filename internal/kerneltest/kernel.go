@@ -107,6 +107,10 @@ func kernelsFor(ctx context.Context, c *config, arch string) ([]kernel, error) {
 	if c.list {
 		return offered, nil
 	}
+	if c.offered == nil {
+		c.offered = map[string][]kernel{}
+	}
+	c.offered[arch] = offered
 	chosen, err := pick(offered, c.kernels, c.short)
 	for i := range chosen {
 		if err == nil {

@@ -1,6 +1,7 @@
 // Command kerneltest runs tests of this module on Debian's own kernels, in virtual machines:
 //
 //	go run ./internal/kerneltest [-arch amd64,arm64] [-kernels 6.1,6.12-rt] [-short] [-run regexp] [-o file] [package ...]
+//	go run ./internal/kerneltest -state out/kernels.json -o file -kernels 7.3   # beside what earlier runs found
 //	go run ./internal/kerneltest -list
 //	go run ./internal/kerneltest -kernel vmlinuz[,vmlinuz] ...
 //
@@ -49,13 +50,15 @@ type config struct {
 	files   []string // to boot in place of Debian's
 	cache   string   // directory for kernels and package lists
 	table   string   // file to write the table to
+	state   string   // file with the results of earlier runs, and of this one
 	run     string   // regexp of tests, for all packages
 	pkgs    []string
 	list    bool
 	short   bool
 	timeout time.Duration
 	out     func(format string, args ...any)
-	results []*result // so far
+	results []*result           // so far
+	offered map[string][]kernel // by Debian's archive, by architecture
 }
 
 func parse(args []string) (*config, error) {
@@ -68,6 +71,7 @@ func parse(args []string) (*config, error) {
 	fs.BoolVar(&c.list, "list", false, "only list the kernels that Debian's archive offers")
 	fs.StringVar(&c.cache, "cache", filepath.Join("out", "kernels"), "`directory` to keep kernels in")
 	fs.StringVar(&c.table, "o", "", "write the table of results to this `file`, too")
+	fs.StringVar(&c.state, "state", "", "`file` to keep results in: those of earlier runs on other kernels stand in the table, too")
 	fs.StringVar(&c.run, "run", "", "`regexp` of the tests to run, in place of the suite's")
 	fs.BoolVar(&c.short, "short", false, "only the quick part of the suite, with -test.short")
 	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "how long one machine may run")
@@ -90,6 +94,9 @@ func run(out io.Writer, args []string) error {
 		return err
 	}
 	c.out = func(format string, args ...any) { fmt.Fprintf(out, format, args...) }
+	if err := c.load(); err != nil {
+		return err
+	}
 	suites, err := choose(allSuites(), c)
 	if err != nil {
 		return err
@@ -99,7 +106,7 @@ func run(out io.Writer, args []string) error {
 		failed = append(failed, c.runOn(ctx, out, arch, suites))
 	}
 	if len(c.results) > 0 {
-		fmt.Fprintf(out, "\n%s", table(ctx, c.results))
+		fmt.Fprintf(out, "\n%s", table(ctx, c.results, c.offered))
 	}
 	return errors.Join(failed...)
 }
@@ -128,35 +135,34 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 	b := &builder{dir: dir, arch: arch, short: c.short, suites: suites}
 	var failed []error
 	for _, k := range kernels {
-		r := &result{kernel: k, arch: arch}
-		if r.err = c.boot(ctx, out, m, b, r); r.err != nil {
-			failed = append(failed, fmt.Errorf("%s, %s: %w", k.Name, arch, r.err))
+		r := &result{Arch: arch, Kernel: k, Commit: said(ctx, "git", "describe", "--always", "--dirty")}
+		if err := c.boot(ctx, out, m, b, r); err != nil {
+			r.Err = err.Error()
+			failed = append(failed, fmt.Errorf("%s, %s: %w", k.Name, arch, err))
 		}
-		c.results = append(c.results, r)
-		if c.table != "" { // as of now, for a run that is cut short
-			failed = append(failed, os.WriteFile(c.table, []byte(table(ctx, c.results)), 0o644))
-		}
+		c.add(r)
+		failed = append(failed, c.save(ctx))
 	}
 	return errors.Join(failed...)
 }
 
 // boot runs one machine.
 func (c *config) boot(ctx context.Context, out io.Writer, m *machine, b *builder, r *result) (err error) {
-	suites := forKernel(b.suites, &r.kernel, r.arch)
+	suites := forKernel(b.suites, &r.Kernel, r.Arch)
 	if len(suites) == 0 {
 		return errors.New("none of the tests is for this kernel")
 	}
 	start := time.Now()
-	m.kernel = r.kernel.file
-	if m.initrd, err = b.initramfs(ctx, &r.kernel, suites); err != nil {
+	m.kernel = r.Kernel.file
+	if m.initrd, err = b.initramfs(ctx, &r.Kernel, suites); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "== %s on %s: built in %v\n", filepath.Base(m.kernel), r.arch, time.Since(start).Round(time.Second))
+	fmt.Fprintf(out, "== %s on %s: built in %v\n", filepath.Base(m.kernel), r.Arch, time.Since(start).Round(time.Second))
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	p := newReport(out, len(suites), r)
 	err = m.boot(ctx, p)
-	r.took = time.Since(start).Round(time.Second)
-	fmt.Fprintf(out, "== %s on %s took %v in all\n", filepath.Base(m.kernel), r.arch, r.took)
+	r.Took = time.Since(start).Round(time.Second)
+	fmt.Fprintf(out, "== %s on %s took %v in all\n", filepath.Base(m.kernel), r.Arch, r.Took)
 	return errors.Join(err, p.finish())
 }

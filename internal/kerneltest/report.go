@@ -13,25 +13,26 @@ import (
 
 // result is what is known of one machine's run.
 type result struct {
-	kernel   kernel
-	arch     string
-	release  string // as the kernel itself says
-	jobs     []jobResult
-	measured []measure
-	lacks    []lack
-	took     time.Duration
-	err      error
+	Arch     string
+	Kernel   kernel
+	Release  string // as the kernel itself says
+	Commit   string // that was tested
+	Jobs     []jobResult
+	Measured []measure
+	Lacks    []lack
+	Took     time.Duration
+	Err      string // what was wrong with the machine's run as a whole
 }
 
 type jobResult struct {
-	name    string
-	tests   tally
-	failure string // "" is success
-	took    time.Duration
+	Name    string
+	Tests   tally
+	Failure string // "" is success
+	Took    time.Duration
 }
 
 // measure is what a test said by t.Attr.
-type measure struct{ test, key, value string }
+type measure struct{ Test, Key, Value string }
 
 // lack is a finding of pprofd doctor that is not good.
 type lack struct{ Status, Name, Value string }
@@ -53,8 +54,8 @@ type report struct {
 const bootLines = 40
 
 type tally struct {
-	passed, failed, skipped int
-	which                   []string // failed
+	Passed, Failed, Skipped int
+	Which                   []string // failed
 }
 
 func newReport(out io.Writer, want int, r *result) *report {
@@ -67,7 +68,7 @@ func (r *report) line(line string) {
 	case job.Output:
 		r.output(text)
 	case job.Booted:
-		r.release = text
+		r.Release = text
 		fmt.Fprintf(r.out, "== Linux %s is up after %v\n", text, r.elapsed())
 	case job.Started:
 		r.current, r.tests, r.start = text, tally{}, r.now()
@@ -84,7 +85,7 @@ func (r *report) output(text string) {
 	if strings.TrimSpace(text) == "" || r.done {
 		return
 	}
-	if r.release == "" {
+	if r.Release == "" {
 		r.boot = append(r.boot[max(0, len(r.boot)-bootLines+1):], text)
 		return
 	}
@@ -96,13 +97,13 @@ func (r *report) output(text string) {
 	word, rest, _ := strings.Cut(strings.TrimLeft(text, " "), ":")
 	switch word {
 	case "--- PASS":
-		r.tests.passed++
+		r.tests.Passed++
 	case "--- FAIL":
-		r.tests.failed++
+		r.tests.Failed++
 		name, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-		r.tests.which = append(r.tests.which, name)
+		r.tests.Which = append(r.tests.Which, name)
 	case "--- SKIP":
-		r.tests.skipped++
+		r.tests.Skipped++
 	}
 	r.attr(text)
 }
@@ -117,7 +118,7 @@ func (r *report) attr(text string) {
 		return
 	}
 	if key, ours := strings.CutPrefix(words[1], "pprofd."); ours {
-		r.measured = append(r.measured, measure{words[0], key, words[2]})
+		r.Measured = append(r.Measured, measure{words[0], key, words[2]})
 	}
 }
 
@@ -126,17 +127,17 @@ func (r *report) end(failure string) {
 	switch {
 	case r.current == doctorName:
 		failure = r.doctor()
-	case failure == "" && r.tests.passed == 0:
+	case failure == "" && r.tests.Passed == 0:
 		failure = "no test passed"
 	}
 	j := jobResult{r.current, r.tests, failure, r.elapsed()}
-	r.jobs = append(r.jobs, j)
+	r.Jobs = append(r.Jobs, j)
 	verdict := "ok  "
 	if failure != "" {
 		verdict, failure = "FAIL", ": "+failure
 	}
 	fmt.Fprintf(r.out, "%s\t%s on Linux %s\t%v (%d passed, %d failed, %d skipped)%s\n",
-		verdict, j.name, r.release, j.took, j.tests.passed, j.tests.failed, j.tests.skipped, failure)
+		verdict, j.Name, r.Release, j.Took, j.Tests.Passed, j.Tests.Failed, j.Tests.Skipped, failure)
 	r.current = ""
 }
 
@@ -151,16 +152,16 @@ func (r *report) doctor() (failure string) {
 	}
 	for _, c := range d.Checks {
 		if c.Status != "ok" && c.Status != "info" {
-			r.lacks = append(r.lacks, c)
+			r.Lacks = append(r.Lacks, c)
 		}
 	}
-	for _, l := range r.lacks {
+	for _, l := range r.Lacks {
 		fmt.Fprintf(r.out, "%s: %s: %s\n", l.Status, l.Name, l.Value)
 	}
-	if d.CPUProfiles != r.kernel.supported() {
+	if d.CPUProfiles != r.Kernel.supported() {
 		return fmt.Sprintf("pprofd doctor says that CPU profiles are possible: %t", d.CPUProfiles)
 	}
-	r.tests.passed++
+	r.tests.Passed++
 	return ""
 }
 
@@ -169,18 +170,18 @@ func (r *report) elapsed() time.Duration { return r.now().Sub(r.start).Round(100
 // finish tells what is wrong with the machine's run as a whole.
 func (r *report) finish() error {
 	var errs []error
-	for _, j := range r.jobs {
-		if j.failure != "" {
-			errs = append(errs, fmt.Errorf("%s: %s", j.name, j.failure))
+	for _, j := range r.Jobs {
+		if j.Failure != "" {
+			errs = append(errs, fmt.Errorf("%s: %s", j.Name, j.Failure))
 		}
 	}
 	switch {
 	case r.current != "":
 		errs = append(errs, fmt.Errorf("the machine went down during %s", r.current))
-	case !r.done && r.release == "":
+	case !r.done && r.Release == "":
 		errs = append(errs, fmt.Errorf("the machine did not reach its init:\n%s", strings.Join(r.boot, "\n")))
-	case !r.done || len(r.jobs) != r.want:
-		errs = append(errs, fmt.Errorf("the machine went down after %d of %d jobs", len(r.jobs), r.want))
+	case !r.done || len(r.Jobs) != r.want:
+		errs = append(errs, fmt.Errorf("the machine went down after %d of %d jobs", len(r.Jobs), r.want))
 	}
 	return errors.Join(errs...)
 }

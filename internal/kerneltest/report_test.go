@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,7 +75,7 @@ const doctorJSON = `{
 
 // The table says what passed, what was measured, and what the kernel lacks.
 func TestTable(t *testing.T) {
-	r := &result{kernel: kernel{Name: "6.1", file: "vmlinuz-6.1.0"}, arch: "amd64"}
+	r := &result{Kernel: kernel{Name: "6.1", file: "vmlinuz-6.1.0"}, Arch: "amd64"}
 	p := newReport(t.Output(), 2, r)
 	console := job.Line(job.Booted, "6.1.0-56") + job.Line(job.Started, doctorName) + fmt.Sprintf(doctorJSON, true) + "\n" + job.Line(job.Ended, "") +
 		job.Line(job.Started, "./a") + "=== ATTR  TestA/go1.18 pprofd.share 99.5 %\n=== ATTR  TestA foreign x\n--- PASS: TestA (0.00s)\n--- SKIP: TestB (0.00s)\n" +
@@ -84,8 +86,8 @@ func TestTable(t *testing.T) {
 	if err := p.finish(); err != nil {
 		t.Fatal(err)
 	}
-	got := strings.Join(strings.Fields(table(t.Context(), []*result{r})), " ")
-	for _, want := range []string{"amd64 6.1.0-56 ok 1 ok 1 -1", "TestA/go1.18 share 99.5 %", "amd64 6.1.0-56: warn: bpf_loop: not supported", "Failed: nothing"} {
+	got := strings.Join(strings.Fields(table(t.Context(), []*result{r}, map[string][]kernel{"amd64": {{Name: "6.1"}, {Name: "6.1-rt"}}})), " ")
+	for _, want := range []string{"amd64 6.1.0-56 ok 1 ok 1 -1", "TestA/go1.18 share 99.5 %", "amd64 6.1.0-56: warn: bpf_loop: not supported", "Failed: nothing", "them): amd64 6.1-rt"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in the table:\n%s", want, got)
 		}
@@ -108,13 +110,44 @@ func TestDoctorIsJudged(t *testing.T) {
 		"a panic":              {"panic: oh", "vmlinuz-6.1.0", "panic: oh"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newReport(t.Output(), 1, &result{kernel: kernel{file: tt.file}})
+			p := newReport(t.Output(), 1, &result{Kernel: kernel{file: tt.file}})
 			for line := range strings.Lines(job.Line(job.Booted, "x") + job.Line(job.Started, doctorName) + tt.output + "\n" + job.Line(job.Ended, "exit status 1")) {
 				p.line(strings.TrimSuffix(line, "\n"))
 			}
-			if got := p.jobs[0].failure; (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			if got := p.Jobs[0].Failure; (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
 				t.Errorf("failure %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// What an earlier run found on another kernel stands beside it; what it found on the same kernel does not.
+func TestResultsAreKept(t *testing.T) {
+	c := &config{state: filepath.Join(t.TempDir(), "state.json")}
+	for _, r := range []result{
+		{Arch: "arm64", Kernel: kernel{Name: "6.1"}},
+		{Arch: "amd64", Kernel: kernel{Name: "6.12"}, Commit: "old"},
+		{Arch: "amd64", Kernel: kernel{Name: "6.2"}, Jobs: []jobResult{{Name: "a", Tests: tally{Passed: 3}}}},
+		{Arch: "amd64", Kernel: kernel{Name: "6.12"}, Commit: "new"},
+	} {
+		c.results = nil
+		if err := c.load(); err != nil {
+			t.Fatal(err)
+		}
+		c.add(&r)
+		if err := c.save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for _, r := range c.results {
+		got = append(got, r.Arch+" "+r.Kernel.Name+" "+r.Commit)
+	}
+	if want := []string{"amd64 6.2 ", "amd64 6.12 new", "arm64 6.1 "}; !slices.Equal(got, want) || c.results[0].cell("a") != "ok 3" {
+		t.Errorf("kept %q, want %q", got, want)
+	}
+	write(t, c.state, "[")
+	if err := c.load(); err == nil || !strings.Contains(err.Error(), c.state) {
+		t.Errorf("a broken file: %v; want an error that names it", err)
 	}
 }
