@@ -161,6 +161,7 @@ const (
 	allocProgProcessExec   = "process_exec"
 	allocProgProcessExit   = "process_exit"
 	allocVarAllocInterval  = "alloc_interval"
+	allocVarDiscover       = "discover"
 	allocVarHaveLoop       = "have_loop"
 	allocVarPidnsDev       = "pidns_dev"
 	allocVarPidnsIno       = "pidns_ino"
@@ -237,6 +238,7 @@ type allocMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type allocVariableSpecs struct {
 	AllocInterval *ebpf.VariableSpec `ebpf:"alloc_interval"`
+	Discover      *ebpf.VariableSpec `ebpf:"discover"`
 	HaveLoop      *ebpf.VariableSpec `ebpf:"have_loop"`
 	PidnsDev      *ebpf.VariableSpec `ebpf:"pidns_dev"`
 	PidnsIno      *ebpf.VariableSpec `ebpf:"pidns_ino"`
@@ -289,6 +291,7 @@ func (m *allocMaps) Close() error {
 // It can be passed to loadAllocObjects or ebpf.CollectionSpec.LoadAndAssign.
 type allocVariables struct {
 	AllocInterval *ebpf.Variable `ebpf:"alloc_interval"`
+	Discover      *ebpf.Variable `ebpf:"discover"`
 	HaveLoop      *ebpf.Variable `ebpf:"have_loop"`
 	PidnsDev      *ebpf.Variable `ebpf:"pidns_dev"`
 	PidnsIno      *ebpf.Variable `ebpf:"pidns_ino"`

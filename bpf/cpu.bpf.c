@@ -121,3 +121,28 @@ int cpu_sample(struct bpf_perf_event_data *ctx)
 		count(COUNT_CUT_DEPTH);
 	return 0;
 }
+
+/*
+ * (struct task_struct *parent, struct task_struct *child): a child runs its parent's program until it executes another one. The PID
+ * of a task other than the current one is known in the initial PID namespace only.
+ */
+SEC("raw_tracepoint/sched_process_fork")
+int process_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	u32 pid = ids() >> 32;
+	struct target *t = bpf_map_lookup_elem(&targets, &pid);
+
+	if (!t || !pid || pidns_ino || (t->flags & (TARGET_NEW | TARGET_WAIT_EXEC)))
+		return 0;
+	struct task_struct *child = (struct task_struct *)ctx->args[1];
+	u32 of = BPF_CORE_READ(child, tgid);
+
+	if (of != BPF_CORE_READ(child, pid)) /* a thread */
+		return 0;
+	struct target copy = *t;
+
+	copy.start = BPF_CORE_READ(child, start_boottime) / 10000000;
+	if (bpf_map_update_elem(&targets, &of, &copy, 0))
+		count(COUNT_NO_ROOM);
+	return 0;
+}

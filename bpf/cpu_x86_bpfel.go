@@ -23,6 +23,7 @@ const (
 	cpuCounterCOUNT_CUT_DEPTH  cpuCounter = 4
 	cpuCounterCOUNT_HITS       cpuCounter = 5
 	cpuCounterCOUNT_BAD_SPAN   cpuCounter = 6
+	cpuCounterCOUNT_NO_ROOM    cpuCounter = 7
 	cpuCounterCOUNT_MAX        cpuCounter = 8
 )
 
@@ -228,6 +229,7 @@ const (
 	cpuTargetFlagTARGET_LABELS_MAP   cpuTargetFlag = 16
 	cpuTargetFlagTARGET_LABELS_SLICE cpuTargetFlag = 32
 	cpuTargetFlagTARGET_ALLOC        cpuTargetFlag = 64
+	cpuTargetFlagTARGET_NEW          cpuTargetFlag = 128
 )
 
 // Names of all BPF objects in the ELF.
@@ -242,6 +244,8 @@ const (
 	cpuProgCpuSample   = "cpu_sample"
 	cpuProgProcessExec = "process_exec"
 	cpuProgProcessExit = "process_exit"
+	cpuProgProcessFork = "process_fork"
+	cpuVarDiscover     = "discover"
 	cpuVarFixedWeight  = "fixed_weight"
 	cpuVarHaveLoop     = "have_loop"
 	cpuVarPidnsDev     = "pidns_dev"
@@ -296,6 +300,7 @@ type cpuProgramSpecs struct {
 	CpuSample   *ebpf.ProgramSpec `ebpf:"cpu_sample"`
 	ProcessExec *ebpf.ProgramSpec `ebpf:"process_exec"`
 	ProcessExit *ebpf.ProgramSpec `ebpf:"process_exit"`
+	ProcessFork *ebpf.ProgramSpec `ebpf:"process_fork"`
 }
 
 // cpuMapSpecs contains maps before they are loaded into the kernel.
@@ -313,6 +318,7 @@ type cpuMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cpuVariableSpecs struct {
+	Discover    *ebpf.VariableSpec `ebpf:"discover"`
 	FixedWeight *ebpf.VariableSpec `ebpf:"fixed_weight"`
 	HaveLoop    *ebpf.VariableSpec `ebpf:"have_loop"`
 	PidnsDev    *ebpf.VariableSpec `ebpf:"pidns_dev"`
@@ -363,6 +369,7 @@ func (m *cpuMaps) Close() error {
 //
 // It can be passed to loadCpuObjects or ebpf.CollectionSpec.LoadAndAssign.
 type cpuVariables struct {
+	Discover    *ebpf.Variable `ebpf:"discover"`
 	FixedWeight *ebpf.Variable `ebpf:"fixed_weight"`
 	HaveLoop    *ebpf.Variable `ebpf:"have_loop"`
 	PidnsDev    *ebpf.Variable `ebpf:"pidns_dev"`
@@ -379,6 +386,7 @@ type cpuPrograms struct {
 	CpuSample   *ebpf.Program `ebpf:"cpu_sample"`
 	ProcessExec *ebpf.Program `ebpf:"process_exec"`
 	ProcessExit *ebpf.Program `ebpf:"process_exit"`
+	ProcessFork *ebpf.Program `ebpf:"process_fork"`
 }
 
 func (p *cpuPrograms) Close() error {
@@ -386,6 +394,7 @@ func (p *cpuPrograms) Close() error {
 		p.CpuSample,
 		p.ProcessExec,
 		p.ProcessExit,
+		p.ProcessFork,
 	)
 }
 

@@ -42,6 +42,7 @@ struct {
 const volatile u64 pidns_dev; /* our PID namespace; 0: the initial one */
 const volatile u64 pidns_ino;
 const volatile u32 wakeup_bytes = 1 << 18;
+const volatile u32 discover; /* whatever executes a program is a target until user space has judged it */
 
 static __always_inline void count(u32 which)
 {
@@ -95,24 +96,40 @@ static __always_inline int emit_event(u8 type, u32 pid, u64 start)
 	return 0;
 }
 
+/* newcomer makes a target of a process of which nothing is known yet, or of which what is known is of an earlier one. */
+static __always_inline int newcomer(u32 pid, u64 start)
+{
+	TARGET none = {};
+	struct target *t = (struct target *)&none;
+
+	t->start = start;
+	t->flags = TARGET_NEW;
+	if (bpf_map_update_elem(&targets, &pid, &none, 0))
+		count(COUNT_NO_ROOM);
+	return emit_event(RECORD_EXEC, pid, start);
+}
+
 /* (struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), kernel include/trace/events/sched.h */
 SEC("raw_tracepoint/sched_process_exec")
 int process_exec(struct bpf_raw_tracepoint_args *ctx)
 {
 	u32 pid = ids() >> 32;
+
+	if (!pid)
+		return 0;
 	struct target *t = bpf_map_lookup_elem(&targets, &pid);
 
-	if (!t || !pid)
+	if (!t && !discover)
 		return 0;
 	u64 start = start_ticks(bpf_get_current_task_btf());
 
-	if (t->start && t->start != start)
-		return 0;
+	if (!t || (t->start && t->start != start))
+		return discover ? newcomer(pid, start) : 0;
 	/* The layout was made for the program that this exec replaces, except where it was made for this exec. */
 	if (t->flags & TARGET_WAIT_EXEC)
 		t->flags &= ~TARGET_WAIT_EXEC;
 	else
-		t->flags = 0;
+		t->flags = discover ? TARGET_NEW : 0;
 	return emit_event(RECORD_EXEC, pid, start);
 }
 

@@ -24,16 +24,23 @@ type feed struct {
 // follow attaches the programs that tell of exec and exit, and opens the ring buffer.
 func (p *feed) follow(exec, exit *ebpf.Program) error {
 	for name, prog := range map[string]*ebpf.Program{"sched_process_exec": exec, "sched_process_exit": exit} {
-		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
-		if err != nil {
-			return explain("attach to tracepoint "+name, err)
+		if err := p.attach(name, prog); err != nil {
+			return err
 		}
-		p.links = append(p.links, l)
 	}
 	var err error
 	if p.reader, err = ringbuf.NewReader(p.samples); err != nil {
 		return fmt.Errorf("open BPF ring buffer: %w", err)
 	}
+	return nil
+}
+
+func (p *feed) attach(tracepoint string, prog *ebpf.Program) error {
+	l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: prog})
+	if err != nil {
+		return explain("attach to tracepoint "+tracepoint, err)
+	}
+	p.links = append(p.links, l)
 	return nil
 }
 
@@ -71,6 +78,7 @@ type Stats struct {
 	LostRing   uint64 // samples that found it full
 	StalePID   uint64 // hits on a process that took over the PID of a target
 	LostEvents uint64 // exec and exit events that found it full
+	NoRoom     uint64 // processes that found the map of targets full; with Options.Discover
 	CutDepth   uint64 // stacks that were cut
 	Hits       uint64 // of allocation probes, with and without a sample
 	BadSpans   uint64 // hits at which the runtime's memory was not as expected
@@ -95,6 +103,7 @@ func (p *feed) Stats() (Stats, error) {
 		LostRing:   get(cpuCounterCOUNT_LOST_RING),
 		StalePID:   get(cpuCounterCOUNT_STALE_PID),
 		LostEvents: get(cpuCounterCOUNT_EVENT_LOST),
+		NoRoom:     get(cpuCounterCOUNT_NO_ROOM),
 		CutDepth:   get(cpuCounterCOUNT_CUT_DEPTH),
 		Hits:       get(cpuCounterCOUNT_HITS),
 		BadSpans:   get(cpuCounterCOUNT_BAD_SPAN),

@@ -33,6 +33,10 @@ type Options struct {
 	NoKernel  bool  // leave kernel stacks out
 	RingBytes int   // of the ring buffer: a power of two; default 1 MiB, from 64 KiB to 128 KiB a CPU where there are more than 16
 	NoLoop    bool  // do without bpf_loop, as kernels before 5.17 must (for tests)
+	// Discover makes each process that executes a program a target of which nothing is known, with a record that tells of it.
+	// RemoveTarget or UpdateTarget is the answer. A child of a target is a target until it executes a program, without a record.
+	Discover   bool
+	MaxTargets int // at the same time; 4,096
 }
 
 // Probes are the loaded programs. Read belongs to one goroutine; SetTarget, Stats and Close may be called from others.
@@ -62,6 +66,10 @@ func Load(o Options) (*Probes, error) {
 	if err := configureCPU(spec, o); err != nil {
 		return nil, err
 	}
+	if o.MaxTargets > 0 {
+		spec.Maps["targets"].MaxEntries = uint32(o.MaxTargets)
+		spec.Maps["losses"].MaxEntries = uint32(o.MaxTargets)
+	}
 	p := &Probes{event: o.Event}
 	if err := loadSpec(spec, &p.objs); err != nil {
 		return nil, err
@@ -70,6 +78,11 @@ func Load(o Options) (*Probes, error) {
 		wire: func(t *Target) any { w := t.wire(); return &w }}
 	if err := p.follow(p.objs.ProcessExec, p.objs.ProcessExit); err != nil {
 		return nil, errors.Join(err, p.Close())
+	}
+	if o.Discover {
+		if err := p.attach("sched_process_fork", p.objs.ProcessFork); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
 	}
 	if err := p.openEvents(o); err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -124,6 +137,9 @@ func configureCPU(spec *ebpf.CollectionSpec, o Options) error {
 	}
 	if o.NoKernel {
 		vars["with_kernel"] = uint32(0)
+	}
+	if o.Discover {
+		vars["discover"] = uint32(1)
 	}
 	return setVariables(spec, vars)
 }

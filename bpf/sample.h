@@ -118,6 +118,7 @@ enum target_flag {
 	TARGET_LABELS_MAP = 1 << 4,
 	TARGET_LABELS_SLICE = 1 << 5,
 	TARGET_ALLOC = 1 << 6, /* struct alloc_target: its layout is valid */
+	TARGET_NEW = 1 << 7,   /* whether it is one is not known yet */
 };
 
 /* What the programs know of a process: the value of the targets map. Addresses are run-time ones. */
@@ -206,6 +207,7 @@ enum counter {
 	COUNT_CUT_DEPTH = 4,
 	COUNT_HITS = 5,	    /* of allocation probes, also where nothing was sampled */
 	COUNT_BAD_SPAN = 6, /* hits at which no span lay where one was expected */
+	COUNT_NO_ROOM = 7, /* processes that found the map of targets full */
 	COUNT_MAX = 8,
 };
 
