@@ -34,6 +34,8 @@ func FuzzTable(f *testing.F) {
 			}
 			if d, ok := fn.SPDelta(pc); d != 0 && !ok {
 				t.Errorf("SP delta %d, %v", d, ok)
+			} else if _, start, end, _ := fn.SPRange(pc); ok && (start < fn.Entry || start > pc || end <= pc || end > fn.End) {
+				t.Errorf("SP delta of %#x: [%#x, %#x) of [%#x, %#x)", pc, start, end, fn.Entry, fn.End)
 			}
 			frames := fn.AppendFrames(nil, pc)
 			if len(frames) > maxInline+1 || len(frames) > 0 && frames[len(frames)-1].Inlined {

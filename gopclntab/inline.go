@@ -121,7 +121,8 @@ func (fr *frameReader) value(off uint32, pc uint64) (int32, bool) {
 	if pc < fr.f.Entry || pc >= fr.f.End {
 		return 0, false
 	}
-	return fr.f.t.pcvalue(off, fr.f.Entry, pc)
+	r, ok := fr.f.t.pcvalue(off, fr.f.Entry, pc)
+	return r.val, ok
 }
 
 // position returns the file and line of pc (runtime.funcline1).

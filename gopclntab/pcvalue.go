@@ -50,36 +50,44 @@ func (d *decoder) next() bool {
 	return len(b) > 0
 }
 
+// A pcRange is [start, end), where a pc-value table has one value.
+type pcRange struct {
+	start, end uint64
+	val        int32
+}
+
 // pcvalue returns the value at pc in the pc-value table at offset off of pctab, for the function
-// that begins at entry. ok is false where the table says nothing (runtime.pcvalue returns -1).
-// It takes what it decodes, beyond the first page, from t.budget.
-func (t *Table) pcvalue(off uint32, entry, pc uint64) (val int32, ok bool) {
+// that begins at entry, and around pc where it is the same. ok is false where the table says
+// nothing (runtime.pcvalue returns -1). It takes what it decodes, beyond the first page, from
+// t.budget.
+func (t *Table) pcvalue(off uint32, entry, pc uint64) (r pcRange, ok bool) {
 	if off == 0 {
-		return 0, false
+		return pcRange{}, false
 	}
 	start := t.pctab + uint64(off)
 	d := decoder{p: &t.pages, addr: start, end: t.functab}
-	val, at := -1, entry
+	val, at := int32(-1), entry
 	for {
 		if d.addr-start > pageSize {
 			t.budget -= int(d.addr - start)
 			start = d.addr
 		}
 		if t.budget <= 0 {
-			return 0, false
+			return pcRange{}, false
 		}
 		dv, ok := d.varint()
 		if !ok || dv == 0 && at != entry {
-			return 0, false
+			return pcRange{}, false
 		}
 		dpc, ok := d.varint()
 		if !ok {
-			return 0, false
+			return pcRange{}, false
 		}
 		val += int32(-(dv & 1) ^ dv>>1)
+		before := at
 		at += uint64(dpc) * t.minLC
 		if pc < at {
-			return val, true
+			return pcRange{before, at, val}, true
 		}
 	}
 }

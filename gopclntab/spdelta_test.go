@@ -45,6 +45,12 @@ func testSPDelta(t *testing.T, o testprog.Options) {
 			t.Fatalf("%#x: found %v, entry %#x", e.start, ok, f.Entry)
 		}
 		for _, row := range e.rows {
+			want, start, end, _ := f.SPRange(row.pc)
+			first, _ := f.SPDelta(start)
+			last, _ := f.SPDelta(end - tab.minLC)
+			if row.pc < row.end && (start > row.pc || end < row.end || first != want || last != want) {
+				t.Errorf("%s: %d at %#x is said to be that of [%#x, %#x), should be of [%#x, %#x)", f.Name(), want, row.pc, start, end, row.pc, row.end)
+			}
 			for pc := row.pc; pc < row.end; pc += tab.minLC {
 				pcs++
 				if d, ok := f.SPDelta(pc); !ok || int64(d)+pushed != row.cfa {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math/bits"
 )
 
 // Image says where the tables of one Go module lie. All addresses are link-time virtual addresses.
@@ -22,6 +23,9 @@ type Table struct {
 	pages   pages
 	wrapper wrapperID
 	budget  int // bytes of pc-value tables that the current call may still decode
+
+	first, end uint64   // of the text, as functab has it
+	top        []uint64 // the entries that Find looks at first, 0: not read yet; nil: nor are first and end
 }
 
 // Open checks the header at im.PCHeader and returns the table. r is addressed by link-time
@@ -71,25 +75,62 @@ func (t *Table) Find(pc uint64) (Func, bool) {
 		return Func{}, false
 	}
 	lo, hi := uint64(0), t.nfunc
-	entry, ok1 := t.funcEntry(lo)
-	end, ok2 := t.funcEntry(hi)
-	if !ok1 || !ok2 || pc < entry || pc >= end {
+	entry, end, ok := t.bounds()
+	if !ok || pc < entry || pc >= end {
 		return Func{}, false
 	}
-	for hi-lo > 1 { // entry <= pc < end
+	for node := uint64(1); hi-lo > 1; { // entry <= pc < end
 		mid := lo + (hi-lo)/2
-		e, ok := t.funcEntry(mid)
+		e, ok := t.middle(node, mid)
 		if !ok {
 			return Func{}, false
 		}
+		node *= 2
 		if e <= pc {
 			lo, entry = mid, e
+			node++
 		} else {
 			hi, end = mid, e
 		}
 	}
 	rec, ok := t.funcRecord(lo)
 	return Func{t: t, rec: rec, Entry: entry, End: end}, ok
+}
+
+// Bounds of Table.top.
+const (
+	topSpacing = 128     // functions between two remembered entries: a kilobyte of functab
+	maxTop     = 1 << 12 // 32 KiB; half a million functions
+)
+
+// bounds returns the entry of the first function, and the end of the last.
+func (t *Table) bounds() (first, end uint64, ok bool) {
+	if t.top == nil {
+		var ok1, ok2 bool
+		t.first, ok1 = t.funcEntry(0)
+		t.end, ok2 = t.funcEntry(t.nfunc)
+		if !ok1 || !ok2 {
+			return 0, 0, false
+		}
+		t.top = make([]uint64, min(1<<bits.Len64(t.nfunc/topSpacing), maxTop))
+	}
+	return t.first, t.end, true
+}
+
+// middle is funcEntry(mid) for the binary search, whose steps node numbers as those of a heap, from 1 on. The first steps are
+// the same in all searches and lead all over functab, a page each: they are remembered.
+func (t *Table) middle(node, mid uint64) (uint64, bool) {
+	if node >= uint64(len(t.top)) {
+		return t.funcEntry(mid)
+	}
+	if t.top[node] == 0 {
+		e, ok := t.funcEntry(mid)
+		if !ok {
+			return 0, false
+		}
+		t.top[node] = e
+	}
+	return t.top[node], true
 }
 
 // funcAt returns the i-th function.
@@ -191,13 +232,20 @@ func (f Func) Flags() uint8 {
 // -8 in syscall.rawVforkSyscall on amd64, which pops its return address; anything in a forged one.
 // It does not allocate when the pages it needs are cached.
 func (f Func) SPDelta(pc uint64) (int32, bool) {
+	delta, _, _, ok := f.SPRange(pc)
+	return delta, ok
+}
+
+// SPRange is SPDelta with the instructions around pc, [start, end), that it holds for.
+func (f Func) SPRange(pc uint64) (delta int32, start, end uint64, ok bool) {
 	if f.t == nil || pc < f.Entry || pc >= f.End {
-		return 0, false
+		return 0, 0, 0, false
 	}
 	off, ok := f.t.pages.u32(f.rec + f.t.entry + 4*3)
 	if !ok {
-		return 0, false
+		return 0, 0, 0, false
 	}
 	f.t.budget = maxDecode
-	return f.t.pcvalue(off, f.Entry, pc)
+	r, ok := f.t.pcvalue(off, f.Entry, pc)
+	return r.val, max(r.start, f.Entry), min(r.end, f.End), ok
 }
