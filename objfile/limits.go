@@ -1,6 +1,12 @@
 package objfile
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// ErrFUSE says why a file is not read.
+var ErrFUSE = errors.New("on a FUSE file system, whose server could stall the profiler")
 
 // Limits on what one image may cost, whoever made its file. ARCHITECTURE.md says what happens beyond.
 const (

@@ -199,8 +199,20 @@ func openVerified(way func() (int, error), p procfs.Proc, m procfs.Map, allowFUS
 	case st.Ino != m.Inode:
 		return nil, errNotMapped
 	case !allowFUSE && onFUSE(p, st):
-		return nil, errors.New("on a FUSE file system, whose server could stall the profiler")
+		return nil, ErrFUSE
 	}
+	mf, err := openRegular(fd, st)
+	if err != nil {
+		return nil, err
+	}
+	if !sameDev(st, m.Dev) {
+		mf.note = fmt.Sprintf("device %d:%d, mapped from %d:%d: matched by inode", st.Dev_major, st.Dev_minor, m.Dev.Major, m.Dev.Minor)
+	}
+	return mf, nil
+}
+
+// openRegular opens a regular file that is open as a path only.
+func openRegular(fd int, st *unix.Statx_t) (*mappedFile, error) {
 	r, err := os.OpenFile("/proc/self/fd/"+strconv.Itoa(fd), os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open for reading: %w", err)
@@ -209,10 +221,36 @@ func openVerified(way func() (int, error), p procfs.Proc, m procfs.Map, allowFUS
 	if st.Dev_major == 0 { // no block device: a network or overlay file system, perhaps with FUSE below
 		mf.r = remoteFile{r}
 	}
-	if !sameDev(st, m.Dev) {
-		mf.note = fmt.Sprintf("device %d:%d, mapped from %d:%d: matched by inode", st.Dev_major, st.Dev_minor, m.Dev.Major, m.Dev.Minor)
-	}
 	return mf, nil
+}
+
+// OpenExe opens the executable of a process by the kernel's link, through which deleted files and those of other mount
+// namespaces are reached. Errors wrap ErrNotGo or ErrUnsupported where it is no ELF file that can be profiled, and
+// ErrTooCostly where it does not open in maxStall. A file on FUSE is refused.
+func OpenExe(p procfs.Proc) (*File, error) {
+	mf, err := within(maxStall, func() (*mappedFile, error) { return openExe(p) }, func(mf *mappedFile) { _ = mf.r.Close() })
+	if err != nil {
+		return nil, fmt.Errorf("open executable of process %d: %w", p.PID, err)
+	}
+	return Open(mf.r, mf.key.size)
+}
+
+func openExe(p procfs.Proc) (*mappedFile, error) {
+	fd, err := openPath(p.Path("exe"))
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	st, err := statCached(fd)
+	switch {
+	case err != nil:
+		return nil, os.NewSyscallError("statx", err)
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return nil, fmt.Errorf("not a regular file: %w", ErrNotGo)
+	case onFUSE(p, st):
+		return nil, ErrFUSE
+	}
+	return openRegular(fd, st)
 }
 
 // remoteFile is a file whose reads may wait for somebody else.

@@ -22,3 +22,6 @@ func (*processMemory) Close() error { return nil }
 func openMapped(procfs.Proc, procfs.Map, bool) (*mappedFile, bool, error) {
 	return nil, false, errors.ErrUnsupported
 }
+
+// OpenExe opens the executable of a process.
+func OpenExe(procfs.Proc) (*File, error) { return nil, errors.ErrUnsupported }

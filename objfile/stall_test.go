@@ -174,4 +174,21 @@ func TestStallingMemory(t *testing.T) {
 	if _, _, err := openMapped(s.proc, m, false); err == nil {
 		t.Error("a file on FUSE was opened")
 	}
+	if _, err := OpenExe(asExe(t, p.pid, area)); !errors.Is(err, ErrFUSE) {
+		t.Errorf("an executable on FUSE: %v", err)
+	}
+}
+
+// asExe is a process whose executable is what another maps at addr, and whose mounts are the other's.
+func asExe(t *testing.T, pid int, addr uint64) procfs.Proc {
+	t.Helper()
+	proc := procfs.New(t.TempDir()).Proc(7)
+	real := procfs.New("").Proc(pid)
+	err := errors.Join(os.Mkdir(proc.Path(""), 0o755),
+		os.Symlink(real.Path(fmt.Sprintf("map_files/%x-%x", addr, addr+1<<16)), proc.Path("exe")),
+		os.Symlink(real.Path("mountinfo"), proc.Path("mountinfo")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return proc
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -147,7 +148,7 @@ func printJSON(w io.Writer, v any) error {
 func printDiagnosis(w io.Writer, d diagnosis) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range d.Checks {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", strings.ToUpper(string(c.Status)), c.Name, c.Means, printable(c.Value))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", strings.ToUpper(string(c.Status)), c.Name, c.Means, discover.Printable(c.Value))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -13,6 +13,8 @@ import (
 
 	"github.com/moby/sys/capability"
 	"golang.org/x/sys/unix"
+
+	"github.com/pprofd/pprofd/internal/discover"
 )
 
 // host is where checks look. Tests point it at fixtures.
@@ -200,7 +202,7 @@ func (h *host) lockdown() check {
 	c := check{Name: "lockdown", Means: "confidentiality forbids BPF to read the kernel's memory"}
 	data, err := os.ReadFile(filepath.Join(h.sys, "kernel/security/lockdown"))
 	if err != nil {
-		return c.info("not known: " + reason(err))
+		return c.info("not known: " + discover.Reason(err))
 	}
 	_, mode, _ := strings.Cut(string(data), "[")
 	mode, _, _ = strings.Cut(mode, "]")
@@ -273,7 +275,7 @@ func (h *host) pidNamespace() check {
 	ns, err := os.Readlink(filepath.Join(h.proc, "self/ns/pid"))
 	switch {
 	case err != nil:
-		return c.info("not known: " + reason(err))
+		return c.info("not known: " + discover.Reason(err))
 	case ns != initPIDNS:
 		return c.info("a container's: only its own processes can be seen; with --pid=host all of the machine's")
 	}
@@ -286,7 +288,7 @@ func (h *host) userNamespace() check {
 	ns, err := os.Readlink(filepath.Join(h.proc, "self/ns/user"))
 	switch {
 	case err != nil:
-		return c.info("not known: " + reason(err))
+		return c.info("not known: " + discover.Reason(err))
 	case ns != initUserNS:
 		return c.fail("not the host's: its root is nobody to the kernel", "run outside of rootless containers and user namespaces; with Docker: --userns=host")
 	}
@@ -298,7 +300,7 @@ func (h *host) hidepid() check {
 	mode, err := hidepidOf(filepath.Join(h.proc, "self/mountinfo"))
 	switch {
 	case err != nil:
-		return c.info("not known: " + reason(err))
+		return c.info("not known: " + discover.Reason(err))
 	case mode == "" || mode == "0" || mode == "off":
 		return c.ok("off")
 	case h.has(capability.CAP_SYS_PTRACE):
@@ -352,13 +354,4 @@ func (h *host) sysctl(name string) (int, error) {
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
-}
-
-// reason is the cause of err without the path that it happened to.
-func reason(err error) string {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		return p.Err.Error()
-	}
-	return err.Error()
 }

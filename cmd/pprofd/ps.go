@@ -11,11 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/objfile"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -76,12 +77,14 @@ its memory profile, so that the linker has left it out (import net/http/pprof to
 	return c
 }
 
+const procRoot = "/proc"
+
 func ps(ctx context.Context, stdout, stderr io.Writer, root string, asJSON bool) error {
-	found, err := newInspector(root).all(ctx)
+	found, err := discover.NewInspector(root).All(ctx)
 	if err != nil {
 		return err
 	}
-	rows := psRows(found.found)
+	rows := psRows(found.Found)
 	memory := profiler.NewMemory(profiler.MemoryConfig{ProcRoot: root})
 	defer memory.Close()
 	for i := range rows {
@@ -95,13 +98,18 @@ func ps(ctx context.Context, stdout, stderr io.Writer, root string, asJSON bool)
 	} else {
 		err = printRows(stdout, rows)
 	}
-	for _, why := range slices.Sorted(maps.Keys(found.unread)) {
-		fmt.Fprintf(stderr, "pprofd: processes that could not be read: %d: %s (%s)\n", found.unread[why], why, whoMayLook())
+	for _, why := range slices.Sorted(maps.Keys(found.Unread)) {
+		n := found.Unread[why]
+		if why == objfile.ErrFUSE.Error() { // that is so for everybody
+			fmt.Fprintf(stderr, "pprofd: processes that could not be read: %d: %s\n", n, why)
+			continue
+		}
+		fmt.Fprintf(stderr, "pprofd: processes that could not be read: %d: %s (%s)\n", n, why, whoMayLook())
 	}
 	return err
 }
 
-func psRows(found []*process) []psRow {
+func psRows(found []*discover.Process) []psRow {
 	users := map[uint32]string{}
 	rows := make([]psRow, 0, len(found)) // never nil: an empty array in JSON
 	for _, p := range found {
@@ -157,7 +165,7 @@ func printRows(w io.Writer, rows []psRow) error {
 			r.Revision, r.flags(), r.profilable(), r.memory(), strings.Join(r.Command, " "),
 		}
 		for i, cell := range cells {
-			if cells[i] = printable(cell); cell == "" {
+			if cells[i] = discover.Printable(cell); cell == "" {
 				cells[i] = "-"
 			}
 		}
@@ -194,13 +202,4 @@ func (r psRow) memory() string {
 		return "unknown: " + r.MemProfileReason
 	}
 	return r.MemProfile
-}
-
-// printable makes text that a process chose safe for a terminal and a table: it may hold escape sequences.
-func printable(s string) string {
-	if strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 && !strings.ContainsRune(s, unicode.ReplacementChar) {
-		return s
-	}
-	q := strconv.Quote(s)
-	return q[1 : len(q)-1]
 }

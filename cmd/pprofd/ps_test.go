@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
@@ -231,7 +232,7 @@ func TestUnreadableProcessesAreCounted(t *testing.T) {
 	if err := os.Symlink("/", filepath.Join(root, "7", "exe")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newInspector(root).inspect(7); !errors.Is(err, objfile.ErrNotGo) {
+	if _, err := discover.NewInspector(root).Inspect(7); !errors.Is(err, objfile.ErrNotGo) {
 		t.Errorf("a directory: %v", err)
 	}
 	exe := filepath.Join(root, "7", "exe")
@@ -244,25 +245,6 @@ func TestUnreadableProcessesAreCounted(t *testing.T) {
 	}
 	if !strings.Contains(errOut.String(), "could not be read: 1: invalid argument") {
 		t.Errorf("%q", errOut.String())
-	}
-}
-
-func TestGoLang(t *testing.T) {
-	for in, want := range map[string]string{
-		"go1.26.8": "go1.26", "go1.18": "go1.18", "go1.26.8 X:loopvar": "go1.26", "devel go1.27-0123abcd Mon Nov 2": "go1.27",
-		"go1.27rc1": "go1.27", "": "", "mine": "",
-	} {
-		if got := goLang(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
-	}
-}
-
-func TestPrintableIsSafeForTerminals(t *testing.T) {
-	for in, want := range map[string]string{"a b é": "a b é", "a\x1b[2Jb": `a\x1b[2Jb`, "tab\tnew\n": `tab\tnew\n`, "\xff": `\xff`} {
-		if got := printable(in); got != want {
-			t.Errorf("%q: %q, want %q", in, got, want)
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export/file"
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -302,12 +303,12 @@ func (o *recordOptions) checkFormat() error {
 // completePIDs offers the Go processes that can be read.
 func completePIDs(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 	var words []string
-	all, err := newInspector(procRoot).all(c.Context())
+	all, err := discover.NewInspector(procRoot).All(c.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
 	}
-	for _, p := range all.found {
-		words = append(words, fmt.Sprintf("%d\t%s", p.PID, printable(p.Comm)))
+	for _, p := range all.Found {
+		words = append(words, fmt.Sprintf("%d\t%s", p.PID, discover.Printable(p.Comm)))
 	}
 	return words, cobra.ShellCompDirectiveNoFileComp
 }

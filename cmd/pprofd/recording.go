@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -37,7 +38,7 @@ type recording struct {
 var errAborted = errors.New("aborted; nothing was written")
 
 // newRecording checks the output, then loads the BPF programs. Nothing is sampled yet.
-func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*process) (*recording, error) {
+func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*discover.Process) (*recording, error) {
 	r := &recording{o: o, stdout: stdout, stderr: stderr}
 	var err error
 	if len(o.program) > 0 {
@@ -158,7 +159,7 @@ func fixOf(err error, h *host) string {
 }
 
 // run samples from attach to the end that signals, the duration or the targets set, and tells the result.
-func (r *recording) run(ctx context.Context, targets []*process, sigs *signals) error {
+func (r *recording) run(ctx context.Context, targets []*discover.Process, sigs *signals) error {
 	if err := r.attach(targets); err != nil {
 		return err
 	}
@@ -181,7 +182,7 @@ func (r *recording) run(ctx context.Context, targets []*process, sigs *signals) 
 }
 
 // attach makes the processes targets, or starts the program's process, which waits.
-func (r *recording) attach(targets []*process) (err error) {
+func (r *recording) attach(targets []*discover.Process) (err error) {
 	for _, p := range targets {
 		if err := r.add(p.PID); err != nil {
 			return explainPID(p.PID, err)
@@ -259,7 +260,7 @@ func (r *recording) awaitOOM(ctx context.Context) error {
 		return err
 	}
 	for _, note := range r.memory.Notes() {
-		fmt.Fprintf(r.stderr, "pprofd: note: %s\n", printable(note))
+		fmt.Fprintf(r.stderr, "pprofd: note: %s\n", discover.Printable(note))
 	}
 	return exitError{exitNoOOM, errors.New("no process was killed for lack of memory; nothing was written")}
 }
@@ -277,7 +278,7 @@ func (r *recording) collect(ctx context.Context) (err error) {
 	}
 	if r.child != nil { // its records began with it
 		switch errAdd := r.memory.AddFromStart(r.child.pid()); {
-		case errAdd != nil && gone(errAdd):
+		case errAdd != nil && discover.Gone(errAdd):
 			return errors.Join(err, toldError{fmt.Sprintf("the program ended before -d %v was over, and %s with it: give a shorter -d", r.o.duration, r.o.memoryKinds()[0]), os.ErrNotExist})
 		case errAdd != nil:
 			return errors.Join(err, explainPID(r.child.pid(), errAdd))

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
@@ -100,7 +101,7 @@ func TestHighestFrequency(t *testing.T) {
 // cpuTime of a process that runs.
 func cpuTime(t *testing.T, pid int) time.Duration {
 	t.Helper()
-	stat, err := newInspector(procRoot).fs.Proc(pid).Stat()
+	stat, err := discover.NewInspector(procRoot).Proc(pid).Stat()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/export/file"
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -72,7 +73,7 @@ func (s *sink) Export(ctx context.Context, p *export.Profile) error {
 	}
 	t := table{total: file.Total(p.Data)}
 	if p.PID != 0 {
-		t.subject = fmt.Sprintf("%s (%d), %s", printable(p.Comm), p.PID, p.Kind)
+		t.subject = fmt.Sprintf("%s (%d), %s", discover.Printable(p.Comm), p.PID, p.Kind)
 	}
 	if s.withTables && t.total > 0 {
 		var b bytes.Buffer
@@ -103,7 +104,7 @@ func (s *sink) closeSoon() {
 // tell prints the tables, the files and how to open them, on r.stdout, and on standard error what the user should know.
 func (r *recording) tell(s profiler.Stats) error {
 	for _, note := range r.notes(s) {
-		fmt.Fprintf(r.stderr, "pprofd: note: %s\n", printable(note))
+		fmt.Fprintf(r.stderr, "pprofd: note: %s\n", discover.Printable(note))
 	}
 	if r.o.quiet {
 		return nil
@@ -136,11 +137,11 @@ func (r *recording) files(b *strings.Builder, s profiler.Stats) {
 	for _, name := range r.sink.Names() {
 		switch {
 		case r.o.pgo:
-			fmt.Fprintf(b, "%s: go build -pgo=%s\n", printable(name), shellQuote(name))
+			fmt.Fprintf(b, "%s: go build -pgo=%s\n", discover.Printable(name), shellQuote(name))
 		case r.o.format == string(file.Pprof):
-			fmt.Fprintf(b, "%s: go tool pprof %s\n", printable(name), shellQuote(name))
+			fmt.Fprintf(b, "%s: go tool pprof %s\n", discover.Printable(name), shellQuote(name))
 		default:
-			fmt.Fprintf(b, "%s\n", printable(name))
+			fmt.Fprintf(b, "%s\n", discover.Printable(name))
 		}
 	}
 }

@@ -10,21 +10,22 @@ import (
 	"path"
 	"strings"
 
+	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/objfile"
 )
 
 // chooseTargets finds the running processes that the flags name, in the order of their PIDs behind those of -p. There
 // are none where a program is to be run.
-func chooseTargets(ctx context.Context, stderr io.Writer, o *recordOptions) ([]*process, error) {
-	in := newInspector(procRoot)
-	var targets []*process
+func chooseTargets(ctx context.Context, stderr io.Writer, o *recordOptions) ([]*discover.Process, error) {
+	in := discover.NewInspector(procRoot)
+	var targets []*discover.Process
 	for _, pid := range o.pids {
-		p, err := in.inspect(pid)
+		p, err := in.Inspect(pid)
 		if err != nil {
 			return nil, explainPID(pid, err)
 		}
-		if err := leads(in.fs, pid); err != nil {
+		if err := leads(in.Proc(pid)); err != nil {
 			return nil, err
 		}
 		targets = append(targets, p)
@@ -32,7 +33,7 @@ func chooseTargets(ctx context.Context, stderr io.Writer, o *recordOptions) ([]*
 	if len(o.comms)+len(o.exes) == 0 {
 		return targets, nil
 	}
-	matched, err := in.match(ctx, stderr, o)
+	matched, err := match(ctx, stderr, in, o)
 	if err != nil {
 		return nil, err
 	}
@@ -57,8 +58,8 @@ func patterns(o *recordOptions) string {
 
 // match finds the processes that --comm and --exe name and tells which of those it leaves out and why. Pprofd itself
 // and the processes of -p are left out in silence.
-func (in *inspector) match(ctx context.Context, stderr io.Writer, o *recordOptions) ([]*process, error) {
-	pids, err := in.fs.PIDs()
+func match(ctx context.Context, stderr io.Writer, in *discover.Inspector, o *recordOptions) ([]*discover.Process, error) {
+	pids, err := in.PIDs()
 	if err != nil {
 		return nil, err
 	}
@@ -66,18 +67,18 @@ func (in *inspector) match(ctx context.Context, stderr io.Writer, o *recordOptio
 	for _, pid := range o.pids {
 		skip[pid] = true
 	}
-	var matched []*process
+	var matched []*discover.Process
 	for _, pid := range pids {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if skip[pid] || !matches(in.fs.Proc(pid), o) {
+		if skip[pid] || !matches(in.Proc(pid), o) {
 			continue
 		}
-		switch p, err := in.inspect(pid); {
+		switch p, err := in.Inspect(pid); {
 		case err == nil:
 			matched = append(matched, p)
-		case !gone(err):
+		case !discover.Gone(err):
 			fmt.Fprintf(stderr, "pprofd: left out: %v\n", explainPID(pid, err))
 		}
 	}
@@ -114,11 +115,11 @@ func explainPID(pid int, err error) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("process %d: no right to look at it: %w (%s)", pid, err, whoMayLook())
-	case errors.Is(err, errZombie):
+	case errors.Is(err, discover.ErrZombie):
 		return fmt.Errorf("process %d %w", pid, err)
-	case gone(err):
+	case discover.Gone(err):
 		return toldError{fmt.Sprintf("no such process: %d", pid), os.ErrNotExist}
-	case errors.Is(err, objfile.ErrNotGo), errors.Is(err, errKernelThread):
+	case errors.Is(err, objfile.ErrNotGo), errors.Is(err, discover.ErrKernelThread):
 		return fmt.Errorf("process %d: %w", pid, err)
 	}
 	return fmt.Errorf("process %d cannot be read: %w", pid, err)
@@ -133,8 +134,9 @@ func whoMayLook() string {
 }
 
 // leads refuses the number of a thread, which /proc answers to as if it were a process (proc(5): they are only hidden).
-func leads(fs procfs.FS, pid int) error {
-	data, err := os.ReadFile(fs.Proc(pid).Path("status"))
+func leads(proc procfs.Proc) error {
+	pid := proc.PID
+	data, err := os.ReadFile(proc.Path("status"))
 	if err != nil {
 		return explainPID(pid, err)
 	}

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pprofd/pprofd/internal/discover"
 )
 
 func newVersion() *cobra.Command {
@@ -41,27 +43,8 @@ func versionOf(bi *debug.BuildInfo) string {
 	if v := bi.Main.Version; v != "" && v != "(devel)" {
 		return v
 	}
-	if rev := revisionOf(bi); rev != "" {
+	if rev := discover.Revision(bi); rev != "" {
 		return "devel-" + rev
 	}
 	return "devel"
-}
-
-// revisionOf is the VCS revision, cut to 12 characters, with "+dirty" where the tree was modified; "" if unknown.
-func revisionOf(bi *debug.BuildInfo) string {
-	var rev, dirty string
-	for _, s := range bi.Settings {
-		switch s.Key {
-		case "vcs.revision":
-			rev = s.Value[:min(len(s.Value), 12)]
-		case "vcs.modified":
-			if s.Value == "true" {
-				dirty = "+dirty"
-			}
-		}
-	}
-	if rev == "" {
-		return ""
-	}
-	return rev + dirty
 }
