@@ -68,6 +68,7 @@ func (p *Profiler) leave(t *target) error {
 
 // endGone ends the targets that were gone before the ring buffer was read to its end.
 func (p *Profiler) endGone() {
+	clear(p.refused)
 	for _, t := range p.targets {
 		if t.gone {
 			p.exit(t)
@@ -119,7 +120,8 @@ func (p *Profiler) endWindow(ctx context.Context) {
 	if err := p.nextWindow(); err != nil {
 		p.note("%v", err)
 	}
-	p.catchUp()
+	p.freshNotes()
+	p.sweep()
 }
 
 // nextWindow forgets what the profiles just exported were made of, and the targets that have ended.
@@ -129,7 +131,8 @@ func (p *Profiler) nextWindow() error {
 	live := p.all[:0]
 	for _, t := range p.all {
 		if p.targets[t.pid] != t {
-			p.past++
+			p.past.targets++
+			p.forgotten(t)
 			errs = append(errs, t.close())
 			continue
 		}

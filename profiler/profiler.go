@@ -45,6 +45,11 @@ type Config struct {
 	TuneGC   bool   // the garbage collector is the Profiler's to set, unless the environment has GOGC
 	Source   Source // where records come from; Close closes it; nil: the kernel, by package bpf
 
+	// Discovery makes targets of processes as they come, beside those of Add; needs Window. Profiles without samples are not
+	// exported then. nil: there are no others.
+	Discovery  Discovery
+	MaxTargets int // at the same time; 4,096
+
 	// AllocInterval is the bytes of allocation between two samples, on average: 512 KiB.
 	AllocInterval int64
 	// AllocBudget is the share of one CPU that the probes in a target may cost it, 0.01; beyond, they are there for a part
@@ -79,7 +84,10 @@ var (
 // KindCPU is the kind of profiles of CPU time.
 const KindCPU = "cpu"
 
-const defaultAllocBudget = 0.01
+const (
+	defaultAllocBudget = 0.01
+	defaultMaxTargets  = 4096
+)
 
 const (
 	defaultFrequency = 99
@@ -104,9 +112,11 @@ type Profiler struct {
 	unwinder *unwind.Unwinder
 	layouts  layouts
 	table    *aggregate.Table
-	targets  map[uint32]*target  // by PID
-	all      []*target           // of this window, by target.id - 1
-	past     int                 // targets of earlier windows that are not in all
+	targets  map[uint32]*target // by PID
+	all      []*target          // of this window, by target.id - 1
+	past     past
+	refused  map[uint32]uint64 // start times by PID: no targets, whose samples may still be in the ring buffer
+	swept    time.Time
 	counted  map[uint32]bpf.Loss // by PID: what of the probes' losses is in profiles
 	input    unwind.Input
 	stack    []objfile.Addr
@@ -118,6 +128,15 @@ type Profiler struct {
 
 	mu    sync.Mutex
 	stats Stats
+	noted time.Time // when Notes began anew
+}
+
+// past counts what is over.
+type past struct {
+	targets  int    // of earlier windows, that are not in Profiler.all
+	unwanted uint64 // samples
+	failed   uint64 // processes
+	windows  Windows
 }
 
 // New loads what the kernel must do and checks that it may. Errors name the missing capability or kernel version.
@@ -131,6 +150,10 @@ func New(c Config) (*Profiler, error) {
 	if c.ProcRoot == "" {
 		c.ProcRoot = "/proc"
 	}
+	if c.Discovery != nil && c.Window == 0 {
+		return nil, errors.New("profiles of all processes need a window")
+	}
+	c.MaxTargets = cmp.Or(c.MaxTargets, defaultMaxTargets)
 	c.Kind = cmp.Or(c.Kind, KindCPU)
 	c.AllocBudget = cmp.Or(c.AllocBudget, defaultAllocBudget)
 	c.AllocInterval = cmp.Or(c.AllocInterval, bpf.DefaultAllocInterval)
@@ -144,6 +167,7 @@ func New(c Config) (*Profiler, error) {
 		cfg: c, probes: probes, allocs: allocs, opener: o,
 		unwinder: unwind.New(o.images), table: aggregate.New(aggregate.Limits{}),
 		layouts: make(layouts), targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
+		refused: make(map[uint32]uint64), swept: time.Now(), noted: time.Now(),
 	}, nil
 }
 
@@ -163,19 +187,35 @@ func (c *Config) open() (Source, *allocs, error) {
 	if c.Event == "auto" {
 		event = bpf.EventAuto
 	}
-	probes, err := bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel, NoLoop: c.noLoop})
+	probes, err := bpf.Load(bpf.Options{Frequency: c.Frequency, Event: event, NoKernel: c.NoKernel, NoLoop: c.noLoop,
+		Discover: c.Discovery != nil, MaxTargets: c.MaxTargets})
 	return probes, nil, err
 }
 
-// Stats counts since New. Recorded = exported + lost, exactly, once Run has returned.
+// Stats counts since New. Recorded = exported + lost + unwanted, exactly, once Run has returned.
 type Stats struct {
 	Recorded  uint64 // samples that the kernel took of targets, lost ones included
 	Lost      uint64 // of these, in the profiles as [lost]
 	Truncated uint64 // stacks that end in [truncated]
 	Broken    uint64 // stacks that end in [broken]
+	Unwanted  uint64 // of processes that Discovery refused, or that had ended before it was asked
 	Targets   int
 	Exited    int
+	Failed    uint64   // processes that Discovery wants and that could not be opened
 	Notes     []string // what the user should know: a target has exited, labels are unknown, ...
+
+	StalePID, LostEvents, NoRoom uint64 // see bpf.Stats
+	Windows                      Windows
+}
+
+// Windows counts those that have ended.
+type Windows struct {
+	Ended    uint64
+	Profiles uint64        // handed on
+	Failures uint64        // of these, not taken
+	Dropped  uint64        // not handed on, since Discovery did not want their process any more
+	Building time.Duration // in all, to build them and to hand them on
+	Last     time.Time     // when the last one ended
 }
 
 // Stats is safe to call from other goroutines while Run runs.
@@ -335,14 +375,22 @@ func (p *Profiler) publish() {
 	defer p.mu.Unlock()
 	p.stats.Recorded = p.lastRead.Recorded + p.lastRead.LostRing
 	p.stats.Lost = p.lastRead.LostRing + a.Lost
+	p.stats.Unwanted, p.stats.Failed, p.stats.Windows = p.past.unwanted, p.past.failed, p.past.windows
+	p.stats.StalePID, p.stats.LostEvents, p.stats.NoRoom = p.lastRead.StalePID, p.lastRead.LostEvents, p.lastRead.NoRoom
 	p.stats.Truncated, p.stats.Broken = a.Truncated, a.Broken
-	p.stats.Targets = p.past + len(p.all)
+	p.stats.Targets = p.past.targets + len(p.all)
 	p.stats.Exited = p.stats.Targets - len(p.targets)
 }
 
 // export builds the window's profiles and hands them on, one at a time.
 func (p *Profiler) export(ctx context.Context) error {
 	duration := time.Since(p.started)
+	began := time.Now()
+	defer func() {
+		p.past.windows.Ended++
+		p.past.windows.Last = time.Now()
+		p.past.windows.Building += time.Since(began)
+	}()
 	if err := p.countLosses(); err != nil {
 		return err
 	}
@@ -359,8 +407,11 @@ func (p *Profiler) export(ctx context.Context) error {
 	if p.allocs != nil {
 		o.Objects, o.Period = p.objects(), p.cfg.AllocInterval
 	}
+	p.nameAll()
 	for _, t := range p.all {
-		o.Targets = append(o.Targets, t.id)
+		if p.cfg.Discovery == nil {
+			o.Targets = append(o.Targets, t.id)
+		}
 		p.tellNotGo(t)
 	}
 	var errs []error
@@ -416,13 +467,24 @@ func (p *Profiler) deliver(ctx context.Context, b aggregate.Built, d time.Durati
 	out := &export.Profile{Kind: p.cfg.Kind, Start: p.started, Duration: d, Data: b.Profile}
 	if !p.cfg.Merge && b.Target > 0 && int(b.Target) <= len(p.all) {
 		t := p.all[b.Target-1]
-		out.PID, out.Comm = int(t.pid), t.comm
+		if t.name.unwanted {
+			p.past.windows.Dropped++
+			p.past.unwanted += uint64(b.Samples.Count)
+			return nil
+		}
+		out.PID, out.StartTicks, out.Comm = int(t.pid), t.start, t.comm
+		out.Service, out.Labels = t.name.service, t.name.labels
 	}
 	b.Profile.Comments = append(b.Profile.Comments, "pprofd "+p.cfg.Version)
 	b.Profile.Comments = append(b.Profile.Comments, p.source(b.Target)...)
 	b.Profile.Comments = append(b.Profile.Comments,
 		fmt.Sprintf("samples recorded %d, lost %d", b.Samples.Count+b.Lost.Count, b.Lost.Count))
-	return p.cfg.Exporter.Export(ctx, out)
+	p.past.windows.Profiles++
+	err := p.cfg.Exporter.Export(ctx, out)
+	if err != nil {
+		p.past.windows.Failures++
+	}
+	return err
 }
 
 // kind of the samples.
@@ -474,6 +536,12 @@ func (p *Profiler) countLosses() error {
 			delete(losses, t.pid)
 		}
 	}
+	for pid, l := range losses {
+		if p.cfg.Discovery != nil { // which need not have become a target
+			p.past.unwanted += l.Count
+			delete(losses, pid)
+		}
+	}
 	if len(losses) > 0 {
 		p.note("samples of %d processes that were replaced meanwhile are missing", len(losses))
 	}
@@ -488,6 +556,9 @@ func (p *Profiler) Close() error {
 	err := p.probes.Close()
 	for _, t := range p.all {
 		err = errors.Join(err, t.close())
+		if p.targets[t.pid] != t {
+			p.forgotten(t)
+		}
 	}
 	clear(p.targets)
 	return err

@@ -15,6 +15,9 @@ import (
 // handle takes one record.
 func (p *Profiler) handle(r *bpf.Record) {
 	t := p.targets[r.PID]
+	if p.cfg.Discovery != nil {
+		t = p.discover(t, r)
+	}
 	if t == nil || (t.start != 0 && t.start != r.StartTime) {
 		return // an event of a process that ended; its samples came before
 	}

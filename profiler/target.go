@@ -19,7 +19,8 @@ import (
 // target is one process.
 type target struct {
 	process
-	id uint32 // in the aggregate table, from 1
+	id   uint32 // in the aggregate table, from 1
+	name name
 
 	old     []*objfile.Space
 	main    objfile.ImageID // of the Go program, the last one after an exec
@@ -70,9 +71,24 @@ func (p *Profiler) Add(pid int) error {
 		}
 		p.exit(t)
 	}
-	proc, err := p.open(pid)
+	if p.cfg.Discovery != nil && len(p.targets) >= p.cfg.MaxTargets {
+		return fmt.Errorf("process %d: there are %d targets already", pid, len(p.targets))
+	}
+	t, err := p.prepare(pid)
 	if err != nil {
 		return err
+	}
+	if err := p.register(t, false); err != nil {
+		return err
+	}
+	return p.settle(t)
+}
+
+// prepare opens a process and learns what there is to know of it. What it returns has no id yet.
+func (p *Profiler) prepare(pid int) (*target, error) {
+	proc, err := p.open(pid)
+	if err != nil {
+		return nil, err
 	}
 	t := &target{process: proc, main: proc.space.Main().Image.ID}
 	p.findLayout(t)
@@ -80,12 +96,9 @@ func (p *Profiler) Add(pid int) error {
 		p.verify(t, t.age() < time.Second)
 	}
 	if err := p.findAllocs(t); err != nil {
-		return errors.Join(fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err), t.close())
+		return nil, errors.Join(fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err), t.close())
 	}
-	if err := p.register(t, false); err != nil {
-		return err
-	}
-	return p.settle(t)
+	return t, nil
 }
 
 // AddAtExec makes pid a target from its next execve on. path is the program that it will execute, if known: what can be

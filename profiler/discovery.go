@@ -1,0 +1,171 @@
+package profiler
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/pprofd/pprofd/bpf"
+	"github.com/pprofd/pprofd/export"
+)
+
+// Discovery decides which of all processes are targets, and what they are called. (PID, start) names a process: start is in
+// clock ticks since boot. Run asks between two records, so every method must return soon.
+type Discovery interface {
+	// Look says whether a process is to be profiled. It is asked whenever one executes a program.
+	Look(pid int, start uint64) bool
+	// Labels name a process; ok: it is still to be profiled. They are asked for at the end of each window, since it may take
+	// a while until they are known. The slice is shared, and only read.
+	Labels(pid int, start uint64) (service string, labels []export.Label, ok bool)
+	// Forget is told of a process that has ended, once its last profile has been handed on.
+	Forget(pid int, start uint64)
+}
+
+// name is what a target is called in a profile.
+type name struct {
+	service  string
+	labels   []export.Label
+	unwanted bool
+	final    bool // the process runs another program by now
+}
+
+// Intervals of a Profiler with Discovery.
+const (
+	sweepInterval = time.Minute // after which targets are looked for that are gone without an event
+	notesInterval = time.Hour   // after which what was told once may be told again
+)
+
+// maxRefused bounds how many processes are remembered as no targets while samples of them may come.
+const maxRefused = 1 << 14
+
+// discover returns the target that a record is of, nil where there is none: one that is new is judged here.
+func (p *Profiler) discover(t *target, r *bpf.Record) *target {
+	switch {
+	case t != nil && t.start == r.StartTime && (r.Type != bpf.TypeExec || t.current()):
+		return t
+	case t != nil && t.start == r.StartTime: // what it did so far is another program's profile
+		p.name(t)
+		t.name.final = true
+		p.exit(t)
+	case t != nil && t.start > r.StartTime: // a process that had the PID before
+		return nil
+	case t != nil: // its exit was not told
+		p.exit(t)
+	}
+	switch r.Type {
+	case bpf.TypeSample:
+		if p.refused[r.PID] == r.StartTime {
+			return p.unwanted(r)
+		}
+		fallthrough
+	case bpf.TypeExec:
+		if t := p.newcomer(r.PID, r.StartTime); t != nil {
+			return t
+		}
+	}
+	return p.unwanted(r)
+}
+
+// unwanted counts samples of processes that are no targets, or were gone before that was known.
+func (p *Profiler) unwanted(r *bpf.Record) *target {
+	if r.Type == bpf.TypeSample {
+		p.past.unwanted++
+	}
+	return nil
+}
+
+// newcomer makes a target of a process that is to be one.
+func (p *Profiler) newcomer(pid uint32, start uint64) *target {
+	if p.cfg.Discovery.Look(int(pid), start) {
+		t, err := p.adopt(pid, start)
+		if err == nil {
+			return t
+		}
+		p.cfg.Log.Debug("process is not profiled", "pid", pid, "error", err)
+		p.past.failed++
+		p.cfg.Discovery.Forget(int(pid), start)
+	}
+	if len(p.refused) < maxRefused {
+		p.refused[pid] = start
+	}
+	if _, err := p.probes.RemoveTarget(pid); err != nil {
+		p.note("%v", err)
+	}
+	return nil
+}
+
+// adopt makes a target of a process of which the kernel side has told. If it has ended meanwhile, what was sampled of it and its
+// exit are on the way.
+func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
+	if len(p.targets) >= p.cfg.MaxTargets {
+		return nil, fmt.Errorf("there are %d targets already", len(p.targets))
+	}
+	t, err := p.prepare(int(pid))
+	if err != nil {
+		return nil, err
+	}
+	if t.start != start {
+		return nil, errors.Join(fmt.Errorf("process %d has exited: %w", pid, os.ErrNotExist), t.close())
+	}
+	if err := p.register(t, false); err != nil {
+		return nil, err
+	}
+	if !p.alive(&t.process) {
+		_, err := p.probes.RemoveTarget(pid)
+		return t, err
+	}
+	return t, p.attachAllocs(t)
+}
+
+// name asks what t is called.
+func (p *Profiler) name(t *target) {
+	if p.cfg.Discovery == nil || t.name.final {
+		return
+	}
+	var ok bool
+	t.name.service, t.name.labels, ok = p.cfg.Discovery.Labels(int(t.pid), t.start)
+	t.name.unwanted = !ok
+}
+
+// nameAll asks what the targets are called, and lets go of those that are not wanted any more.
+func (p *Profiler) nameAll() {
+	for _, t := range p.all {
+		p.name(t)
+		if !t.name.unwanted || t.gone || p.targets[t.pid] != t {
+			continue
+		}
+		if err := p.leave(t); err != nil {
+			p.note("%v", err)
+		}
+	}
+}
+
+// forgotten tells Discovery of t, which has ended, unless the process lives on in another program.
+func (p *Profiler) forgotten(t *target) {
+	if p.cfg.Discovery == nil || t.name.final {
+		return
+	}
+	if now := p.targets[t.pid]; now == nil || now.start != t.start {
+		p.cfg.Discovery.Forget(int(t.pid), t.start)
+	}
+}
+
+// sweep looks for what no event told, each window or, where the processes of the host are many, now and then.
+func (p *Profiler) sweep() {
+	now := time.Now()
+	if p.cfg.Discovery != nil && now.Sub(p.swept) < sweepInterval {
+		return
+	}
+	p.swept = now
+	p.catchUp()
+}
+
+// freshNotes lets notes be told again.
+func (p *Profiler) freshNotes() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := time.Now(); now.Sub(p.noted) > notesInterval {
+		p.noted, p.stats.Notes = now, nil
+	}
+}
