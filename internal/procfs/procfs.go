@@ -98,28 +98,35 @@ func (p Proc) Exe() (string, error) {
 }
 
 // Cmdline is the command line, split at NUL bytes and cut at 256 KiB. It is empty for kernel threads and zombies.
-// The kernel reads it from the process's memory, which may be a file on FUSE whose server never answers: after maxWait
-// it is given up, with os.ErrDeadlineExceeded; the read goes on alone.
+// The kernel reads it from the process's memory: see patiently.
 func (p Proc) Cmdline() ([]string, error) {
+	b, err := patiently(func() ([]byte, error) { return p.read("cmdline", maxCmdline) })
+	if err != nil {
+		return nil, fmt.Errorf("read command line of process %d: %w", p.PID, err)
+	}
+	return parseCmdline(b), nil
+}
+
+// patiently runs f, which reads what the kernel takes from a process's memory. That may be a file on FUSE whose server
+// never answers: after maxWait it is given up, with os.ErrDeadlineExceeded; f goes on alone.
+func patiently[T any](f func() (T, error)) (T, error) {
 	type result struct {
-		b   []byte
+		v   T
 		err error
 	}
 	done := make(chan result, 1)
 	go func() {
-		b, err := p.read("cmdline", maxCmdline)
-		done <- result{b, err}
+		v, err := f()
+		done <- result{v, err}
 	}()
 	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
 	case r := <-done:
-		if r.err != nil {
-			return nil, r.err
-		}
-		return parseCmdline(r.b), nil
+		return r.v, r.err
 	case <-timer.C:
-		return nil, fmt.Errorf("read command line of process %d: no answer in %v: %w", p.PID, maxWait, os.ErrDeadlineExceeded)
+		var none T
+		return none, fmt.Errorf("no answer in %v: %w", maxWait, os.ErrDeadlineExceeded)
 	}
 }
 
