@@ -28,7 +28,8 @@ const (
 	roleRestorer // a signal handler returns to it
 	roleAsyncPreempt
 	roleSigpanic
-	roleClock // calls into the vDSO on the g0 stack
+	roleClock    // calls into the vDSO on the g0 stack
+	roleSchedule // picks another goroutine to run
 )
 
 // roles by function name; the names stand in all versions from Go 1.16 to 1.27 (runtime/asm_*.s, sys_linux_*.s).
@@ -45,6 +46,7 @@ var roles = map[string]role{
 	"runtime.sigreturn__sigaction": roleRestorer, "runtime.sigreturn": roleRestorer,
 	"runtime.asyncPreempt": roleAsyncPreempt, "runtime.sigpanic": roleSigpanic,
 	"runtime.nanotime1": roleClock, "runtime.walltime": roleClock, "time.now": roleClock, "runtime.vgetrandom1": roleClock,
+	"runtime.schedule": roleSchedule,
 }
 
 type roleRange struct {
@@ -59,7 +61,7 @@ type image struct {
 	vdso   bool
 	roles  []roleRange // by address
 	lo, hi uint64      // covers all of roles
-	pcs    pcCache
+	spans  spans
 }
 
 // pcInfo is what is known of one program counter.
@@ -72,15 +74,16 @@ type pcInfo struct {
 }
 
 func (u *Unwinder) image(id objfile.ImageID) *image {
-	if u.last != nil && id == u.lastID {
-		return u.last
+	last := &u.last[id%objfile.ImageID(len(u.last))]
+	if last.image != nil && id == last.id {
+		return last.image
 	}
 	im, ok := u.images[id]
 	if !ok {
 		im = newImage(u.table.Get(id))
 		u.images[id] = im
 	}
-	u.last, u.lastID = im, id
+	last.image, last.id = im, id
 	return im
 }
 
@@ -99,11 +102,17 @@ func newImage(src *objfile.Image) *image {
 		return im
 	}
 	im.table = t
+	if m, err := src.File.GoModule(); err == nil {
+		im.spans.base = m.Text
+	}
 	names := make([]string, 0, len(roles))
 	for name := range roles {
 		names = append(names, name)
 	}
 	for name, f := range t.Lookup(names...) {
+		if im.arm64 && name == "time.now" { // is Go code there, which calls walltime and nanotime1 (runtime/timestub.go)
+			continue
+		}
 		im.roles = append(im.roles, roleRange{f.Entry, f.End, roles[name]})
 	}
 	slices.SortFunc(im.roles, func(a, b roleRange) int {
@@ -131,39 +140,43 @@ func (im *image) role(off uint64) role {
 	return roleNone
 }
 
-// info looks a program counter up, in the cache if it is known.
+// info looks a program counter up.
 func (u *Unwinder) info(a objfile.Addr) pcInfo {
-	im := u.image(a.Image)
-	i, ok := im.pcs.get(u.seed, a.Off)
-	if !ok {
-		i = im.lookUp(a.Off)
-		u.remember(im, a.Off, i)
+	r := &u.recent[u.recent.slot(a)]
+	if r.addr == a {
+		return r.info
 	}
+	im := u.image(a.Image)
+	i, ok := im.spans.get(a.Off)
+	if !ok {
+		i = u.lookUp(im, a.Off)
+	}
+	r.addr, r.info = a, i
 	return i
 }
 
-// remember caches what was looked up; where all caches hold too much together they start anew.
-func (u *Unwinder) remember(im *image, off uint64, i pcInfo) {
-	if u.pcs >= maxCachedPC {
-		for _, im := range u.images {
-			im.pcs = pcCache{}
-		}
-		u.pcs = 0
-	}
-	before := im.pcs.n
-	im.pcs.put(u.seed, off, i)
-	u.pcs += im.pcs.n - before
-}
-
-func (im *image) lookUp(off uint64) (i pcInfo) {
+// lookUp looks up what no span covers, in the pc tables. Where all spans are too many together they start anew.
+func (u *Unwinder) lookUp(im *image, off uint64) (i pcInfo) {
 	if im.table == nil {
 		return i
 	}
-	if f, ok := im.table.Find(off); ok {
-		i.isGo = true
-		i.delta, i.sound = f.SPDelta(off)
-		i.spWrite = f.Flags()&gopclntab.FlagSPWrite != 0
-		i.role = im.role(off)
+	f, ok := im.table.Find(off)
+	if !ok {
+		return i
 	}
+	delta, start, end, ok := f.SPRange(off)
+	if !ok {
+		start, end = off, off+1
+	}
+	i = pcInfo{delta: delta, isGo: true, sound: ok, spWrite: f.Flags()&gopclntab.FlagSPWrite != 0, role: im.role(off)}
+	if u.spans >= maxSpans {
+		for _, im := range u.images {
+			im.spans = spans{base: im.spans.base}
+		}
+		u.spans = 0
+	}
+	before := len(im.spans.list)
+	im.spans.put(off, start, end, i)
+	u.spans += len(im.spans.list) - before
 	return i
 }

@@ -2,61 +2,75 @@ package unwind
 
 import (
 	"math"
-	"math/rand/v2"
+	"slices"
+
+	"github.com/pprofd/pprofd/objfile"
 )
 
-// pcCache holds what is known of program counters of one image: open-addressed, at most half full. It is no Go map, for
-// it is asked for every sample of every process, and would be a third of a sample's time.
-type pcCache struct {
-	slots []pcSlot // a power of two, or none
-	n     int
+// spans hold what is known of an image's program counters: pieces of functions in which it is the same, by address, without
+// overlap. A program spends its time in a few hundred of them. Where many programs are profiled each is asked after all
+// others were, and what is cold costs more than what must be computed: so the numbers that are searched lie close together.
+type spans struct {
+	base   uint64   // what the offsets below are relative to
+	starts []uint32 // where each begins
+	list   []span
 }
 
-type pcSlot struct {
-	key  uint64 // offset in the image + 1; 0: empty
+type span struct {
+	end  uint32
 	info pcInfo
 }
 
-const minPCs = 64
-
-// pcSeed spreads offsets; nobody who chooses where code lies knows it.
-type pcSeed uint64
-
-func newPCSeed() pcSeed { return pcSeed(rand.Uint64() | 1) }
-
-// slot is where off is, or belongs.
-func (c *pcCache) slot(seed pcSeed, off uint64) *pcSlot {
-	mask := uint64(len(c.slots) - 1)
-	h := (off + 1) * uint64(seed)
-	for i := h ^ h>>32; ; i++ {
-		if s := &c.slots[i&mask]; s.key == off+1 || s.key == 0 {
-			return s
-		}
-	}
-}
-
-func (c *pcCache) get(seed pcSeed, off uint64) (pcInfo, bool) {
-	if c.n == 0 {
+// get returns what is known of off.
+func (s *spans) get(off uint64) (pcInfo, bool) {
+	rel := off - s.base
+	if rel > math.MaxUint32 {
 		return pcInfo{}, false
 	}
-	s := c.slot(seed, off)
-	return s.info, s.key != 0
+	if n := s.search(uint32(rel)); n > 0 && uint32(rel) < s.list[n-1].end {
+		return s.list[n-1].info, true
+	}
+	return pcInfo{}, false
 }
 
-// put enters an offset that is not there. The last of all has no key, and is looked up each time.
-func (c *pcCache) put(seed pcSeed, off uint64, info pcInfo) {
-	if off == math.MaxUint64 {
-		return
-	}
-	if 2*(c.n+1) > len(c.slots) {
-		old := c.slots
-		c.slots = make([]pcSlot, max(2*len(old), minPCs))
-		for i := range old {
-			if old[i].key != 0 {
-				*c.slot(seed, old[i].key-1) = old[i]
-			}
+// search returns how many begin at rel or before.
+func (s *spans) search(rel uint32) int {
+	lo, hi := 0, len(s.starts)
+	for lo < hi {
+		if mid := int(uint(lo+hi) >> 1); s.starts[mid] <= rel {
+			lo = mid + 1
+		} else {
+			hi = mid
 		}
 	}
-	*c.slot(seed, off) = pcSlot{off + 1, info}
-	c.n++
+	return lo
+}
+
+// put enters [start, end) around off, which is not known: as much of it as is not known.
+func (s *spans) put(off, start, end uint64, info pcInfo) {
+	rel := off - s.base
+	if rel >= math.MaxUint32 {
+		return
+	}
+	first, last := uint32(max(start, s.base)-s.base), uint32(min(end-s.base, math.MaxUint32))
+	n := s.search(uint32(rel))
+	if n > 0 {
+		first = max(first, s.list[n-1].end)
+	}
+	if n < len(s.starts) {
+		last = min(last, s.starts[n])
+	}
+	s.starts = slices.Insert(s.starts, n, first)
+	s.list = slices.Insert(s.list, n, span{last, info})
+}
+
+// recent holds the program counters that were asked for lately, of all images; each has one place where it may be.
+type recent [1 << 12]struct {
+	addr objfile.Addr
+	info pcInfo
+}
+
+func (r *recent) slot(a objfile.Addr) int {
+	h := (a.Off ^ uint64(a.Image)<<40) * 0x9e3779b97f4a7c15 // Knuth's multiplicative hash
+	return int(h >> (64 - 12))
 }

@@ -86,6 +86,7 @@ type judge struct {
 	got      []objfile.Addr
 	want     []uint64
 
+	names                   map[uint64]string // of functions by program counter: looking all up at each step would take too long
 	all, bad, exempted      int
 	wrong, exempt, executed map[string]int // instructions by function
 	reasons                 map[string]string
@@ -118,6 +119,7 @@ var exceptions = []struct {
 }{
 	{regexp.MustCompile(`^(runtime\.)?gogo$`), "a stack ends there, since the goroutine changes inside"},
 	{regexp.MustCompile(`^runtime\.(nanotime1|walltime|vgetrandom1)$|^time\.now$`), "calls the vDSO on the g0 stack: SP deltas are those of the goroutine's"},
+	{regexp.MustCompile(`^runtime\.(morestack_noctxt|save_g)$`), "arm64: morestack is told in R3 where to return to, gogo no longer knows when it calls save_g"},
 	{regexp.MustCompile(`^runtime\.(mcall|systemstack|asmcgocall|morestack|switchToCrashStack0)$`), "switches stacks (SPWRITE): SP deltas do not hold behind that"},
 }
 
@@ -143,6 +145,9 @@ var switching = []string{"runtime.gogo", "gogo", "runtime.rt0_go", "runtime.mcal
 	"runtime.morestack", "runtime.asmcgocall", "runtime.nanotime1", "time.now", "runtime.walltime", "runtime.callCgoSigaction",
 	"runtime.sigfwd", "runtime.callCgoMmap", "runtime.callCgoMunmap", "runtime.clone", "runtime.vgetrandom1"}
 
+// maxExplained is in how many functions the first wrong stack is shown.
+const maxExplained = 12
+
 func (j *judge) open(s *stepper.Step) error {
 	images := objfile.NewImages()
 	space, err := objfile.OpenSpace(images, "/proc", s.PID())
@@ -155,6 +160,7 @@ func (j *judge) open(s *stepper.Step) error {
 		}
 	})
 	j.space, j.unwinder = space, unwind.New(images)
+	j.names = map[uint64]string{}
 	f := space.Main().Image.File
 	if j.table, err = f.Pclntab(); err != nil {
 		return err
@@ -197,7 +203,7 @@ func (j *judge) step(s *stepper.Step) error {
 	j.all++
 	if !right {
 		j.bad++
-		if j.wrong[name]++; j.wrong[name] == 1 && len(j.wrong) < 6 {
+		if j.wrong[name]++; j.wrong[name] == 1 && len(j.wrong) < maxExplained {
 			j.explain(s, status)
 		}
 	}
@@ -205,19 +211,23 @@ func (j *judge) step(s *stepper.Step) error {
 }
 
 // equal compares the stack that was completed with the true one, as the runtime shows it: without morestack and goexit,
-// cut at mcall, behind which the goroutine is no longer the one that runs.
+// cut at mcall, behind which the goroutine is no longer the one that runs, and for the same reason at morestack, if
+// the goroutine has been descheduled there.
 func (j *judge) equal(s *stepper.Step) bool {
 	j.want = append(j.want[:0], s.Regs.PC)
 	if j.name(s.Regs.PC) == "runtime.goexit" {
 		j.want = j.want[:0]
 	}
+	left := j.sim.curg == 0 || j.name(s.Regs.PC) == "runtime.schedule"
 	for _, ra := range s.Stack() {
-		switch j.name(ra) {
-		case "runtime.goexit", "runtime.morestack", "runtime.morestack_noctxt":
+		name := j.name(ra)
+		grows := strings.HasPrefix(name, "runtime.morestack")
+		if name == "runtime.goexit" || grows && !left {
 			continue
 		}
+		left = left || name == "runtime.schedule"
 		j.want = append(j.want, ra-1)
-		if j.name(ra) == "runtime.mcall" {
+		if name == "runtime.mcall" || grows {
 			break
 		}
 	}
@@ -233,10 +243,15 @@ func (j *judge) entry(pc uint64) uint64 {
 }
 
 func (j *judge) name(pc uint64) string {
-	if f, ok := j.table.Find(pc); ok {
-		return f.Name()
+	name, ok := j.names[pc]
+	if !ok {
+		name = "outside"
+		if f, ok := j.table.Find(pc); ok {
+			name = f.Name()
+		}
+		j.names[pc] = name
 	}
-	return "outside"
+	return name
 }
 
 func (j *judge) explain(s *stepper.Step, status unwind.Status) {

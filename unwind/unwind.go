@@ -76,24 +76,26 @@ const (
 )
 
 const (
-	maxSteps    = 16      // SP delta steps in one segment
-	maxCachedPC = 1 << 18 // of all images: 8 MiB at most
+	maxSteps = 16      // SP delta steps in one segment
+	maxSpans = 1 << 18 // of all images: 4 MiB, and what slices have to spare
 )
 
 // Unwinder completes stacks. It caches what it learns of program counters, and belongs to one goroutine.
 type Unwinder struct {
 	images map[objfile.ImageID]*image
 	table  *objfile.Images
-	pcs    int // in the caches of all images
-	seed   pcSeed
-	last   *image
-	lastID objfile.ImageID
-	w      walk
+	spans  int // of all images
+	recent recent
+	last   [256]struct { // images that were asked for lately, by their last byte
+		id    objfile.ImageID
+		image *image
+	}
+	w walk
 }
 
 // New returns an Unwinder for addresses of images.
 func New(images *objfile.Images) *Unwinder {
-	return &Unwinder{table: images, images: map[objfile.ImageID]*image{}, seed: newPCSeed()}
+	return &Unwinder{table: images, images: map[objfile.ImageID]*image{}}
 }
 
 // Forget drops what it has learned of images that the table holds no more: after spaces were closed.
@@ -101,11 +103,11 @@ func (u *Unwinder) Forget() {
 	maps.DeleteFunc(u.images, func(id objfile.ImageID, im *image) bool {
 		gone := u.table.Get(id) == nil
 		if gone {
-			u.pcs -= im.pcs.n
+			u.spans -= len(im.spans.list)
 		}
 		return gone
 	})
-	u.last, u.lastID = nil, 0
+	clear(u.last[:])
 }
 
 // Complete appends the stack to dst, leaf first: the leaf's own address, then the address of each call (return address

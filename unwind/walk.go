@@ -12,6 +12,7 @@ type walk struct {
 	done    bool // the bottom was reached
 	broken  bool
 	lastGo  bool // the last frame is Go's
+	left    bool // the goroutine that switched to the system stack no longer runs: another is looked for, or begins
 	exact   bool // the next address is no return address: its callee did not call it, a signal did
 }
 
@@ -50,6 +51,7 @@ func (w *walk) segment(seg *Segment) {
 // leaf appends the first address of a segment, if it is a frame that the runtime shows.
 func (w *walk) leaf(seg *Segment, a objfile.Addr, info pcInfo) {
 	w.lastGo = info.isGo
+	w.left = info.role == roleSchedule
 	switch {
 	case info.role == roleGoexit:
 		w.done = true
@@ -144,7 +146,7 @@ func (w *walk) frame(ra uint64) bool {
 		w.done = true
 		return false
 	case roleMorestack: // the grower follows, unless it has been descheduled already
-		if w.hasNext || w.stack != StackG0 {
+		if w.hasNext && !w.left || w.stack != StackG0 {
 			w.broken = w.broken || !w.hasNext
 			return true
 		}
@@ -164,6 +166,8 @@ func (w *walk) frame(ra uint64) bool {
 		w.exact = true
 	case roleCrosscall:
 		w.lastGo = false // its caller is C, which may keep no frame pointer
+	case roleSchedule:
+		w.left = true
 	}
 	w.add(a, exact)
 	return !w.done
