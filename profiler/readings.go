@@ -1,0 +1,291 @@
+package profiler
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/symbolize"
+)
+
+// Process names a process: a PID alone does not.
+type Process struct {
+	PID   int
+	Start uint64 // clock ticks since boot
+}
+
+// ReadingsConfig says what to read of whom. MemoryConfig.Merge has no meaning here.
+type ReadingsConfig struct {
+	MemoryConfig
+	Interval  time.Duration // between two readings of a process; a minute
+	Discovery Discovery     // names the processes; must be safe for concurrent use
+}
+
+// Readings reads the memory profiles of many processes over and over, each at moments of its own, so that there is no rush.
+// A process is open only while it is read. Set and Stats are safe to call while Run runs.
+type Readings struct {
+	cfg    ReadingsConfig
+	m      *Memory
+	sym    *symbolize.Symbolizer
+	fresh  time.Time // when what is remembered of programs began
+	buffer goruntime.MemRecords
+	kept   int // sites remembered for KindAllocs, of all processes
+
+	mu    sync.Mutex
+	wait  map[Process]*reading
+	stats ReadingsStats
+}
+
+// reading is what is known of one process.
+type reading struct {
+	next   time.Time
+	before map[uint64]counts // by bucket, at the last reading; for KindAllocs
+	since  time.Time         // of before
+	state  string
+}
+
+// ReadingsStats counts since NewReadings.
+type ReadingsStats struct {
+	Readings uint64        // that became profiles
+	Failed   uint64        // that did not, of processes that still run
+	Sites    uint64        // allocation sites read
+	Took     time.Duration // by all readings, with symbols and building
+	States   map[string]int
+}
+
+// States of a process's memory profile.
+const (
+	MemoryOn        = "on"         // it is read
+	MemoryOff       = "off"        // runtime.MemProfileRate is 0
+	MemoryLinkedOut = "linked_out" // nothing in the program reads it, so that the linker has left it out
+	MemoryFailed    = "failed"
+	memoryUnread    = "unread"
+)
+
+const (
+	defaultReadingInterval = time.Minute
+	readingTick            = 500 * time.Millisecond
+	firstReading           = 4 * time.Second // within which a process is read that has run for longer than that
+	deadReadings           = 10              // intervals after which one is looked at again that has no memory profile
+	rememberedSites        = 1 << 20         // for KindAllocs: some 50 MB
+)
+
+// NewReadings reads nothing yet.
+func NewReadings(c ReadingsConfig) *Readings {
+	if c.Interval <= 0 {
+		c.Interval = defaultReadingInterval
+	}
+	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading)}
+	r.forget(time.Now())
+	return r
+}
+
+// Set says which processes there are.
+func (r *Readings) Set(now []Process) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	there := make(map[Process]bool, len(now))
+	for _, p := range now {
+		there[p] = true
+		if r.wait[p] == nil {
+			r.wait[p] = &reading{next: time.Now().Add(r.firstWait(p)), state: memoryUnread}
+		}
+	}
+	for p, s := range r.wait {
+		if !there[p] {
+			r.kept -= len(s.before)
+			delete(r.wait, p)
+		}
+	}
+}
+
+// seed makes the moments of different hosts differ.
+var seed = maphash.MakeSeed()
+
+// firstWait spreads the first readings. A young process has nothing to tell before its first garbage collections.
+func (r *Readings) firstWait(p Process) time.Duration {
+	within := r.cfg.Interval
+	if young := (&target{process: process{start: p.Start}}).age() < firstReading; !young {
+		within = min(within, firstReading)
+	}
+	return time.Duration(maphash.Comparable(seed, p) % uint64(within))
+}
+
+// Run reads until ctx ends. Errors of single processes are counted.
+func (r *Readings) Run(ctx context.Context) error {
+	tick := time.NewTicker(readingTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-tick.C:
+			for _, p := range r.due(now) {
+				if ctx.Err() != nil {
+					return nil
+				}
+				r.one(ctx, p, now)
+			}
+			r.forget(now)
+		}
+	}
+}
+
+// due are the processes whose time has come, the longest waiting first.
+func (r *Readings) due(now time.Time) []Process {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []Process
+	for p, s := range r.wait {
+		if !now.Before(s.next) {
+			list = append(list, p)
+		}
+	}
+	slices.SortFunc(list, func(a, b Process) int { return r.wait[a].next.Compare(r.wait[b].next) })
+	return list
+}
+
+// one reads one process.
+func (r *Readings) one(ctx context.Context, p Process, now time.Time) {
+	r.mu.Lock()
+	s := r.wait[p]
+	r.mu.Unlock()
+	if s == nil {
+		return
+	}
+	began := time.Now()
+	err := r.read(ctx, p, s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	wait := r.cfg.Interval
+	switch {
+	case err == nil:
+		s.state = MemoryOn
+		r.stats.Readings++
+	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, goruntime.ErrNoMemProfile):
+		s.state, wait = MemoryLinkedOut, deadReadings*wait
+	case errors.Is(err, errMemProfileOff):
+		s.state, wait = MemoryOff, deadReadings*wait
+	default:
+		s.state = MemoryFailed
+		r.stats.Failed++
+		r.m.cfg.Log.Warn("memory profile could not be read", "pid", p.PID, "error", err)
+	}
+	r.stats.Took += time.Since(began)
+	if s.next = s.next.Add(wait); s.next.Before(now) { // it was late: the others are, too
+		s.next = now.Add(wait)
+	}
+}
+
+func (r *Readings) read(ctx context.Context, p Process, s *reading) (err error) {
+	service, labels, ok := r.cfg.Discovery.Labels(p.PID, p.Start)
+	if !ok {
+		return os.ErrNotExist
+	}
+	t, rate, err := r.m.look(p.PID)
+	if t != nil {
+		defer func() { err = errors.Join(err, t.close()) }()
+	}
+	switch {
+	case err != nil:
+		return t.named(p.PID, err)
+	case t.start != p.Start:
+		return os.ErrNotExist
+	case rate <= 0:
+		return errMemProfileOff
+	}
+	now := time.Now()
+	if err := t.readInto(&r.buffer, r.m.mode()); err != nil {
+		if !t.current() {
+			return os.ErrNotExist
+		}
+		return t.named(p.PID, err)
+	}
+	t.records = r.buffer
+	var errs []error
+	for _, kind := range r.cfg.Kinds {
+		out := &export.Profile{Kind: kind, PID: p.PID, StartTicks: p.Start, Comm: t.comm, Service: service, Labels: labels, Start: now}
+		if kind == KindAllocs {
+			if t.before = s.before; t.before == nil {
+				continue
+			}
+			out.Start, out.Duration = s.since, now.Sub(s.since)
+		}
+		r.m.build(out, t, r.sym, rate)
+		out.Data.Comments = append(out.Data.Comments, published(r.m.mode()))
+		errs = append(errs, r.cfg.Exporter.Export(ctx, out))
+	}
+	if slices.Contains(r.cfg.Kinds, KindAllocs) {
+		errs = append(errs, r.remember(t, p, s, now))
+	}
+	r.mu.Lock()
+	r.stats.Sites += uint64(r.buffer.Len())
+	r.mu.Unlock()
+	return errors.Join(errs...)
+}
+
+var errTooManySites = errors.New("too many allocation sites, of all processes together: what was allocated since the last reading is not known")
+
+// remember notes what is counted already.
+func (r *Readings) remember(t *memTarget, p Process, s *reading, now time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wait[p] != s { // it is gone
+		return nil
+	}
+	r.kept -= len(s.before)
+	s.before = nil
+	if r.kept+t.records.Len() > rememberedSites {
+		return errTooManySites
+	}
+	s.before, s.since = make(map[uint64]counts, t.records.Len()), now
+	for b := range t.records.All {
+		s.before[b.Addr] = counts{b.Allocs, b.Frees}
+	}
+	r.kept += len(s.before)
+	return nil
+}
+
+// forget lets go of programs and names every other interval: whatever still runs is found again.
+func (r *Readings) forget(now time.Time) {
+	if r.sym != nil && now.Sub(r.fresh) < 2*r.cfg.Interval {
+		return
+	}
+	r.fresh = now
+	if r.sym != nil {
+		for _, n := range r.sym.Notes() {
+			r.m.cfg.Log.Debug(n)
+		}
+	}
+	r.sym = symbolize.New(r.m.images.Get, &symbolize.Options{Kallsyms: r.m.cfg.ProcRoot + "/kallsyms"})
+	if err := r.m.layouts.forget(r.m.images); err != nil {
+		r.m.cfg.Log.Warn("close executables", "error", err)
+	}
+	if r.buffer.Bytes() > maxIdleBuffer {
+		r.buffer = goruntime.MemRecords{}
+	}
+}
+
+const maxIdleBuffer = 4 << 20
+
+// Stats counts, and says how many processes are in which state.
+func (r *Readings) Stats() ReadingsStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := r.stats
+	out.States = make(map[string]int)
+	for _, s := range r.wait {
+		out.States[s.state]++
+	}
+	return out
+}
+
+// Close gives everything back.
+func (r *Readings) Close() error { return r.m.Close() }

@@ -1,0 +1,105 @@
+package profiler
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+// everybody is a Discovery that wants all and names them by PID.
+type everybody struct{}
+
+func (everybody) Look(int, uint64) bool { return true }
+func (everybody) Labels(int, uint64) (string, []export.Label, bool) {
+	return "someone", []export.Label{{Name: "a", Value: "b"}}, true
+}
+func (everybody) Forget(int, uint64) {}
+
+func processOf(t *testing.T, pid int) Process {
+	t.Helper()
+	start, err := procfs.New("/proc").Proc(pid).StartTime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Process{PID: pid, Start: start}
+}
+
+func runReadings(t *testing.T, c ReadingsConfig) (*Readings, *keep) {
+	t.Helper()
+	needs.Root(t)
+	k := &keep{}
+	c.Exporter, c.Discovery = k, everybody{}
+	r := NewReadings(c)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r, k
+}
+
+// TestReadings: each process is read again and again, what it has allocated meanwhile sums up, and a process that is gone
+// leaves nothing.
+func TestReadings(t *testing.T) {
+	busy := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-busy", "-quiet", "-life", "5m")
+	none := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads", "1", "-seconds", "600")
+	r, k := runReadings(t, ReadingsConfig{
+		MemoryConfig: MemoryConfig{Kinds: []string{KindHeap, KindAllocs}, Version: "test"}, Interval: time.Second,
+	})
+	a, b := processOf(t, busy.PID), processOf(t, none.PID)
+	r.Set([]Process{a, b, {PID: busy.PID, Start: a.Start - 1}}) // the last one has ended, and busy has its PID
+	waitFor(t, func() bool { return r.Stats().Readings >= 4 && r.Stats().States[MemoryLinkedOut] == 1 })
+	r.Set([]Process{b})
+	stats := r.Stats()
+	if stats.Failed != 0 || stats.Sites == 0 || stats.Took == 0 {
+		t.Errorf("%+v", stats)
+	}
+	time.Sleep(50 * time.Millisecond)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	kinds := map[string]int{}
+	var last time.Time
+	for _, p := range k.profiles {
+		kinds[p.Kind]++
+		if p.PID != busy.PID || p.StartTicks != a.Start || p.Service != "someone" || len(p.Labels) != 1 {
+			t.Fatalf("profile of process %d, %q", p.PID, p.Service)
+		}
+		if err := p.Data.CheckValid(); err != nil {
+			t.Error(err)
+		}
+		if p.Kind != KindAllocs {
+			continue
+		}
+		if !last.IsZero() && !p.Start.Equal(last) {
+			t.Errorf("allocs from %v, the one before to %v", p.Start, last)
+		}
+		last = p.Start.Add(p.Duration)
+	}
+	if kinds[KindHeap] < 4 || kinds[KindAllocs] < 3 {
+		t.Errorf("profiles: %v", kinds)
+	}
+	if r.kept != 0 {
+		t.Errorf("%d sites of processes that are gone are remembered", r.kept)
+	}
+}
+
+func waitFor(t *testing.T, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("not within a minute")
+		}
+	}
+}
