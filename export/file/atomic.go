@@ -142,10 +142,11 @@ type temp struct {
 	tmp, final string
 	path       string
 	owner      *Owner
+	private    bool // mode 0600, and not synced
 }
 
 func newTemp(root *os.Root, final, path string, owner *Owner) (*temp, error) {
-	tmp := ".pprofd-" + rand.Text()
+	tmp := tempPrefix + rand.Text()
 	// O_EXCL creates or fails: it follows no link and opens no file that somebody else has made.
 	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -167,8 +168,11 @@ func (t *temp) commit() (string, error) {
 	return t.path, t.release()
 }
 
-// finish hands the file over complete: mode 0644, its owner, and on the disk, where a lack of space shows at last.
+// finish hands the file over complete: unless it is private, with mode 0644, its owner, and on the disk, where a lack of space shows at last.
 func (t *temp) finish() error {
+	if t.private {
+		return t.File.Close()
+	}
 	if t.owner != nil {
 		if err := t.Chown(t.owner.UID, t.owner.GID); err != nil {
 			return err

@@ -1,0 +1,78 @@
+package file
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+
+	"github.com/pprofd/pprofd/export"
+)
+
+// Fields of message Profile in pprof's profile.proto.
+const (
+	fieldStringTable = 6
+	fieldComment     = 13
+)
+
+var errEncoding = errors.New("the encoded profile is broken")
+
+// labelComments are what a file has to say about its process: pprof has labels of samples only.
+func labelComments(p *export.Profile) []string {
+	var comments []string
+	if p.Service != "" {
+		comments = append(comments, "label service_name="+strings.ToValidUTF8(p.Service, "\uFFFD"))
+	}
+	for _, l := range p.Labels {
+		comments = append(comments, strings.ToValidUTF8("label "+l.Name+"="+l.Value, "\uFFFD"))
+	}
+	return comments
+}
+
+// appendComments makes the bytes that have to follow an encoded, uncompressed profile so that it has further comments:
+// repeated fields of a message may come in several places, and add up. The profile itself stays as it is, for others may be
+// reading it.
+func appendComments(dst, encoded []byte, comments []string) ([]byte, error) {
+	n, err := countStrings(encoded)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range comments {
+		dst = binary.AppendUvarint(dst, fieldStringTable<<3|2)
+		dst = binary.AppendUvarint(dst, uint64(len(c)))
+		dst = append(dst, c...)
+	}
+	for i := range comments {
+		dst = binary.AppendUvarint(dst, fieldComment<<3)
+		dst = binary.AppendUvarint(dst, uint64(n+i))
+	}
+	return dst, nil
+}
+
+// countStrings is the length of the string table.
+func countStrings(b []byte) (n int, err error) {
+	for len(b) > 0 {
+		key, size := binary.Uvarint(b)
+		if size <= 0 {
+			return 0, errEncoding
+		}
+		v, valueSize := binary.Uvarint(b[size:])
+		if valueSize <= 0 {
+			return 0, errEncoding
+		}
+		b = b[size+valueSize:]
+		switch key & 7 {
+		case 0: // varint
+		case 2: // bytes
+			if v > uint64(len(b)) {
+				return 0, errEncoding
+			}
+			b = b[v:]
+		default: // profile.proto has no others
+			return 0, errEncoding
+		}
+		if key>>3 == fieldStringTable {
+			n++
+		}
+	}
+	return n, nil
+}
