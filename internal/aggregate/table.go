@@ -68,9 +68,11 @@ type Table struct {
 	stats   Stats
 }
 
-// entry is one distinct (Key, Stack).
+// entry is one distinct (Key, Stack). A sample of one that is known touches nothing of the table but the entry and its slot in
+// the index: with many targets all is cold, and each touch costs a miss of the CPU's caches.
 type entry struct {
 	value Value
+	check uint64 // stackHash.check; the other half decided on the slot
 	key   Key
 	stack uint32 // in stacks
 }
@@ -182,12 +184,10 @@ func (t *Table) targets(kind uint8) map[uint32]bool {
 
 func (t *Table) find(key Key, stack []objfile.Addr) (e *entry, lost string) {
 	h := t.hash.stack(stack)
-	n, known := t.stacks.find(h, len(stack))
-	if known {
-		if e := t.known(key, n); e != nil {
-			return e, ""
-		}
+	if e := t.known(key, h); e != nil {
+		return e, ""
 	}
+	n, known := t.stacks.find(h, len(stack))
 	if t.entries.n >= t.limits.Stacks {
 		return nil, LostStacks
 	}
@@ -201,25 +201,25 @@ func (t *Table) find(key Key, stack []objfile.Addr) (e *entry, lost string) {
 	if !known {
 		n = t.stacks.insert(h, stack)
 	}
-	return t.insert(key, n), ""
+	return t.insert(key, n, h), ""
 }
 
 // known returns the entry of a key and a stack, or nil.
-func (t *Table) known(key Key, stack uint32) *entry {
+func (t *Table) known(key Key, stack stackHash) *entry {
 	slot := t.index.slot(t.hash.entry(key, stack))
 	for ; t.index.slots[slot] != 0; slot = t.index.next(slot) {
-		if e := t.entries.at(int(t.index.slots[slot] - 1)); e.stack == stack && e.key == key {
+		if e := t.entries.at(int(t.index.slots[slot] - 1)); e.check == stack.check && e.key == key {
 			return e
 		}
 	}
 	return nil
 }
 
-func (t *Table) insert(key Key, stack uint32) *entry {
-	e := t.entries.push(entry{key: key, stack: stack})
+func (t *Table) insert(key Key, n uint32, stack stackHash) *entry {
+	e := t.entries.push(entry{key: key, stack: n, check: stack.check})
 	t.index.add(t.hash.entry(key, stack), t.entries.n, func(i int) uint64 {
 		e := t.entries.at(i)
-		return t.hash.entry(e.key, e.stack)
+		return t.hash.entry(e.key, t.stacks.list.at(int(e.stack)).hash)
 	})
 	return e
 }
