@@ -16,7 +16,8 @@ const (
 	btfTypeSize   = 12
 	maxBTFSection = 64 << 20 // of the kernel's own; Debian's has 6 MB
 	maxBTFNesting = 8        // of typedefs and qualifiers
-	maxBTFStructs = 256      // anonymous ones in one struct
+	maxBTFName    = 512      // the kernel's KSYM_NAME_LEN
+	maxBTFMembers = 1 << 14  // that are looked at for one: a struct's, and those of anonymous ones inside; task_struct has 260
 )
 
 // Kinds of types that matter here.
@@ -140,12 +141,12 @@ func (h btfType) trailer() (n int, ok bool) {
 	return t.own + t.each*int(h.vlen), true
 }
 
-// name is the string at an offset of the string section.
+// name is the string at an offset of the string section. One that is longer than any in a kernel is none.
 func (t *btfTypes) name(off uint32) []byte {
 	if uint64(off) >= uint64(len(t.strings)) {
 		return nil
 	}
-	s := t.strings[off:]
+	s := t.strings[off:min(uint64(off)+maxBTFName, uint64(len(t.strings)))]
 	if i := bytes.IndexByte(s, 0); i >= 0 {
 		return s[:i]
 	}
@@ -182,14 +183,14 @@ func (t *btfTypes) member(id uint32, name string) (bits, typ uint32, err error) 
 	return t.memberWithin(id, name, &looked)
 }
 
-// memberWithin counts in looked the structs that it has looked into.
+// memberWithin counts in looked the structs and members that it has looked at.
 func (t *btfTypes) memberWithin(id uint32, name string, looked *int) (bits, typ uint32, err error) {
-	if *looked++; *looked > maxBTFStructs {
-		return 0, 0, fmt.Errorf("%w: anonymous structs without end", errBTF)
-	}
 	h, members, err := t.get(id)
 	if err != nil {
 		return 0, 0, err
+	}
+	if *looked += 1 + len(members)/12; *looked > maxBTFMembers {
+		return 0, 0, fmt.Errorf("%w: anonymous structs without end", errBTF)
 	}
 	for ; len(members) > 0; members = members[12:] {
 		nameOff, typ := binary.LittleEndian.Uint32(members), binary.LittleEndian.Uint32(members[4:])

@@ -2,9 +2,11 @@ package bpf
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf/btf"
 
@@ -153,6 +155,38 @@ func TestReadBTF(t *testing.T) {
 	}
 }
 
+// A blob costs time by its size, not by what its structs and names lead to.
+func TestHostileBTFEnds(t *testing.T) {
+	const members, structs = 1 << 13, 8
+	b := binary.LittleEndian.AppendUint16(nil, btfMagic)
+	b = append(b, 1, 0)
+	size := structs * (btfTypeSize + 12*members)
+	for _, n := range []int{btfHeaderSize, 0, size, size, 1 << 20} {
+		b = binary.LittleEndian.AppendUint32(b, uint32(n))
+	}
+	for id := range uint32(structs) { // their members have names of 1 MiB, but the last: that is the next struct, without a name
+		for _, n := range []uint32{1, btfKindStruct<<24 | members, 8} {
+			b = binary.LittleEndian.AppendUint32(b, n)
+		}
+		for range members - 1 {
+			b = append(b, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+		}
+		b = append(b, 0, 0, 0, 0, byte(1+(id+1)%structs), 0, 0, 0, 0, 0, 0, 0)
+	}
+	b = append(b, bytes.Repeat([]byte("x"), 1<<20)...)
+	start := time.Now()
+	types, err := readBTF(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := types.member(1, "y"); err == nil {
+		t.Error("a member was found that is not there")
+	}
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
 func FuzzReadBTF(f *testing.F) {
 	f.Add(smallBTF(f))
 	f.Fuzz(func(_ *testing.T, b []byte) {
@@ -160,7 +194,7 @@ func FuzzReadBTF(f *testing.F) {
 		if err != nil {
 			return
 		}
-		for id := range types.offsets {
+		for id := range types.offsets[:min(len(types.offsets), 64)] {
 			_, _, _ = types.member(uint32(id), "y") // must end
 		}
 	})
