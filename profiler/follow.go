@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/pprofd/pprofd/internal/aggregate"
 )
 
 // settle looks what t's process did between the reading of its map and the moment from when on events tell of it.
@@ -80,7 +78,6 @@ func (p *Profiler) endGone() {
 func (p *Profiler) forget(t *target) {
 	p.endAllocs(t)
 	delete(p.targets, t.pid)
-	t.labels = nil
 	if t.space == nil {
 		return
 	}
@@ -128,6 +125,7 @@ func (p *Profiler) endWindow(ctx context.Context) {
 func (p *Profiler) nextWindow() error {
 	var errs []error
 	p.table.Reset()
+	p.labelIDs = labelIDs{}
 	live := p.all[:0]
 	for _, t := range p.all {
 		if p.targets[t.pid] != t {
@@ -137,7 +135,6 @@ func (p *Profiler) nextWindow() error {
 			continue
 		}
 		errs = append(errs, t.closeOld(), t.trim())
-		t.labels = make(map[string]aggregate.LabelID)
 		if t.alloc != nil {
 			t.alloc.totals = nil
 			t.alloc.restart(t)

@@ -121,6 +121,7 @@ type Profiler struct {
 	input    unwind.Input
 	stack    []objfile.Addr
 	labels   []bpf.Label
+	labelIDs labelIDs
 	started  time.Time // of the window
 	lastRead bpf.Stats
 	ticks    int

@@ -89,7 +89,7 @@ const reloadInterval = 100 * time.Millisecond
 
 // sample counts one sample.
 func (p *Profiler) sample(t *target, s *bpf.Sample) {
-	key := aggregate.Key{Target: t.id, Kind: uint8(s.Kind), Labels: p.labelID(t, s)}
+	key := aggregate.Key{Target: t.id, Kind: uint8(s.Kind), Labels: p.labelID(s)}
 	var weight int64
 	key.Size, weight = p.weigh(t, s)
 	if t.space == nil {
@@ -147,8 +147,25 @@ func (p *Profiler) toInput(s *bpf.Sample) {
 	}
 }
 
+// labelIDs are the label sets of this window by the bytes of bpf.Sample.Labels. Targets share them: those of one program
+// mostly have the same, and what is common stays in the CPU's caches.
+type labelIDs struct {
+	ids   map[string]aggregate.LabelID
+	bytes int
+}
+
+const maxLabelIDBytes = 4 << 20
+
+func (l *labelIDs) put(b []byte, id aggregate.LabelID) {
+	const overhead = 64
+	if l.bytes += len(b) + overhead; l.ids == nil || l.bytes > maxLabelIDBytes {
+		*l = labelIDs{make(map[string]aggregate.LabelID), len(b) + overhead}
+	}
+	l.ids[string(b)] = id
+}
+
 // labelID names the labels of a sample. Known ones cost no allocation.
-func (p *Profiler) labelID(t *target, s *bpf.Sample) aggregate.LabelID {
+func (p *Profiler) labelID(s *bpf.Sample) aggregate.LabelID {
 	var num aggregate.Numbers
 	if p.cfg.Goid {
 		num.Goid = s.Goid
@@ -160,15 +177,12 @@ func (p *Profiler) labelID(t *target, s *bpf.Sample) aggregate.LabelID {
 		return p.table.Labels(nil, num)
 	}
 	plain := num == aggregate.Numbers{}
-	if id, ok := t.labels[string(s.Labels)]; ok && plain {
+	if id, ok := p.labelIDs.ids[string(s.Labels)]; ok && plain {
 		return id
 	}
 	id := p.table.Labels(p.decodeLabels(s), num)
 	if plain {
-		if len(t.labels) >= maxLabelCache {
-			clear(t.labels)
-		}
-		t.labels[string(s.Labels)] = id
+		p.labelIDs.put(s.Labels, id)
 	}
 	return id
 }

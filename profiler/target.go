@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pprofd/pprofd/bpf"
-	"github.com/pprofd/pprofd/internal/aggregate"
 	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/objfile"
 )
@@ -32,14 +31,11 @@ type target struct {
 	known      bool // layout is usable
 	unverified bool // the live process was too young to check the layout against
 
-	gone       bool                         // has exited or was removed, as far as the ring buffer has not been read
-	labels     map[string]aggregate.LabelID // by the bytes of bpf.Sample.Labels
+	gone       bool // has exited or was removed, as far as the ring buffer has not been read
 	nextReload time.Time
 
 	alloc *allocTarget // in a Profiler of allocations, where t is a Go program
 }
-
-const maxLabelCache = 1 << 14
 
 func (t *target) close() error {
 	err := t.closeOld()
@@ -149,7 +145,6 @@ func (p *Profiler) register(t *target, waitExec bool) error {
 	if err := p.probes.SetTarget(t.pid, b); err != nil {
 		return errors.Join(err, t.close())
 	}
-	t.labels = make(map[string]aggregate.LabelID)
 	p.targets[t.pid] = t
 	p.all = append(p.all, t)
 	t.id = uint32(len(p.all))
