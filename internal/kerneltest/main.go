@@ -135,9 +135,8 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 	b := &builder{dir: dir, arch: arch, short: c.short, suites: suites}
 	var failed []error
 	for _, k := range kernels {
-		r := &result{Arch: arch, Kernel: k, Commit: said(ctx, "git", "describe", "--always", "--dirty")}
-		if err := c.boot(ctx, out, m, b, r); err != nil {
-			r.Err = err.Error()
+		r, err := c.boot(ctx, out, m, b, k)
+		if err != nil {
 			failed = append(failed, fmt.Errorf("%s, %s: %w", k.Name, arch, err))
 		}
 		c.add(r)
@@ -146,23 +145,42 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 	return errors.Join(failed...)
 }
 
-// boot runs one machine.
-func (c *config) boot(ctx context.Context, out io.Writer, m *machine, b *builder, r *result) (err error) {
+// maxBoots is how often a kernel is tried that a bug of the emulator brings down.
+const maxBoots = 3
+
+// boot runs one machine, and another one if the emulator was at fault.
+func (c *config) boot(ctx context.Context, out io.Writer, m *machine, b *builder, k kernel) (*result, error) {
+	commit := said(ctx, "git", "describe", "--always", "--dirty")
+	for n := 1; ; n++ {
+		r := &result{Arch: b.arch, Kernel: k, Commit: commit}
+		p, err := c.once(ctx, out, m, b, r)
+		if n > 1 {
+			r.Note = fmt.Sprintf("run %d times: a bug of the emulator brought the machine down before (a breakpoint of the kernel's that was gone)", n)
+		}
+		if p == nil || !p.emulatorFault() || n == maxBoots {
+			return r, err
+		}
+		fmt.Fprintf(out, "== once more: %v\n", err)
+	}
+}
+
+// once runs a machine to its end. There is no report if it did not come to a start.
+func (c *config) once(ctx context.Context, out io.Writer, m *machine, b *builder, r *result) (p *report, err error) {
 	suites := forKernel(b.suites, &r.Kernel, r.Arch)
 	if len(suites) == 0 {
-		return errors.New("none of the tests is for this kernel")
+		return nil, errors.New("none of the tests is for this kernel")
 	}
 	start := time.Now()
 	m.kernel = r.Kernel.file
 	if m.initrd, err = b.initramfs(ctx, &r.Kernel, suites); err != nil {
-		return err
+		return nil, err
 	}
 	fmt.Fprintf(out, "== %s on %s: built in %v\n", filepath.Base(m.kernel), r.Arch, time.Since(start).Round(time.Second))
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	p := newReport(out, len(suites), r)
+	p = newReport(out, len(suites), r)
 	err = m.boot(ctx, p)
 	r.Took = time.Since(start).Round(time.Second)
 	fmt.Fprintf(out, "== %s on %s took %v in all\n", filepath.Base(m.kernel), r.Arch, r.Took)
-	return errors.Join(err, p.finish())
+	return p, errors.Join(err, p.finish())
 }

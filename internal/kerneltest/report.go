@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,7 +22,8 @@ type result struct {
 	Measured []measure
 	Lacks    []lack
 	Took     time.Duration
-	Err      string // what was wrong with the machine's run as a whole
+	Down     string // why the machine did not end as it should; "" if it did
+	Note     string
 }
 
 type jobResult struct {
@@ -47,6 +49,7 @@ type report struct {
 	current string          // job that runs
 	tests   tally           // of that job, by their result
 	command strings.Builder // what doctor printed
+	oops    string          // the kernel's first word on its death
 	boot    []string        // the console's last lines before init's first: why a machine did not get there
 	*result
 }
@@ -94,6 +97,9 @@ func (r *report) output(text string) {
 		return
 	}
 	fmt.Fprintln(r.out, text)
+	if _, oops, found := strings.Cut(text, "] Oops: "); found && r.oops == "" {
+		r.oops = oops
+	}
 	word, rest, _ := strings.Cut(strings.TrimLeft(text, " "), ":")
 	switch word {
 	case "--- PASS":
@@ -167,6 +173,10 @@ func (r *report) doctor() (failure string) {
 
 func (r *report) elapsed() time.Duration { return r.now().Sub(r.start).Round(100 * time.Millisecond) }
 
+// emulatorFault reports whether the machine died of a bug of the emulator: up to qemu 8.0, a CPU that translates an instruction
+// while another patches it may keep the breakpoint (INT3) that stands there meanwhile, which the kernel knows nothing of any more.
+func (r *report) emulatorFault() bool { return strings.HasPrefix(r.oops, "int3: ") }
+
 // finish tells what is wrong with the machine's run as a whole.
 func (r *report) finish() error {
 	var errs []error
@@ -177,11 +187,14 @@ func (r *report) finish() error {
 	}
 	switch {
 	case r.current != "":
-		errs = append(errs, fmt.Errorf("the machine went down during %s", r.current))
+		r.Down = fmt.Sprintf("the machine went down during %s: %s", r.current, cmp.Or(r.oops, "it said nothing"))
 	case !r.done && r.Release == "":
-		errs = append(errs, fmt.Errorf("the machine did not reach its init:\n%s", strings.Join(r.boot, "\n")))
+		r.Down = fmt.Sprintf("the machine did not reach its init:\n%s", strings.Join(r.boot, "\n"))
 	case !r.done || len(r.Jobs) != r.want:
-		errs = append(errs, fmt.Errorf("the machine went down after %d of %d jobs", len(r.Jobs), r.want))
+		r.Down = fmt.Sprintf("the machine went down after %d of %d jobs", len(r.Jobs), r.want)
+	}
+	if r.Down != "" {
+		errs = append(errs, errors.New(r.Down))
 	}
 	return errors.Join(errs...)
 }

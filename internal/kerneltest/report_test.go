@@ -43,6 +43,19 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// A machine that an int3 of the kernel's own brought down is run again, no other.
+func TestTheEmulatorsFault(t *testing.T) {
+	for oops, want := range map[string]bool{"int3: 0000 [#1] SMP NOPTI": true, "general protection fault: 0000 [#1]": false} {
+		r := newReport(t.Output(), 1, &result{})
+		for _, line := range []string{job.Line(job.Booted, "6.19.0"), job.Line(job.Started, "./a"), "[  212.255807] Oops: " + oops, "[  212.3] Oops: again"} {
+			r.line(strings.TrimSuffix(line, "\n"))
+		}
+		if err := r.finish(); r.emulatorFault() != want || err == nil || !strings.Contains(err.Error(), oops) || !strings.Contains(r.Down, "./a") {
+			t.Errorf("%s: the emulator's: %t; %v", oops, r.emulatorFault(), err)
+		}
+	}
+}
+
 func TestReportKeepsOnlyTheEndOfALongBoot(t *testing.T) {
 	r := newReport(t.Output(), 1, &result{})
 	for range 10 * bootLines {

@@ -22,6 +22,7 @@ func table(ctx context.Context, results []*result, offered map[string][]kernel) 
 	measures(&b, results)
 	lacks(&b, results)
 	failures(&b, results)
+	notes(&b, results)
 	notRun(&b, results, offered)
 	return b.String()
 }
@@ -120,13 +121,21 @@ func failures(b *strings.Builder, results []*result) {
 				fmt.Fprintf(b, "%s %s: %s: %s %s\n", r.Arch, r.title(), j.Name, j.Failure, strings.Join(j.Tests.Which, " "))
 			}
 		}
-		if r.Err != "" && !slices.ContainsFunc(r.Jobs, func(j jobResult) bool { return j.Failure != "" }) {
+		if r.Down != "" {
 			none = false
-			fmt.Fprintf(b, "%s %s: %v\n", r.Arch, r.title(), r.Err)
+			fmt.Fprintf(b, "%s %s: %s\n", r.Arch, r.title(), r.Down)
 		}
 	}
 	if none {
 		b.WriteString("nothing\n")
+	}
+}
+
+func notes(b *strings.Builder, results []*result) {
+	for _, r := range results {
+		if r.Note != "" {
+			fmt.Fprintf(b, "\n%s %s: %s\n", r.Arch, r.title(), r.Note)
+		}
 	}
 }
 
