@@ -259,3 +259,10 @@ func (in *Inspector) add(id fileID, r remembered) {
 	}
 	in.programs[id] = r
 }
+
+// size is how many executables are remembered.
+func (in *Inspector) size() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return len(in.programs) + len(in.older)
+}

@@ -1,0 +1,458 @@
+package discover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// Config says what is wanted, and how it is labeled. The zero value finds all Go processes.
+type Config struct {
+	ProcRoot string // "" is /proc
+	Host     string // value of the label "host"
+
+	Select  []Selector // a process is wanted if it matches any; none: all are
+	Exclude []Selector // and none of these
+
+	Relabel []*relabel.Config // of Prometheus: rules that change labels, and drop processes
+	Labels  map[string]string // of all processes
+
+	Log *slog.Logger // nil: nothing is logged
+}
+
+// Proc names a process.
+type Proc struct {
+	PID   int
+	Start uint64 // clock ticks since boot, as /proc/PID/stat has it
+}
+
+// Discovery knows the Go processes of the machine. All methods may be called at any time by anyone.
+type Discovery struct {
+	in    *Inspector
+	users *users
+	meta  metadata
+	jobs  chan struct{} // looks that are under way
+
+	mu      sync.Mutex
+	log     *slog.Logger
+	config  *rules
+	sel     []Selector
+	exclude []Selector
+	epoch   uint64 // grows with each configuration
+	ticket  uint64 // of the last look
+	entries map[Proc]*entry
+	current map[int]*entry // the last of each PID
+	bare    map[Proc]*recheck
+	count   counters
+}
+
+// entry is a process that runs, or ran, a Go program.
+type entry struct {
+	*facts
+	ticket uint64    // of the look that found it: a later one knows better
+	seen   time.Time // first, with this program
+	read   time.Time // the facts
+	ended  time.Time // zero: it runs the program
+	judged
+}
+
+// judged is what was decided of a process, and by what.
+type judged struct {
+	verdict     Verdict
+	service     string
+	labels      []export.Label
+	epoch, meta uint64
+	valid       bool
+}
+
+// Verdict is what becomes of a Go process.
+type Verdict string
+
+// Verdicts. Only Wanted processes are profiled.
+const (
+	Wanted     Verdict = "wanted"
+	Unselected Verdict = "not selected"
+	Excluded   Verdict = "excluded"
+	OptedOut   Verdict = "opted out" // by PPROFD=off
+	Dropped    Verdict = "dropped"   // by relabel_configs
+	Obstructed Verdict = "cannot be" // Program.Obstacle says why
+	Undecided  Verdict = "undecided" // metadata has not come
+
+)
+
+// recheck is when a packed program, which may have unpacked a Go program meanwhile, is looked at again.
+type recheck struct {
+	next time.Time
+	wait time.Duration
+}
+
+// Bounds of a Discovery.
+const (
+	maxEntries = 16_384
+	maxJobs    = 32
+	// patience is how long Look waits for what it has to read: longer only where somebody makes files or memory stall, or
+	// the machine is overloaded. Scan finds what was given up.
+	patience     = 50 * time.Millisecond
+	scanPatience = 250 * time.Millisecond
+	refreshAfter = time.Minute      // facts that may change: the group, the name
+	keepEnded    = 10 * time.Minute // an entry that nobody forgets
+	firstRecheck = time.Second
+	maxRecheck   = 10 * time.Minute
+)
+
+// New checks the configuration. Nothing is read yet.
+func New(c Config) (*Discovery, error) {
+	d := &Discovery{
+		in: NewInspector(c.ProcRoot), users: newUsers(orElse(c.ProcRoot, "/proc")), jobs: make(chan struct{}, maxJobs),
+		count:   counters{unread: map[string]uint64{}},
+		entries: map[Proc]*entry{}, current: map[int]*entry{}, bare: map[Proc]*recheck{},
+	}
+	if err := d.Reconfigure(c); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Reconfigure changes everything but ProcRoot. Known processes are judged anew at the next Labels or Scan. After an error
+// everything is as it was.
+func (d *Discovery) Reconfigure(c Config) error {
+	r, err := newRules(&c)
+	if err != nil {
+		return fmt.Errorf("configure discovery: %w", err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.log = c.Log
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	d.config, d.sel, d.exclude = r, slices.Clone(c.Select), slices.Clone(c.Exclude)
+	d.epoch++
+	return nil
+}
+
+// Look says whether a process runs a Go program that is wanted. It is asked at each exec of the machine: for an executable
+// that is known and not Go it costs one system call. It waits for at most patience; what it cannot tell by then is not
+// wanted, until Scan finds it.
+func (d *Discovery) Look(pid int, start uint64) bool {
+	d.tally(func(c *counters) { c.looks++ })
+	key := Proc{pid, start}
+	id, err := identify(d.in.Proc(pid))
+	if err != nil {
+		d.failed(key, err)
+		return false
+	}
+	if p := d.in.known(id); p != nil && p.notGo() {
+		d.end(key)
+		return false
+	}
+	d.study(key, patience)
+	return d.wanted(key)
+}
+
+// end notes that a process does not run the program any more that is known of it.
+func (d *Discovery) end(key Proc) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.endLocked(key)
+}
+
+func (d *Discovery) endLocked(key Proc) {
+	if e := d.entries[key]; e != nil && e.ended.IsZero() {
+		e.ended = time.Now()
+	}
+}
+
+// study reads what is to be known of a process, in the background; it waits for at most as long as given.
+func (d *Discovery) study(key Proc, wait time.Duration) {
+	select {
+	case d.jobs <- struct{}{}:
+	default:
+		d.tally(func(c *counters) { c.unread["too many processes take too long to be read"]++ })
+		return
+	}
+	d.mu.Lock()
+	d.ticket++
+	ticket := d.ticket
+	d.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() { <-d.jobs }()
+		f, err := d.readFacts(key)
+		d.enter(key, f, err, ticket)
+	}()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		d.tally(func(c *counters) { c.late++ })
+	}
+}
+
+// enter stores what a look has found.
+func (d *Discovery) enter(key Proc, f *facts, err error, ticket uint64) {
+	if err != nil {
+		d.failed(key, err)
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last := d.current[key.PID]; last != nil && last.key != key && last.ticket < ticket {
+		d.endLocked(last.key) // the PID is another's
+	}
+	if !f.program.goes() && !f.program.bare {
+		d.failedLocked(key, f.program.err)
+		return
+	}
+	if !f.program.goes() {
+		d.endLocked(key)
+		d.laterLocked(key)
+		return
+	}
+	delete(d.bare, key)
+	old := d.entries[key]
+	if old != nil && old.ticket > ticket {
+		return
+	}
+	if old == nil && len(d.entries) >= maxEntries {
+		d.count.unread[fmt.Sprintf("more than %d Go processes are known", maxEntries)]++
+		return
+	}
+	now := time.Now()
+	e := &entry{facts: f, ticket: ticket, seen: now, read: now}
+	if old != nil && old.id == f.id {
+		e.seen = old.seen
+	}
+	d.entries[key], d.current[key.PID] = e, e
+}
+
+// laterLocked has a packed program looked at again, less and less often.
+func (d *Discovery) laterLocked(key Proc) {
+	r := d.bare[key]
+	if r == nil {
+		if len(d.bare) >= maxEntries {
+			return
+		}
+		r = &recheck{wait: firstRecheck}
+		d.bare[key] = r
+	}
+	r.next = time.Now().Add(r.wait)
+	r.wait = min(4*r.wait, maxRecheck)
+}
+
+// failed counts a process that could not be looked at, or is no Go program, and keeps what was known of it.
+func (d *Discovery) failed(key Proc, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.failedLocked(key, err)
+}
+
+func (d *Discovery) failedLocked(key Proc, err error) {
+	d.endLocked(key)
+	if !Gone(err) && !errors.Is(err, objfile.ErrNotGo) && !errors.Is(err, ErrKernelThread) {
+		d.count.unread[unreadReason(err)]++
+	}
+}
+
+// unreadReason is one of few: it counts, and is shown.
+func unreadReason(err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return "permission denied"
+	case errors.Is(err, objfile.ErrFUSE):
+		return objfile.ErrFUSE.Error()
+	case errors.Is(err, objfile.ErrTooCostly), errors.Is(err, os.ErrDeadlineExceeded):
+		return "too costly to read"
+	}
+	return "other errors"
+}
+
+// wanted judges a process that runs now.
+func (d *Discovery) wanted(key Proc) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.entries[key]
+	return e != nil && e.ended.IsZero() && d.judge(e) == Wanted
+}
+
+// Labels are the labels of a process, as far as metadata has come. ok is false where it is not known, or not wanted (any more).
+// They describe the last Go program that the process has executed. Neither they nor the service contain the other.
+func (d *Discovery) Labels(pid int, start uint64) (service string, labels []export.Label, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.entries[Proc{pid, start}]
+	if e == nil || d.judge(e) != Wanted {
+		return "", nil, false
+	}
+	return e.service, e.labels, true
+}
+
+// Forget says that nobody will ask for the labels of a process again.
+func (d *Discovery) Forget(pid int, start uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.removeLocked(Proc{pid, start})
+}
+
+func (d *Discovery) removeLocked(key Proc) {
+	e := d.entries[key]
+	delete(d.entries, key)
+	delete(d.bare, key)
+	if e != nil && d.current[key.PID] == e {
+		delete(d.current, key.PID)
+	}
+}
+
+// judge decides, if what decides has changed since. d.mu is held.
+func (d *Discovery) judge(e *entry) Verdict {
+	meta := d.meta.state()
+	if e.valid && e.epoch == d.epoch && e.judged.meta == meta {
+		return e.verdict
+	}
+	k := &known{facts: e.facts}
+	k.container, k.pod, k.waiting = d.meta.find(&e.group, e.seen)
+	e.judged = judged{epoch: d.epoch, meta: meta, valid: !k.waiting}
+	e.verdict = d.selected(k)
+	if e.verdict != Wanted {
+		return e.verdict
+	}
+	var keep bool
+	e.service, e.labels, keep = d.config.label(k)
+	switch {
+	case k.waiting && d.config.drops:
+		e.verdict = Undecided
+	case !keep:
+		e.verdict = Dropped
+	}
+	return e.verdict
+}
+
+func (d *Discovery) selected(k *known) Verdict {
+	switch {
+	case k.optedOut:
+		return OptedOut
+	case k.program.Obstacle != "":
+		return Obstructed
+	}
+	in, out := yes, anyMatches(d.exclude, k)
+	if len(d.sel) > 0 {
+		in = anyMatches(d.sel, k)
+	}
+	switch {
+	case out == yes:
+		return Excluded
+	case in == no:
+		return Unselected
+	case in == unknown || out == unknown:
+		return Undecided
+	}
+	return Wanted
+}
+
+// Scan lists the Go processes that are wanted and run now. An executable that is known and not Go costs a system call for
+// each process, a Go process that is known three more.
+func (d *Discovery) Scan(ctx context.Context) ([]Proc, error) {
+	pids, err := d.in.PIDs()
+	if err != nil {
+		return nil, err
+	}
+	d.tally(func(c *counters) { c.scans++ })
+	var found []Proc
+	for _, pid := range pids {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if key, ok := d.visit(pid); ok && d.wanted(key) {
+			found = append(found, key)
+		}
+	}
+	d.prune(pids)
+	return found, nil
+}
+
+// visit makes sure that what is known of a process is so. ok is false where it runs no Go program.
+func (d *Discovery) visit(pid int) (key Proc, ok bool) {
+	proc := d.in.Proc(pid)
+	id, err := identify(proc)
+	if err != nil {
+		d.visitFailed(pid, err)
+		return Proc{}, false
+	}
+	if p := d.in.known(id); p != nil && p.notGo() {
+		d.endCurrent(pid)
+		return Proc{}, false
+	}
+	start, err := proc.StartTime()
+	if err != nil {
+		d.visitFailed(pid, err)
+		return Proc{}, false
+	}
+	key = Proc{pid, start}
+	if d.due(key, id) {
+		d.study(key, scanPatience)
+	}
+	return key, true
+}
+
+// due says whether a process has to be looked at again.
+func (d *Discovery) due(key Proc, id fileID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r := d.bare[key]; r != nil {
+		return time.Now().After(r.next)
+	}
+	e := d.entries[key]
+	return e == nil || e.id != id || !e.ended.IsZero() || time.Since(e.read) > refreshAfter
+}
+
+func (d *Discovery) visitFailed(pid int, err error) {
+	d.mu.Lock()
+	e := d.current[pid]
+	d.mu.Unlock()
+	key := Proc{PID: pid}
+	if e != nil {
+		key = e.key
+	}
+	d.failed(key, err)
+}
+
+func (d *Discovery) endCurrent(pid int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.current[pid]; e != nil {
+		d.endLocked(e.key)
+	}
+}
+
+// prune forgets processes that have ended: at once those that nobody profiles, later those that nobody forgot.
+func (d *Discovery) prune(running []int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	for key, e := range d.entries {
+		_, runs := slices.BinarySearch(running, key.PID)
+		if (!runs || d.current[key.PID] != e) && e.ended.IsZero() {
+			e.ended = now
+		}
+		if !e.ended.IsZero() && (e.verdict != Wanted || now.Sub(e.ended) > keepEnded) {
+			d.removeLocked(key)
+		}
+	}
+	for key := range d.bare {
+		if _, runs := slices.BinarySearch(running, key.PID); !runs {
+			delete(d.bare, key)
+		}
+	}
+}
