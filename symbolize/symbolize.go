@@ -44,11 +44,11 @@ type Options struct {
 	// KernelNames asks the kernel what it prints for addresses with %pS (bpf.KernelNamer). nil, or where it fails: all of
 	// Kallsyms is read, which takes the kernel 50 ms.
 	KernelNames func(addrs []uint64) ([]string, error)
-	MaxCache    int // distinct addresses that are remembered until Reset; 65536
+	MaxCache    int // distinct addresses that are remembered until Reset; 16384
 }
 
 const (
-	defaultCache = 1 << 16
+	defaultCache = 1 << 14
 	maxFrames    = 1 << 10 // frames of one address: no compiler inlines deeper
 	maxNotes     = 64
 
@@ -97,13 +97,18 @@ func New(images Images, o *Options) *Symbolizer {
 
 // Reset forgets what was resolved and the notes: at the end of a window.
 func (s *Symbolizer) Reset() {
-	s.cache = make(map[objfile.Addr][]Frame)
-	s.strings = make(map[string]string)
+	s.Forget()
 	s.tables = make(map[objfile.ImageID]*gopclntab.Table)
 	s.noted = make(map[objfile.ImageID]bool)
-	s.bytes = make(map[objfile.ImageID]int)
 	s.kernel = kernelSymbols{}
 	s.notes = nil
+}
+
+// Forget drops the names and frames of all images but the kernel's, where those of other images are asked for next.
+func (s *Symbolizer) Forget() {
+	s.cache = make(map[objfile.Addr][]Frame)
+	s.strings = make(map[string]string)
+	s.bytes = make(map[objfile.ImageID]int)
 }
 
 // Notes are what went wrong since Reset, once per image, with what to do.

@@ -54,17 +54,22 @@ type Built struct {
 // The profile is the caller's, who may add to its Comments. The table must not change meanwhile.
 func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions) iter.Seq[Built] {
 	return func(yield func(Built) bool) {
+		names := newNaming(&t.stacks.addrs, sym)
 		sym.Prepare(t.addrs())
 		if o.Merge {
-			yield(t.build(images, sym, o, selection{entries: t.ofKind(o.Kind), lost: t.losses(o.Kind)}))
+			yield(t.build(images, names, o, selection{entries: t.ofKind(o.Kind), lost: t.losses(o.Kind)}))
 			return
 		}
 		all := t.byTarget(o)
-		if o.Main != nil && t.stacks.addrs.list.n > sym.MaxCache() {
+		many := o.Main != nil && t.stacks.addrs.list.n > sym.MaxCache()
+		if many {
 			slices.SortStableFunc(all, func(a, b selection) int { return cmp.Compare(o.Main(a.target), o.Main(b.target)) })
 		}
-		for _, s := range all {
-			if !yield(t.build(images, sym, o, s)) {
+		for i, s := range all {
+			if many && i > 0 && o.Main(s.target) != o.Main(all[i-1].target) {
+				names.forget()
+			}
+			if !yield(t.build(images, names, o, s)) {
 				return
 			}
 		}
@@ -154,8 +159,8 @@ func (t *Table) addrs() []objfile.Addr {
 	return list
 }
 
-func (t *Table) build(images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions, s selection) Built {
-	b := newBuilder(t, images, sym, o)
+func (t *Table) build(images symbolize.Images, names *naming, o BuildOptions, s selection) Built {
+	b := newBuilder(t, images, names, o, len(s.entries))
 	b.main(s)
 	r := Built{Target: s.target, Profile: b.p}
 	for _, n := range s.entries {

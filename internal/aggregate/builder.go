@@ -13,16 +13,21 @@ type builder struct {
 	o       BuildOptions
 	p       *profile.Profile
 	sym     *symbolize.Symbolizer
+	names   *naming
+	number  uint32 // of this profile among those of names
 	maps    mappings
-	locs    map[locKey]*profile.Location
+	locs    map[locKey]*profile.Location // but for those in names
 	kernel  map[string]*profile.Location // kernel addresses have no lines: one location per function
 	pseudo  map[string]*profile.Location
-	funcs   map[functionKey]*profile.Function
 	samples map[sampleKey]*profile.Sample
 	numbers []uint32 // of the addresses of a stack
 	frames  [][]symbolize.Frame
 	masks   []uint64
 	stack   []*profile.Location
+
+	sampleSlab slab[profile.Sample]
+	valueSlab  slab[int64]
+	stackSlab  slab[*profile.Location]
 }
 
 // locKey: wrappers are elided by what they call, so that one address may need several locations.
@@ -39,16 +44,24 @@ type sampleKey struct {
 	size   uint16
 }
 
-func newBuilder(t *Table, images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions) *builder {
+// maxSlab bounds what a small profile allocates in vain.
+const maxSlab = 1 << 10
+
+// newBuilder begins the next profile of names, of so many samples or less.
+func newBuilder(t *Table, images symbolize.Images, names *naming, o BuildOptions, samples int) *builder {
 	p := emptyProfile(o)
+	p.Sample = make([]*profile.Sample, 0, samples)
+	names.profiles++
+	chunk := min(samples, maxSlab)
 	return &builder{
-		t: t, o: o, p: p, sym: sym,
-		maps:    mappings{p: p, images: images, known: make(map[mapKey]*mapping)},
-		locs:    make(map[locKey]*profile.Location),
-		kernel:  make(map[string]*profile.Location),
-		pseudo:  make(map[string]*profile.Location),
-		funcs:   make(map[functionKey]*profile.Function),
-		samples: make(map[sampleKey]*profile.Sample),
+		t: t, o: o, p: p, sym: names.sym, names: names, number: names.profiles,
+		sampleSlab: slab[profile.Sample]{chunk: chunk}, valueSlab: slab[int64]{chunk: 2 * chunk},
+		stackSlab: slab[*profile.Location]{chunk: 4 * chunk},
+		maps:      mappings{p: p, images: images, known: make(map[mapKey]*mapping)},
+		locs:      make(map[locKey]*profile.Location),
+		kernel:    make(map[string]*profile.Location),
+		pseudo:    make(map[string]*profile.Location),
+		samples:   make(map[sampleKey]*profile.Sample, samples),
 	}
 }
 
@@ -71,7 +84,7 @@ func (b *builder) add(e *entry) {
 	b.frames = b.frames[:0]
 	b.numbers = b.t.stacks.numbers(b.numbers[:0], e.stack)
 	for _, n := range b.numbers {
-		b.frames = append(b.frames, b.sym.Frames(b.t.stacks.addr(n)))
+		b.frames = append(b.frames, b.names.name(n).frames)
 	}
 	b.masks = symbolize.Elide(b.masks[:0], b.frames)
 	if b.o.Objects != nil {
@@ -79,7 +92,7 @@ func (b *builder) add(e *entry) {
 	}
 	for i, mask := range b.masks {
 		if mask != 0 {
-			b.stack = append(b.stack, b.location(b.numbers[i], mask, b.frames[i]))
+			b.stack = append(b.stack, b.location(b.numbers[i], mask))
 		}
 	}
 	b.roots(e.key.Status)
@@ -109,10 +122,10 @@ func (b *builder) sample(e *entry) {
 		}
 		return
 	}
-	s := &profile.Sample{
-		Location: append([]*profile.Location(nil), b.stack...),
-		Value:    b.values(e.key, e.value),
-	}
+	s := &b.sampleSlab.take(1)[0]
+	s.Location = b.stackSlab.take(len(b.stack))
+	copy(s.Location, b.stack)
+	s.Value = b.values(e.key, e.value)
 	b.label(s, e.key)
 	b.samples[k] = s
 	b.p.Sample = append(b.p.Sample, s)
@@ -189,17 +202,23 @@ func (b *builder) lost(k lostKey, v Value) {
 }
 
 // location returns the location of an address with the frames in mask.
-func (b *builder) location(n uint32, mask uint64, frames []symbolize.Frame) *profile.Location {
-	k := locKey{n, mask}
-	if l := b.locs[k]; l != nil {
-		return l
+func (b *builder) location(n uint32, mask uint64) *profile.Location {
+	name := b.names.name(n)
+	if mask != 1<<len(name.frames)-1 {
+		k := locKey{n, mask}
+		if b.locs[k] == nil {
+			b.locs[k] = b.newLocation(b.t.stacks.addr(n), mask, name.frames, name.ids)
+		}
+		return b.locs[k]
 	}
-	l := b.newLocation(b.t.stacks.addr(n), mask, frames)
-	b.locs[k] = l
-	return l
+	if name.in != b.number {
+		name.loc, name.in = b.newLocation(b.t.stacks.addr(n), mask, name.frames, name.ids), b.number
+	}
+	return name.loc
 }
 
-func (b *builder) newLocation(a objfile.Addr, mask uint64, frames []symbolize.Frame) *profile.Location {
+// newLocation makes the location of an address; ids are those of its frames' functions.
+func (b *builder) newLocation(a objfile.Addr, mask uint64, frames []symbolize.Frame, ids []uint32) *profile.Location {
 	if a.Image == objfile.KernelImage && len(frames) > 0 {
 		return b.kernelLocation(frames[0])
 	}
@@ -207,7 +226,7 @@ func (b *builder) newLocation(a objfile.Addr, mask uint64, frames []symbolize.Fr
 	l := b.append(a.Off, m)
 	for i := range frames {
 		if i >= 64 || mask&(1<<i) != 0 {
-			l.Line = append(l.Line, b.line(&frames[i]))
+			l.Line = append(l.Line, profile.Line{Function: b.function(ids[i], &frames[i]), Line: int64(frames[i].Line)})
 		}
 		m.observe(&frames[i])
 	}
@@ -248,26 +267,21 @@ func (b *builder) append(addr uint64, m *mapping) *profile.Location {
 }
 
 func (b *builder) line(f *symbolize.Frame) profile.Line {
-	return profile.Line{Function: b.function(f), Line: int64(f.Line)}
+	return profile.Line{Function: b.function(b.names.id(f), f), Line: int64(f.Line)}
 }
 
-func (b *builder) function(f *symbolize.Frame) *profile.Function {
-	k := functionKey{f.Func, f.SystemName, f.File, f.StartLine}
-	if fn := b.funcs[k]; fn != nil {
-		return fn
+// function returns that of a frame, whose id is known.
+func (b *builder) function(id uint32, f *symbolize.Frame) *profile.Function {
+	known := &b.names.functions[id]
+	if known.in != b.number {
+		known.in = b.number
+		known.Function = &profile.Function{
+			ID: uint64(len(b.p.Function) + 1), Name: f.Func, SystemName: f.SystemName,
+			Filename: f.File, StartLine: int64(f.StartLine),
+		}
+		b.p.Function = append(b.p.Function, known.Function)
 	}
-	fn := &profile.Function{
-		ID: uint64(len(b.p.Function) + 1), Name: f.Func, SystemName: f.SystemName,
-		Filename: f.File, StartLine: int64(f.StartLine),
-	}
-	b.p.Function = append(b.p.Function, fn)
-	b.funcs[k] = fn
-	return fn
+	return known.Function
 }
 
 func (b *builder) finish() { b.maps.finish() }
-
-type functionKey struct {
-	name, system, file string
-	startLine          int
-}

@@ -18,9 +18,10 @@ type Objects struct {
 
 // values are those of a sample.
 func (b *builder) values(k Key, v Value) []int64 {
-	o := b.o.Objects
+	o, values := b.o.Objects, b.valueSlab.take(2)
 	if o == nil {
-		return []int64{v.Count, v.Sum}
+		values[0], values[1] = v.Count, v.Sum
+		return values
 	}
 	bytes := float64(v.Sum)
 	if o.Scale != nil {
@@ -30,7 +31,8 @@ func (b *builder) values(k Key, v Value) []int64 {
 	if size := o.Sizes[k.Size]; size > 0 {
 		objects = bytes / float64(size)
 	}
-	return []int64{int64(math.Round(objects)), int64(math.Round(bytes))}
+	values[0], values[1] = int64(math.Round(objects)), int64(math.Round(bytes))
+	return values
 }
 
 // emptyObjects has the header that runtime/pprof gives its profile of allocations, but for what is in use.

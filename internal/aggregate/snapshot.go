@@ -35,7 +35,8 @@ type Snapshot struct {
 // NewSnapshot returns one without samples.
 func NewSnapshot(images symbolize.Images, sym *symbolize.Symbolizer, o SnapshotOptions) *Snapshot {
 	s := &Snapshot{o: o, numbers: make(map[objfile.Addr]uint32)}
-	s.b = newBuilder(nil, images, sym, BuildOptions{Start: o.Start, Duration: o.Duration, Period: o.Period})
+	names := newNaming(&addrSet{}, sym)
+	s.b = newBuilder(nil, images, names, BuildOptions{Start: o.Start, Duration: o.Duration, Period: o.Period}, 0)
 	s.b.p.SampleType, s.b.p.PeriodType, s.b.p.DefaultSampleType = nil, &o.PeriodType, o.DefaultType
 	for i := range o.Types {
 		s.b.p.SampleType = append(s.b.p.SampleType, &o.Types[i])
@@ -140,7 +141,11 @@ func (s *Snapshot) location(a objfile.Addr, mask uint64, frames []symbolize.Fram
 	if l := s.b.locs[k]; l != nil {
 		return l
 	}
-	l := s.b.newLocation(a, mask, frames)
+	ids := make([]uint32, len(frames))
+	for i := range frames {
+		ids[i] = s.b.names.id(&frames[i])
+	}
+	l := s.b.newLocation(a, mask, frames, ids)
 	s.b.locs[k] = l
 	return l
 }

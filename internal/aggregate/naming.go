@@ -1,0 +1,124 @@
+package aggregate
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/symbolize"
+)
+
+// naming has what all profiles of one Build share: the frames of addresses by their numbers, and what has been made of
+// them for the profile that is being built. So nothing is looked up by name or address for each sample of each target.
+type naming struct {
+	addrs     *addrSet
+	sym       *symbolize.Symbolizer
+	names     []*name  // by number; nil: not asked for
+	order     []uint32 // numbers of all addresses, by address: those of an image are neighbours
+	images    [][]uint32
+	ids       map[functionKey]uint32
+	functions []function // by id
+	profiles  uint32     // begun
+}
+
+// name is an address's.
+type name struct {
+	frames []symbolize.Frame
+	ids    []uint32 // of their functions
+	loc    *profile.Location
+	in     uint32 // the profile that loc is of: it has all frames
+}
+
+// function is one of the current profile, if in says so.
+type function struct {
+	*profile.Function
+	in uint32
+}
+
+func newNaming(addrs *addrSet, sym *symbolize.Symbolizer) *naming {
+	n := &naming{
+		addrs: addrs, sym: sym, ids: make(map[functionKey]uint32),
+		names: make([]*name, addrs.list.n), order: make([]uint32, addrs.list.n),
+	}
+	for i := range n.order {
+		n.order[i] = uint32(i)
+	}
+	slices.SortFunc(n.order, func(a, b uint32) int { return compareAddrs(*addrs.list.at(int(a)), *addrs.list.at(int(b))) })
+	return n
+}
+
+func compareAddrs(a, b objfile.Addr) int {
+	return cmp.Or(cmp.Compare(a.Image, b.Image), cmp.Compare(a.Off, b.Off))
+}
+
+// name returns that of an address, and resolves with it all others of its image: in order, they lie in the same pages of the
+// image's tables.
+func (n *naming) name(number uint32) *name {
+	if known := n.names[number]; known != nil {
+		return known
+	}
+	image := n.addrs.list.at(int(number)).Image
+	first, _ := slices.BinarySearchFunc(n.order, objfile.Addr{Image: image}, func(i uint32, a objfile.Addr) int {
+		return compareAddrs(*n.addrs.list.at(int(i)), a)
+	})
+	all, _ := split(n.order[first:], func(i uint32) bool { return n.addrs.list.at(int(i)).Image == image })
+	for _, i := range all {
+		n.names[i] = n.resolve(*n.addrs.list.at(int(i)))
+	}
+	n.images = append(n.images, all)
+	return n.names[number]
+}
+
+func (n *naming) resolve(a objfile.Addr) *name {
+	m := &name{frames: n.sym.Frames(a)}
+	m.ids = make([]uint32, len(m.frames))
+	for i := range m.frames {
+		m.ids[i] = n.id(&m.frames[i])
+	}
+	return m
+}
+
+// forget drops all names: what comes next is of other programs.
+func (n *naming) forget() {
+	for _, numbers := range n.images {
+		for _, i := range numbers {
+			n.names[i] = nil
+		}
+	}
+	n.images, n.functions, n.ids = nil, nil, make(map[functionKey]uint32)
+	n.sym.Forget()
+}
+
+type functionKey struct {
+	name, system, file string
+	startLine          int
+}
+
+// id numbers the function of a frame.
+func (n *naming) id(f *symbolize.Frame) uint32 {
+	k := functionKey{f.Func, f.SystemName, f.File, f.StartLine}
+	id, ok := n.ids[k]
+	if !ok {
+		id = uint32(len(n.functions))
+		n.functions = append(n.functions, function{})
+		n.ids[k] = id
+	}
+	return id
+}
+
+// slab hands out pieces of larger allocations, which live as long as one of them.
+type slab[T any] struct {
+	free  []T
+	chunk int
+}
+
+func (s *slab[T]) take(n int) []T {
+	if n > len(s.free) {
+		s.free = make([]T, max(n, s.chunk))
+	}
+	piece := s.free[:n:n]
+	s.free = s.free[n:]
+	return piece
+}
