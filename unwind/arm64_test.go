@@ -47,6 +47,21 @@ func TestEveryInstructionARM64(t *testing.T) {
 	}
 }
 
+// TestSignedReturnAddresses: C code and the vDSO sign the return addresses that they save, if the processor can.
+func TestSignedReturnAddresses(t *testing.T) {
+	p := openARM64(t, testprog.Build(t, "step", testprog.Options{Arch: "arm64"}))
+	const signature = 0x2a << 48
+	seg := newMachine(p, p.table.Lookup("main.once")["main.once"].Entry).segment(p)
+	seg.LR |= signature
+	for i := range seg.Frames {
+		seg.Frames[i] |= signature
+	}
+	got, status := p.unwinder.Complete(nil, p.space, &unwind.Input{Segments: []unwind.Segment{seg}})
+	if status != unwind.Complete || len(got) != 2 || got[1].Off != p.caller-1 {
+		t.Errorf("stack %v, status %d; want the caller's address %#x", got, status, p.caller-1)
+	}
+}
+
 // The stack that every function is entered with: it was called by caller, and that by runtime.goexit's start.
 const stackTop = 0xc000100000
 

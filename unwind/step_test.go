@@ -47,7 +47,7 @@ func full() bool { return os.Getenv("PPROFD_FULL") != "" }
 func goal(version string) float64 {
 	switch {
 	case arm64:
-		return 0.97
+		return 0.995
 	case version == "" || version == "1.27.4":
 		return 1
 	case strings.HasPrefix(version, "1.18") || strings.HasPrefix(version, "1.19") || strings.HasPrefix(version, "1.20"):
@@ -120,6 +120,7 @@ var exceptions = []struct {
 	{regexp.MustCompile(`^(runtime\.)?gogo$`), "a stack ends there, since the goroutine changes inside"},
 	{regexp.MustCompile(`^runtime\.(nanotime1|walltime|vgetrandom1)$|^time\.now$`), "calls the vDSO on the g0 stack: SP deltas are those of the goroutine's"},
 	{regexp.MustCompile(`^runtime\.(morestack_noctxt|save_g)$`), "arm64: morestack is told in R3 where to return to, gogo no longer knows when it calls save_g"},
+	{regexp.MustCompile(`^runtime\.adjust(ctxt|pointer)$`), "arm64: the frame pointer of the stack that moves is its new one, what it points to is not yet there"},
 	{regexp.MustCompile(`^runtime\.(mcall|systemstack|asmcgocall|morestack|switchToCrashStack0)$`), "switches stacks (SPWRITE): SP deltas do not hold behind that"},
 }
 

@@ -3,7 +3,6 @@ package unwind
 // steps walks by SP delta through the window of a segment, beside the chain of frame records.
 type steps struct {
 	*walk
-	arm64  bool
 	seg    *Segment
 	pc     pcInfo // of the current frame
 	sp, fp uint64
@@ -26,7 +25,7 @@ func (s *steps) run() bool {
 		if !s.frame(ra) {
 			return true
 		}
-		a, _ := s.space.Resolve(ra)
+		a, _ := s.resolve(ra)
 		by := s.pc.role
 		s.pc, s.called = s.u.info(a), true
 		if by == roleAsyncPreempt || by == roleSigpanic {
@@ -77,7 +76,7 @@ func (s *steps) next() (ra uint64, more bool) {
 	}
 	ra, ok := s.returnAddress()
 	if ok {
-		_, ok = s.space.Resolve(ra)
+		_, ok = s.resolve(ra)
 	}
 	if !ok {
 		s.done = s.pc.role == roleClone // of a new thread: nothing has called it there
@@ -114,7 +113,7 @@ func (s *steps) follow() (ra uint64, more bool) {
 func (s *steps) overLR(ra uint64) uint64 {
 	lr := s.lr
 	s.lr = 0
-	if _, ok := s.space.Resolve(ra); ok || lr == 0 {
+	if _, ok := s.resolve(ra); ok || lr == 0 {
 		return ra
 	}
 	return lr

@@ -12,6 +12,7 @@ type walk struct {
 	done    bool // the bottom was reached
 	broken  bool
 	lastGo  bool // the last frame is Go's
+	arm64   bool // the segment was entered in such code
 	left    bool // the goroutine that switched to the system stack no longer runs: another is looked for, or begins
 	exact   bool // the next address is no return address: its callee did not call it, a signal did
 }
@@ -35,11 +36,12 @@ func (w *walk) segment(seg *Segment) {
 		w.broken = w.broken || !w.hasNext
 		return
 	}
+	w.arm64 = ok && w.u.image(a.Image).arm64
 	if !info.isGo {
 		w.foreign(seg, a)
 		return
 	}
-	s := steps{walk: w, arm64: w.u.image(a.Image).arm64, seg: seg, pc: info, sp: seg.SP, fp: seg.FP, lr: seg.LR, chain: seg.Frames}
+	s := steps{walk: w, seg: seg, pc: info, sp: seg.SP, fp: seg.FP, lr: seg.LR, chain: seg.Frames}
 	switch {
 	case w.switched(seg, &s, info):
 	case s.run():
@@ -117,8 +119,21 @@ func (w *walk) clockCaller(seg *Segment) {
 }
 
 func (w *walk) isClock(pc uint64) bool {
-	a, ok := w.space.Resolve(pc)
+	a, ok := w.resolve(pc)
 	return ok && w.u.image(a.Image).role(a.Off) == roleClock
+}
+
+// addressBits are those of a program's addresses on arm64: in the return addresses of C code and of the vDSO the processor keeps
+// a signature above them (pointer authentication; Documentation/arch/arm64/pointer-authentication.rst).
+const addressBits = 1<<48 - 1
+
+// resolve finds what a return address is in.
+func (w *walk) resolve(ra uint64) (objfile.Addr, bool) {
+	a, ok := w.space.Resolve(ra)
+	if !ok && w.arm64 && ra > addressBits {
+		return w.space.Resolve(ra & addressBits)
+	}
+	return a, ok
 }
 
 // rest appends return addresses as the chain has them, until one is none or ends the stack.
@@ -132,7 +147,7 @@ func (w *walk) rest(chain []uint64) {
 
 // frame appends the call that returns to ra. It reports whether the walk along this segment goes on.
 func (w *walk) frame(ra uint64) bool {
-	a, ok := w.space.Resolve(ra)
+	a, ok := w.resolve(ra)
 	if !ok {
 		w.broken = w.broken || w.lastGo
 		return false
