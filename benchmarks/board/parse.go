@@ -33,7 +33,8 @@ func Parse(r io.Reader) (*Report, map[string]string, error) {
 }
 
 // Include takes over what an earlier report measured, and tells its facts in comments.
-func (r *Report) Include(in io.Reader) error {
+// Lines whose names begin with one of derived are left out: what the reporter computes from the others, and will compute anew.
+func (r *Report) Include(in io.Reader, derived ...string) error {
 	earlier, facts, err := Parse(in)
 	if err != nil {
 		return err
@@ -42,7 +43,9 @@ func (r *Report) Include(in io.Reader) error {
 		r.Printf("# measured earlier, %s: %s\n", key, facts[key])
 	}
 	for _, m := range earlier.lines {
-		r.Add(m.name, m.n, m.values...)
+		if !slices.ContainsFunc(derived, func(prefix string) bool { return strings.HasPrefix(m.name, prefix) }) {
+			r.Add(m.name, m.n, m.values...)
+		}
 	}
 	return nil
 }

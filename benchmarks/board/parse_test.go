@@ -33,10 +33,14 @@ func TestInclude(t *testing.T) {
 	r := New(&first)
 	r.Facts([]Fact{{"cpus", "2"}})
 	r.Add("X", 7, Value{1.5, "ns"}, Value{2e6, "B"})
+	r.Add("Mean/X", 1, Value{1.5, "ns"})
 	r = New(&second)
 	r.Add("X", 7, Value{2.5, "ns"})
-	if err := r.Include(strings.NewReader(first.String())); err != nil {
+	if err := r.Include(strings.NewReader(first.String()), "Mean/"); err != nil {
 		t.Fatal(err)
+	}
+	if v := r.Values("Mean/X", "ns"); len(v) > 0 {
+		t.Errorf("a derived value was taken over: %v", v)
 	}
 	if v := r.Values("X", "ns"); len(v) != 2 || v[0] != 2.5 || v[1] != 1.5 || !strings.Contains(second.String(), "# measured earlier, cpus: 2\nBenchmarkX 7 1.5 ns 2e+06 B\n") {
 		t.Errorf("%v, %q", v, second.String())
