@@ -46,8 +46,8 @@ func allSuites() []suite {
 		{pkg: "./internal/kerneltest/smoke"},
 		{pkg: "./internal/testprog/needs"},
 		{pkg: "./internal/procfs"},
-		// The first starts a program of the host; the second measures pauses of milliseconds, of which an emulated machine has its own.
-		{pkg: "./bpf", skip: "^(TestTargetsAndLossesGo|TestLatencyOfAttaching)$", targets: []string{"alloc"}},
+		// The first two start programs of the host; the third measures pauses of milliseconds, of which an emulated machine has its own.
+		{pkg: "./bpf", skip: "^(TestTargetsAndLossesGo|TestDiscover|TestLatencyOfAttaching)$", targets: []string{"alloc"}},
 		{pkg: "./bpf", name: "./bpf refuses", run: "^TestLoadSaysWhatTheKernelLacks$", where: onUnsupported},
 		{
 			pkg: "./profiler",
