@@ -1,0 +1,90 @@
+// Package config is the configuration of `pprofd agent`: what it may say, what it says where nothing is said, and what is
+// wrong with it.
+//
+// The table of fields (fields.go) is the only list of keys: decoding, defaults, documentation and flags come from it.
+package config
+
+import (
+	"time"
+
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/pprofd/pprofd/internal/agent/web"
+	"github.com/pprofd/pprofd/internal/discover"
+)
+
+// Config is the configuration, complete: what the file and the flags do not say has its default.
+type Config struct {
+	Window     time.Duration
+	CPU        CPU
+	Heap       Memory
+	Allocs     Allocs
+	Dir        Dir
+	Listen     string // "": nowhere
+	Auth       Auth
+	Select     []discover.Selector
+	Exclude    []discover.Selector
+	Relabel    []*relabel.Config
+	Labels     map[string]string
+	Kubernetes Kubernetes
+	Containers Containers
+	Log        Log
+	MaxTargets int
+}
+
+// CPU profiles.
+type CPU struct {
+	Enabled bool
+	Hz      int
+	Kernel  bool
+}
+
+// Memory is a kind of profile that is read from time to time.
+type Memory struct {
+	Enabled  bool
+	Interval time.Duration
+}
+
+// Allocs are profiles of allocations.
+type Allocs struct {
+	Memory
+	Source        string // read, probe, auto
+	AllocInterval int64  // bytes
+	Budget        float64
+}
+
+// Dir is where files go.
+type Dir struct {
+	Path     string
+	MaxSize  int64 // bytes
+	MaxAge   time.Duration
+	MaxFiles int
+}
+
+// Auth says who may see profiles over HTTP.
+type Auth struct {
+	TokenFile        string
+	InsecureLoopback bool
+	Hosts            []string
+	TLS              web.TLS
+}
+
+// Kubernetes says where to ask for pods.
+type Kubernetes struct {
+	Enabled string // auto, true, false
+	Kubelet string // URL
+}
+
+// Containers says where to ask for containers.
+type Containers struct{ Sockets []string }
+
+// Log says how to log.
+type Log struct{ Level, Format string }
+
+// Web is what the HTTP front needs.
+func (c *Config) Web() web.Config {
+	return web.Config{
+		Listen: c.Listen, DataDir: c.Dir.Path,
+		TokenFile: c.Auth.TokenFile, InsecureLoopback: c.Auth.InsecureLoopback, TLS: c.Auth.TLS, Hosts: c.Auth.Hosts,
+	}
+}

@@ -1,0 +1,124 @@
+package config
+
+import (
+	"time"
+
+	"github.com/pprofd/pprofd/export/file"
+)
+
+// field is a key of the file.
+type field struct {
+	key   string // sections and name, joined by dots
+	flag  string // "": there is none
+	def   string // the default, as YAML
+	doc   string // what the key means, and what it may be
+	value value
+}
+
+// section is a key that has keys below it.
+type section struct{ key, doc string }
+
+func sections() []section {
+	return []section{
+		{"cpu", "CPU profiles: where the processes are while they run on a CPU."},
+		{"heap", "Heap profiles: what is in use, by where it was allocated, from the records of the processes' own runtimes."},
+		{"allocs", "Profiles of what is allocated."},
+		{"dir", "Profiles are kept as DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz, the newest of them."},
+		{"auth", "Who may see profiles over HTTP. /metrics, /healthz and /readyz are open."},
+		{"auth.tls", "Encryption. PEM files, which are read again when they change."},
+		{"kubernetes", "Names and labels of pods."},
+		{"containers", "Names and images of containers."},
+		{"log", "The log, on standard error."},
+	}
+}
+
+// Defaults that are too long for a line.
+const defaultSockets = "[/run/containerd/containerd.sock, /run/k3s/containerd/containerd.sock, /run/crio/crio.sock, " +
+	"/run/docker.sock, /run/podman/podman.sock]"
+
+// fields is the table of all keys, in the order in which they are printed. The values are those of c.
+func (c *Config) fields() []field {
+	fs := c.profileFields()
+	fs = append(fs, c.placeFields()...)
+	return append(fs, c.targetFields()...)
+}
+
+func (c *Config) profileFields() []field {
+	return []field{
+		{"window", "window", "10s", "how long a CPU profile is; 1s to 1h", durationValue(&c.Window, time.Second, time.Hour)},
+		{"cpu.enabled", "", "true", "true or false", boolValue(&c.CPU.Enabled)},
+		{"cpu.hz", "cpu-hz", "19", "samples a second and CPU; 1 to 10000", intValue(&c.CPU.Hz, 1, 10000)},
+		{"cpu.kernel", "", "true", "also the kernel's functions, below those that called it", boolValue(&c.CPU.Kernel)},
+		{"heap.enabled", "", "true", "true or false", boolValue(&c.Heap.Enabled)},
+		{"heap.interval", "", "1m", "how often; 1s to 24h", durationValue(&c.Heap.Interval, time.Second, 24*time.Hour)},
+		{"allocs.enabled", "", "false", "true or false", boolValue(&c.Allocs.Enabled)},
+		{"allocs.source", "", "read", "read: the records of the runtime; probe: probes in its code, which cost the process something; " +
+			"auto: probe where there are no records", choiceValue(&c.Allocs.Source, "read", "probe", "auto")},
+		{"allocs.interval", "", "1m", "how long a profile is; 1s to 24h", durationValue(&c.Allocs.Interval, time.Second, 24*time.Hour)},
+		{"allocs.alloc_interval", "", "512KiB", "probe: bytes of allocation for each sample, on average; 1KiB to 1GiB",
+			sizeValue(&c.Allocs.AllocInterval, 1<<10, 1<<30)},
+		{"allocs.budget", "", "1", "probe: percent of one CPU that it may cost a process; above, it is there for a part of the time; 0: no limit",
+			floatValue(&c.Allocs.Budget, 0, 100)},
+	}
+}
+
+func (c *Config) placeFields() []field {
+	return []field{
+		{"dir.path", "dir", "/var/lib/pprofd", `where; it has to belong to the agent's user; "": no files`, textValue(&c.Dir.Path, nil)},
+		{"dir.max_size", "", "1GiB", "of all files; the oldest are removed first; 0: no limit", sizeValue(&c.Dir.MaxSize, 0, 1<<60)},
+		{"dir.max_age", "", "168h", "since the start of a profile's window; 0s: no limit", durationValue(&c.Dir.MaxAge, 0, 1<<63-1)},
+		{"dir.max_files", "", "1000000", "1 to 1000000", intValue(&c.Dir.MaxFiles, 1, file.MaxStoreFiles)},
+		{"listen", "listen", "127.0.0.1:6061", `HTTP: HOST:PORT, or unix:/PATH for a socket of mode 0600; "": nowhere`, textValue(&c.Listen, nil)},
+		{"auth.token_file", "", `""`, `file with the token that clients have to send; "": the file token in dir.path, which is made at the first start`,
+			textValue(&c.Auth.TokenFile, nil)},
+		{"auth.insecure_loopback", "insecure-loopback", "false", "everybody who has an account on this host may see all profiles",
+			boolValue(&c.Auth.InsecureLoopback)},
+		{"auth.hosts", "", "[]", "names that clients may call this server by, besides IP addresses, localhost and the name in listen",
+			listValue(&c.Auth.Hosts, checkHost)},
+		{"auth.tls.cert", "", `""`, "certificate of the server", textValue(&c.Auth.TLS.Cert, nil)},
+		{"auth.tls.key", "", `""`, "its private key", textValue(&c.Auth.TLS.Key, nil)},
+		{"auth.tls.client_ca", "", `""`, "authorities that sign the certificates of clients, which they need then in place of the token",
+			textValue(&c.Auth.TLS.ClientCA, nil)},
+	}
+}
+
+func (c *Config) targetFields() []field {
+	const selection = "; an expression such as exe=/srv/* or namespace=shop,label.app=web or unit=nginx*"
+	return []field{
+		{"select", "select", "[]", "processes that are profiled: those that match one of these; none: every Go process" + selection,
+			selectorsValue(&c.Select)},
+		{"exclude", "exclude", "[]", "processes that are not", selectorsValue(&c.Exclude)},
+		{"relabel_configs", "", "[]", "rules that change labels and drop processes, as Prometheus has them", relabelValue(&c.Relabel)},
+		{"labels", "", "{}", "labels of all profiles", labelsValue(&c.Labels)},
+		{"kubernetes.enabled", "", "auto", "auto (where this runs in a pod, or kubelet is given), true or false",
+			choiceValue(&c.Kubernetes.Enabled, "auto", "true", "false")},
+		{"kubernetes.kubelet", "", `""`, `URL of the kubelet; "": that of this node`, textValue(&c.Kubernetes.Kubelet, checkURL)},
+		{"containers.sockets", "", defaultSockets, "Unix sockets of container runtimes (CRI or Docker); those that are not there are passed over",
+			listValue(&c.Containers.Sockets, checkAbsolute)},
+		{"log.level", "log-level", "info", "debug, info, warn or error", choiceValue(&c.Log.Level, "debug", "info", "warn", "error")},
+		{"log.format", "log-format", "text", "text or json", choiceValue(&c.Log.Format, "text", "json")},
+		{"max_targets", "", "4000", "processes that are profiled at a time; 1 to 16384", intValue(&c.MaxTargets, 1, 16384)},
+	}
+}
+
+// Flag is a flag of the command line that stands for a key, and wins over the file.
+type Flag struct {
+	Name, Usage string
+	Default     string // "" where it is a list, which may be given several times
+	Bool, List  bool
+}
+
+// Flags lists the keys that are flags, too.
+func Flags() (flags []Flag) {
+	for _, f := range new(Config).fields() {
+		if f.flag == "" {
+			continue
+		}
+		flag := Flag{Name: f.flag, Usage: f.doc, Default: f.def, Bool: f.value.bool, List: f.value.list}
+		if flag.List {
+			flag.Default = ""
+		}
+		flags = append(flags, flag)
+	}
+	return flags
+}
