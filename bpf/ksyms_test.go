@@ -20,7 +20,7 @@ func TestKernelNames(t *testing.T) {
 	}
 	defer f.Close()
 	var addrs []uint64
-	mark := regexp.MustCompile("^_e|_(start|end)$")
+	mark := regexp.MustCompile("^_e|_(start|end)$|^(__pi_)?_text$") // arm64's _text is the image's header, before the code
 	names := map[uint64]map[string]bool{}
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var addr uint64
