@@ -141,7 +141,7 @@ func (s *hasher) stack(stack []objfile.Addr) stackHash {
 	return stackHash{last(&s.keys, h), last(&s.check, c)}
 }
 
-func (s *hasher) entry(k Key, stack stackHash) uint64 {
-	h := mix(&s.keys, uint64(k.Target)<<32|uint64(k.Labels), stack.slot^(uint64(k.Kind)<<8|uint64(k.Status)|uint64(k.Size)<<48))
+func (s *hasher) entry(k Key, check uint64) uint64 {
+	h := mix(&s.keys, uint64(k.Target)<<32|uint64(k.Labels), check^(uint64(k.Kind)<<8|uint64(k.Status)|uint64(k.Size)<<48))
 	return last(&s.keys, h)
 }

@@ -72,7 +72,7 @@ type Table struct {
 // the index: with many targets all is cold, and each touch costs a miss of the CPU's caches.
 type entry struct {
 	value Value
-	check uint64 // stackHash.check; the other half decided on the slot
+	check uint64 // stackHash.check
 	key   Key
 	stack uint32 // in stacks
 }
@@ -206,7 +206,7 @@ func (t *Table) find(key Key, stack []objfile.Addr) (e *entry, lost string) {
 
 // known returns the entry of a key and a stack, or nil.
 func (t *Table) known(key Key, stack stackHash) *entry {
-	slot := t.index.slot(t.hash.entry(key, stack))
+	slot := t.index.slot(t.hash.entry(key, stack.check))
 	for ; t.index.slots[slot] != 0; slot = t.index.next(slot) {
 		if e := t.entries.at(int(t.index.slots[slot] - 1)); e.check == stack.check && e.key == key {
 			return e
@@ -217,9 +217,9 @@ func (t *Table) known(key Key, stack stackHash) *entry {
 
 func (t *Table) insert(key Key, n uint32, stack stackHash) *entry {
 	e := t.entries.push(entry{key: key, stack: n, check: stack.check})
-	t.index.add(t.hash.entry(key, stack), t.entries.n, func(i int) uint64 {
+	t.index.add(t.hash.entry(key, stack.check), t.entries.n, func(i int) uint64 {
 		e := t.entries.at(i)
-		return t.hash.entry(e.key, t.stacks.list.at(int(e.stack)).hash)
+		return t.hash.entry(e.key, e.check)
 	})
 	return e
 }
