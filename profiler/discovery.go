@@ -151,6 +151,18 @@ func (p *Profiler) forgotten(t *target) {
 	}
 }
 
+// Missing are those of procs that are no targets: processes that ran before the Profiler did, or whose exec was not told.
+func (p *Profiler) Missing(procs []Process) (missing []Process) {
+	p.turn.Lock()
+	defer p.turn.Unlock()
+	for _, proc := range procs {
+		if t := p.targets[uint32(proc.PID)]; t == nil || t.start != proc.Start || t.gone {
+			missing = append(missing, proc)
+		}
+	}
+	return missing
+}
+
 // sweep looks for what no event told, each window or, where the processes of the host are many, now and then.
 func (p *Profiler) sweep() {
 	now := time.Now()

@@ -287,5 +287,13 @@ func (r *Readings) Stats() ReadingsStats {
 	return out
 }
 
+// Lacks says whether p is known to have no memory profile to be read.
+func (r *Readings) Lacks(p Process) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.wait[p]
+	return s != nil && (s.state == MemoryOff || s.state == MemoryLinkedOut)
+}
+
 // Close gives everything back.
 func (r *Readings) Close() error { return r.m.Close() }

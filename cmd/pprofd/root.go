@@ -58,7 +58,7 @@ The processes need no import, no restart and no symbols; nothing is written into
 			*started = true
 		},
 	}
-	root.AddCommand(newRecord(), newPS(), newDoctor(), newURL(), newVersion(), newMan(), newExec())
+	root.AddCommand(newRecord(), newAgent(), newPS(), newDoctor(), newURL(), newVersion(), newMan(), newExec())
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.InitDefaultCompletionCmd("") // any argument: cobra leaves it out for programs that it takes to have no subcommands

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/pprofd/pprofd/internal/agent"
+	"github.com/pprofd/pprofd/internal/agent/config"
+)
+
+// agentOptions are the flags that no key of the configuration stands for.
+type agentOptions struct {
+	file         string
+	check, print bool
+}
+
+func newAgent() *cobra.Command {
+	var o agentOptions
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "Profile every Go process of this machine, always",
+		Long: `Agent finds the Go processes of this machine as they start and end, and profiles them all: CPU all the time at a low rate, heap
+once a minute. Profiles are kept in a directory as DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz, the newest of them.
+
+It needs no configuration. --print-config shows all settings with what they mean; a file of that form is what --config takes.
+SIGHUP reads it anew: the window that is under way ends then, and is kept. SIGTERM and SIGINT end the agent; the last window
+is kept, too. A process opts out with the environment variable PPROFD=off.
+
+Over HTTP there are /metrics, /healthz and /readyz for everybody who can connect; all else needs the token in the file "token" of
+the directory (see pprofd url).`,
+		Example: `  sudo pprofd agent                                         # files in /var/lib/pprofd
+  sudo pprofd agent --dir /srv/profiles --select 'user=www-data' --exclude 'exe=/usr/bin/*'
+  pprofd agent --print-config > pprofd.yaml
+  sudo pprofd agent --config pprofd.yaml --check-config`,
+		Args: noArgs,
+	}
+	f := c.Flags()
+	f.StringVar(&o.file, "config", "", "configuration file (YAML)")
+	f.BoolVar(&o.check, "check-config", false, "say what is wrong with the configuration, all of it, and end")
+	f.BoolVar(&o.print, "print-config", false, "print the settings in force, and end")
+	for _, k := range config.Flags() {
+		addConfigFlag(f, k)
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return runAgent(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), o, c.Flags())
+	}
+	return c
+}
+
+func addConfigFlag(f *pflag.FlagSet, k config.Flag) {
+	switch {
+	case k.List:
+		f.StringArray(k.Name, nil, k.Usage)
+	case k.Bool:
+		f.Bool(k.Name, k.Default == "true", k.Usage)
+	default:
+		f.String(k.Name, k.Default, k.Usage)
+	}
+}
+
+// configFlags are those that were given.
+func configFlags(f *pflag.FlagSet) map[string][]string {
+	given := make(map[string][]string)
+	for _, k := range config.Flags() {
+		flag := f.Lookup(k.Name)
+		switch list, isList := flag.Value.(pflag.SliceValue); {
+		case !flag.Changed:
+		case isList:
+			given[k.Name] = list.GetSlice()
+		default:
+			given[k.Name] = []string{flag.Value.String()}
+		}
+	}
+	return given
+}
+
+func runAgent(ctx context.Context, stdout, stderr io.Writer, o agentOptions, f *pflag.FlagSet) error {
+	load := func() (*config.Config, error) { return config.Load(o.file, configFlags(f)) }
+	c, err := load()
+	switch {
+	case err != nil:
+		return usageError{err}
+	case o.print:
+		return c.Print(stdout)
+	case o.check:
+		_, err := fmt.Fprintln(stderr, "the configuration is good")
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	var level slog.LevelVar
+	a, err := agent.New(agent.Options{
+		Config: c, Load: load, Reload: reload, Log: newLog(stderr, c.Log.Format, &level), Level: &level, ProcRoot: procRoot, Version: version(),
+	})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+func newLog(w io.Writer, format string, level *slog.LevelVar) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/export/file"
+	"github.com/pprofd/pprofd/internal/agent/config"
+	"github.com/pprofd/pprofd/profiler"
+)
+
+// pipeline is what one configuration samples and where it goes.
+type pipeline struct {
+	queue  *queue
+	store  *file.Store
+	kinds  []*kind
+	cancel context.CancelFunc
+	ran    sync.WaitGroup
+}
+
+// newPipeline opens the destinations. The kinds open what they need themselves: one that cannot does not stop the others.
+func (a *Agent) newPipeline(c *config.Config) (*pipeline, error) {
+	store, err := file.OpenStore(file.StoreOptions{Dir: c.Dir.Path, MaxSize: c.Dir.MaxSize, MaxAge: c.Dir.MaxAge, MaxFiles: c.Dir.MaxFiles})
+	if err != nil {
+		return nil, fmt.Errorf("directory for profiles: %w", err)
+	}
+	p := &pipeline{store: store, queue: newQueue("dir", store, a.log)}
+	a.metrics.destination(p.queue)
+	add := func(name string, open func() (source, error)) {
+		p.kinds = append(p.kinds, &kind{name: name, open: open, log: a.log, changed: a.rescan})
+	}
+	if c.CPU.Enabled {
+		add(profiler.KindCPU, func() (source, error) { return newSampler(a.cpu(c, p.queue), a.metrics.cpu, nil) })
+	}
+	if kinds := reads(c); len(kinds) > 0 {
+		r := &lateReader{}
+		add("memory", func() (source, error) { return r.begin(a.readings(c, kinds, p.queue), a.metrics.memory), nil })
+		if c.Allocs.Enabled && c.Allocs.Source == sourceAuto {
+			add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p.queue), a.metrics.allocs, r.lacks) })
+		}
+	}
+	if c.Allocs.Enabled && c.Allocs.Source == sourceProbe {
+		add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p.queue), a.metrics.allocs, nil) })
+	}
+	return p, nil
+}
+
+// reads are the kinds of profiles that are read.
+func reads(c *config.Config) (kinds []string) {
+	if c.Heap.Enabled {
+		kinds = append(kinds, profiler.KindHeap)
+	}
+	if c.Allocs.Enabled && c.Allocs.Source != sourceProbe {
+		kinds = append(kinds, profiler.KindAllocs)
+	}
+	return kinds
+}
+
+func (a *Agent) cpu(c *config.Config, out export.Exporter) profiler.Config {
+	return profiler.Config{
+		Log: a.log, Kind: profiler.KindCPU, Frequency: c.CPU.Hz, NoKernel: !c.CPU.Kernel, Window: c.Window, Exporter: out,
+		ProcRoot: a.o.ProcRoot, Version: a.o.Version, Discovery: a.discovery, MaxTargets: c.MaxTargets,
+	}
+}
+
+func (a *Agent) allocs(c *config.Config, out export.Exporter) profiler.Config {
+	return profiler.Config{
+		Log: a.log, Kind: profiler.KindAllocs, Window: c.Window, Exporter: out, AllocInterval: c.Allocs.AllocInterval, AllocBudget: share(c.Allocs.Budget),
+		ProcRoot: a.o.ProcRoot, Version: a.o.Version, Discovery: a.discovery, MaxTargets: c.MaxTargets,
+	}
+}
+
+// share is what the profiler takes: a part of 1, and a negative number for no limit.
+func share(percent float64) float64 {
+	if percent == 0 {
+		return -1
+	}
+	return percent / 100
+}
+
+func (a *Agent) readings(c *config.Config, kinds []string, out export.Exporter) profiler.ReadingsConfig {
+	return profiler.ReadingsConfig{
+		MemoryConfig: profiler.MemoryConfig{Log: a.log, Kinds: kinds, Exporter: out, ProcRoot: a.o.ProcRoot, Version: a.o.Version},
+		Interval:     readingInterval(c), Discovery: a.discovery,
+	}
+}
+
+// readingInterval is that of all that is read: one reading serves heap and allocs.
+func readingInterval(c *config.Config) time.Duration {
+	switch {
+	case !c.Heap.Enabled:
+		return c.Allocs.Interval
+	case !c.Allocs.Enabled:
+		return c.Heap.Interval
+	}
+	return min(c.Heap.Interval, c.Allocs.Interval)
+}
+
+func (p *pipeline) start(procs []profiler.Process) {
+	var ctx context.Context
+	ctx, p.cancel = context.WithCancel(context.Background())
+	for _, k := range p.kinds {
+		k.set(procs)
+		p.ran.Go(func() { k.run(ctx) })
+	}
+}
+
+func (p *pipeline) set(procs []profiler.Process) {
+	for _, k := range p.kinds {
+		k.set(procs)
+	}
+}
+
+// settled says whether it is known of each kind whether it runs.
+func (p *pipeline) settled() bool {
+	return !slices.ContainsFunc(p.kinds, func(k *kind) bool { return !k.settled() })
+}
+
+// close ends the windows and delivers them, if ctx does not end before.
+func (p *pipeline) close(ctx context.Context) error {
+	if p.cancel != nil {
+		p.cancel()
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		p.ran.Wait()
+	}()
+	select {
+	case <-ended:
+		return p.queue.end(ctx)
+	case <-ctx.Done():
+		return errors.New("the last window could not be built in time")
+	}
+}
+
+// What allocs.source may be, beside read.
+const (
+	sourceAuto  = "auto" // read where there is something to read, else probe
+	sourceProbe = "probe"
+)
+
+// lateReader knows which processes have nothing to read, once there is a reader.
+type lateReader struct {
+	mu sync.Mutex
+	r  *profiler.Readings
+}
+
+func (l *lateReader) begin(c profiler.ReadingsConfig, t *readTotals) source {
+	r := newReader(c, t)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.r = r.r
+	return r
+}
+
+// lacks says whether the runtime of p profiles no memory, as far as that is known.
+func (l *lateReader) lacks(p profiler.Process) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.r != nil && l.r.Lacks(p)
+}

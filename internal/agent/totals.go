@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"sync"
+
+	"github.com/pprofd/pprofd/profiler"
+)
+
+// totals adds up what the sources of a kind count, one after the other: a counter never goes back.
+type counted[T any] struct {
+	add func(past *T, now T)
+
+	mu   sync.Mutex
+	past T
+	now  func() T // of the source that runs; nil: there is none
+}
+
+type (
+	totals     = counted[profiler.Stats]
+	readTotals = counted[profiler.ReadingsStats]
+)
+
+func newTotals() *totals         { return &totals{add: addSamples} }
+func newReadTotals() *readTotals { return &readTotals{add: addReadings} }
+
+func (c *counted[T]) begin(now func() T) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
+}
+
+func (c *counted[T]) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now != nil {
+		c.add(&c.past, c.now())
+		c.now = nil
+	}
+}
+
+// get is the sum up to now; running: a source counts at present.
+func (c *counted[T]) get() (sum T, running bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	sum = c.past
+	if c.now == nil {
+		return sum, false
+	}
+	c.add(&sum, c.now())
+	return sum, true
+}
+
+// addSamples adds counters; the numbers of targets are those of the one that runs.
+func addSamples(past *profiler.Stats, now profiler.Stats) {
+	past.Recorded += now.Recorded
+	past.Lost += now.Lost
+	past.Truncated += now.Truncated
+	past.Broken += now.Broken
+	past.Unwanted += now.Unwanted
+	past.Failed += now.Failed
+	past.StalePID += now.StalePID
+	past.LostEvents += now.LostEvents
+	past.NoRoom += now.NoRoom
+	past.Targets += now.Targets
+	past.Exited += now.Exited
+	w := &past.Windows
+	w.Ended += now.Windows.Ended
+	w.Profiles += now.Windows.Profiles
+	w.Failures += now.Windows.Failures
+	w.Dropped += now.Windows.Dropped
+	w.Building += now.Windows.Building
+	if now.Windows.Last.After(w.Last) {
+		w.Last = now.Windows.Last
+	}
+}
+
+func addReadings(past *profiler.ReadingsStats, now profiler.ReadingsStats) {
+	past.Readings += now.Readings
+	past.Failed += now.Failed
+	past.Sites += now.Sites
+	past.Took += now.Took
+	past.States = now.States
+}
