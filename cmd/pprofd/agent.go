@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/pprofd/pprofd/internal/agent"
 	"github.com/pprofd/pprofd/internal/agent/config"
@@ -46,55 +44,26 @@ the directory (see pprofd url).`,
 	f.StringVar(&o.file, "config", "", "configuration file (YAML)")
 	f.BoolVar(&o.check, "check-config", false, "say what is wrong with the configuration, all of it, and end")
 	f.BoolVar(&o.print, "print-config", false, "print the settings in force, and end")
-	for _, k := range config.Flags() {
-		addConfigFlag(f, k)
-	}
+	given := configFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return runAgent(c.Context(), c.OutOrStdout(), c.ErrOrStderr(), o, c.Flags())
+		return runAgent(c, o, func() (*config.Config, error) { return config.Load(o.file, given()) })
 	}
 	return c
 }
 
-func addConfigFlag(f *pflag.FlagSet, k config.Flag) {
-	switch {
-	case k.List:
-		f.StringArray(k.Name, nil, k.Usage)
-	case k.Bool:
-		f.Bool(k.Name, k.Default == "true", k.Usage)
-	default:
-		f.String(k.Name, k.Default, k.Usage)
-	}
-}
-
-// configFlags are those that were given.
-func configFlags(f *pflag.FlagSet) map[string][]string {
-	given := make(map[string][]string)
-	for _, k := range config.Flags() {
-		flag := f.Lookup(k.Name)
-		switch list, isList := flag.Value.(pflag.SliceValue); {
-		case !flag.Changed:
-		case isList:
-			given[k.Name] = list.GetSlice()
-		default:
-			given[k.Name] = []string{flag.Value.String()}
-		}
-	}
-	return given
-}
-
-func runAgent(ctx context.Context, stdout, stderr io.Writer, o agentOptions, f *pflag.FlagSet) error {
-	load := func() (*config.Config, error) { return config.Load(o.file, configFlags(f)) }
+func runAgent(cmd *cobra.Command, o agentOptions, load func() (*config.Config, error)) error {
+	stderr := cmd.ErrOrStderr()
 	c, err := load()
 	switch {
 	case err != nil:
 		return usageError{err}
 	case o.print:
-		return c.Print(stdout)
+		return c.Print(cmd.OutOrStdout())
 	case o.check:
 		_, err := fmt.Fprintln(stderr, "the configuration is good")
 		return err
 	}
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
