@@ -183,10 +183,10 @@ func TestStallingMemory(t *testing.T) {
 func asExe(t *testing.T, pid int, addr uint64) procfs.Proc {
 	t.Helper()
 	proc := procfs.New(t.TempDir()).Proc(7)
-	real := procfs.New("").Proc(pid)
+	of := procfs.New("").Proc(pid)
 	err := errors.Join(os.Mkdir(proc.Path(""), 0o755),
-		os.Symlink(real.Path(fmt.Sprintf("map_files/%x-%x", addr, addr+1<<16)), proc.Path("exe")),
-		os.Symlink(real.Path("mountinfo"), proc.Path("mountinfo")))
+		os.Symlink(of.Path(fmt.Sprintf("map_files/%x-%x", addr, addr+1<<16)), proc.Path("exe")),
+		os.Symlink(of.Path("mountinfo"), proc.Path("mountinfo")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,9 @@ type Config struct {
 	Relabel []*relabel.Config // of Prometheus: rules that change labels, and drop processes
 	Labels  map[string]string // of all processes
 
+	Containers Containers
+	Kubernetes Kubernetes
+
 	Log *slog.Logger // nil: nothing is logged
 }
 
@@ -45,6 +49,7 @@ type Discovery struct {
 
 	mu      sync.Mutex
 	log     *slog.Logger
+	asks    sourceConfig
 	config  *rules
 	sel     []Selector
 	exclude []Selector
@@ -127,11 +132,16 @@ func New(c Config) (*Discovery, error) {
 // everything is as it was.
 func (d *Discovery) Reconfigure(c Config) error {
 	r, err := newRules(&c)
-	if err != nil {
+	sources, errSources := newSources(&c)
+	if err := errors.Join(err, errSources); err != nil {
 		return fmt.Errorf("configure discovery: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if asks := (sourceConfig{strings.Join(c.Containers.Sockets, "\n"), c.Kubernetes}); d.epoch == 0 || asks != d.asks {
+		d.asks = asks
+		d.meta.setSources(sources)
+	}
 	d.log = c.Log
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -139,6 +149,18 @@ func (d *Discovery) Reconfigure(c Config) error {
 	d.config, d.sel, d.exclude = r, slices.Clone(c.Select), slices.Clone(c.Exclude)
 	d.epoch++
 	return nil
+}
+
+// sourceConfig is what tells the sources of two configurations apart.
+type sourceConfig struct {
+	sockets    string
+	kubernetes Kubernetes
+}
+
+func (d *Discovery) logger() *slog.Logger {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.log
 }
 
 // Look says whether a process runs a Go program that is wanted. It is asked at each exec of the machine: for an executable

@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"errors"
 	"maps"
 	"strings"
 	"sync"
@@ -78,7 +79,8 @@ func cleanLabels(labels map[string]string) map[string]string {
 type metadata struct {
 	mu         sync.Mutex
 	sources    []*source
-	generation uint64 // grows with each change
+	generation uint64        // grows with each change
+	changed    chan struct{} // closed when there are other sources
 }
 
 // find looks a process's container and pod up. waiting says that a source that has not answered yet may know more.
@@ -103,7 +105,12 @@ func (m *metadata) find(g *group, seen time.Time) (c Container, p Pod, waiting b
 		waiting = waiting || s.mayKnow(seen)
 	}
 	missing := g.containerID != "" && !hasContainer || podUID != "" && !hasPod
-	return c, p, waiting && missing
+	if waiting = waiting && missing; waiting {
+		for _, s := range m.sources {
+			s.hurry()
+		}
+	}
+	return c, p, waiting
 }
 
 func orElse(a, b string) string {
@@ -127,24 +134,63 @@ func (m *metadata) setSources(sources []*source) {
 	for _, s := range sources {
 		for _, old := range m.sources {
 			if old.name == s.name {
-				s.last, s.answered = old.last, old.answered
+				s.last, s.answered, s.asked, s.errors = old.last, old.answered, old.asked, old.errors
 			}
 		}
 	}
 	m.sources = sources
 	m.generation++
+	if m.changed != nil {
+		close(m.changed)
+	}
+	m.changed = make(chan struct{})
 }
 
-// source is one place that is asked.
-type source struct {
-	name string
-	// Guarded by metadata.mu:
-	last     *snapshot
-	answered time.Time // when the question was asked that it answered last
-	absent   bool      // there is no such thing on this machine
+// current are the sources, and what is closed when there are others.
+func (m *metadata) current() ([]*source, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sources, m.changed
 }
 
-// mayKnow says whether the source may know things of a process that it has not said yet.
-func (s *source) mayKnow(seen time.Time) bool {
-	return !s.absent && s.answered.Before(seen.Add(grace))
+// note keeps an answer, or counts the error. log is whether the error is news.
+func (m *metadata) note(s *source, asked time.Time, answer *snapshot, err error) (log bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.asked++
+	absent := errors.Is(err, errAbsent)
+	if absent != s.absent || err == nil && (s.answered.IsZero() || !s.last.equal(answer)) {
+		m.generation++
+	}
+	s.absent, s.err = absent, err
+	switch {
+	case err == nil:
+		s.last, s.answered, s.logged = answer, asked, time.Time{}
+	case !absent:
+		s.errors++
+		log = time.Since(s.logged) > logAgainAfter
+		if log {
+			s.logged = time.Now()
+		}
+	}
+	return log
+}
+
+// SourceStats are what was asked of a source of metadata, and came of it.
+type SourceStats struct {
+	Asked, Errors    uint64
+	LastError        error     // nil: the last question was answered
+	Absent           bool      // it does not exist here
+	Answered         time.Time // when the last question was asked that was answered
+	Containers, Pods int
+}
+
+func (m *metadata) stats() map[string]SourceStats {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stats := map[string]SourceStats{}
+	for _, s := range m.sources {
+		stats[s.name] = SourceStats{s.asked, s.errors, s.err, s.absent, s.answered, len(s.last.containers), len(s.last.pods)}
+	}
+	return stats
 }

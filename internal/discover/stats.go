@@ -27,6 +27,7 @@ type Stats struct {
 	Unreadable   map[string]uint64 // looks that failed, by reason
 	Processes    map[Verdict]int   // Go processes that run now
 	Programs     int               // executables that are remembered
+	Sources      map[string]SourceStats
 }
 
 // Stats counts.
@@ -35,7 +36,7 @@ func (d *Discovery) Stats() Stats {
 	defer d.mu.Unlock()
 	s := Stats{
 		Looks: d.count.looks, Scans: d.count.scans, Late: d.count.late,
-		Unreadable: maps.Clone(d.count.unread), Processes: map[Verdict]int{}, Programs: d.in.size(),
+		Unreadable: maps.Clone(d.count.unread), Processes: map[Verdict]int{}, Programs: d.in.size(), Sources: d.meta.stats(),
 	}
 	for _, e := range d.entries {
 		if e.ended.IsZero() {
