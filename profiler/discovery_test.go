@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // byPath wants the processes of the programs in one directory.
@@ -192,4 +194,82 @@ func TestDiscoveryLetsGo(t *testing.T) {
 	if s := r.p.Stats(); s.Windows.Dropped == 0 || s.Unwanted == 0 {
 		t.Errorf("%+v", s)
 	}
+}
+
+// TestDiscoveryOfOnePIDTwice: two processes of one PID, one right after the other, are two.
+func TestDiscoveryOfOnePIDTwice(t *testing.T) {
+	needs.Root(t)
+	dir := programs(t, "spin", "churn")
+	d := newByPath(dir)
+	r := runWindows(t, Config{Frequency: 499, Window: 10 * time.Second, Discovery: d})
+	truth := map[string]time.Duration{}
+	var pid int
+	for i := range 6 {
+		name, args := "churn", []string{"-ms", "100"}
+		if i%2 == 1 {
+			name, args = "spin", []string{"-threads", "1", "-seconds", "0.2"}
+		}
+		c := startAs(t, pid, filepath.Join(dir, name), args...)
+		if c == nil {
+			t.Skip("this kernel lets nobody choose the next PID (ns_last_pid)")
+		}
+		pid = c.Process.Pid
+		if err := c.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		truth[name] += c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	sums, starts := map[string]int64{}, map[uint64]string{}
+	for _, p := range r.keep.profiles {
+		if p.PID != pid {
+			t.Errorf("profile of process %d", p.PID)
+		}
+		if other, twice := starts[p.StartTicks]; twice {
+			t.Errorf("two profiles, of %s and %s, of the process of start %d", other, p.Service, p.StartTicks)
+		}
+		starts[p.StartTicks] = p.Service
+		wrong := map[string]string{"churn": "main.thread", "spin": "main.use"}[p.Service]
+		for _, s := range p.Data.Sample {
+			sums[p.Service] += s.Value[1]
+			for _, l := range s.Location {
+				for _, line := range l.Line {
+					if line.Function.Name == wrong {
+						t.Errorf("%s in a profile of %s", wrong, p.Service)
+					}
+				}
+			}
+		}
+	}
+	for name, want := range truth {
+		if got := time.Duration(sums[name]); math.Abs(float64(got-want)) > 0.2*float64(want) {
+			t.Errorf("%s: %v of %v", name, got, want)
+		}
+	}
+	if len(starts) != 6 {
+		t.Errorf("%d processes: %v", len(starts), starts)
+	}
+}
+
+// startAs starts a program as process pid, 0: any; nil: that cannot be had.
+func startAs(t *testing.T, pid int, path string, args ...string) *exec.Cmd {
+	t.Helper()
+	for range 1000 {
+		if pid != 0 && os.WriteFile("/proc/sys/kernel/ns_last_pid", fmt.Append(nil, pid-1), 0) != nil {
+			return nil
+		}
+		c := exec.Command(path, args...)
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if pid == 0 || c.Process.Pid == pid {
+			return c
+		}
+		_ = c.Process.Kill()
+		_ = c.Wait()
+	}
+	t.Skip("other processes are started too often here for a PID to be had twice")
+	return nil
 }
