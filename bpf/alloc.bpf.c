@@ -13,13 +13,13 @@ const struct wire *unused_wire __attribute__((unused));
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* What was allocated, by PID and class. */
+/* What was allocated, by PID. User space makes the entries. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 16);
+	__uint(max_entries, 4096);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct alloc_key);
-	__type(value, struct alloc_total);
+	__type(key, u32);
+	__type(value, struct alloc_totals);
 } allocated SEC(".maps");
 
 const volatile u64 alloc_interval = 512 << 10; /* bytes, below 1 << 31 */
@@ -29,7 +29,6 @@ const volatile u32 scratch_slots = 1;
 struct batch {
 	u64 objects, size;
 	u32 class;
-	bool unseen;
 };
 
 /* grows_stack: the branch at which the program stands is taken, to morestack, which comes back to the function's entry. */
@@ -44,39 +43,30 @@ static __always_inline bool grows_stack(struct pt_regs *ctx)
 #endif
 }
 
-/* probed returns the target that stands at a site, if what it does there counts. */
+/*
+ * probed returns the target that stands at a site, if what it does there counts. The kernel calls these programs for the
+ * process only that they were attached to (by its address space), so that the PID is not another's.
+ */
 static __always_inline struct alloc_target *probed(struct pt_regs *ctx, u32 pid, u32 site)
 {
 	struct alloc_target *t = bpf_map_lookup_elem(&targets, &pid);
 
 	if (!t || !pid || !(t->target.flags & TARGET_ALLOC))
 		return 0;
-	if (t->target.start && t->target.start != start_ticks(bpf_get_current_task_btf())) {
-		count(COUNT_STALE_PID);
-		return 0;
-	}
-	count(COUNT_HITS);
-	__sync_fetch_and_add(&t->hits, 1);
 	return t->stack_checks & 1 << site && grows_stack(ctx) ? 0 : t;
 }
 
-static __always_inline void add_total(u32 pid, struct batch *b)
+static __always_inline void add_total(struct alloc_totals *all, struct batch *b)
 {
-	struct alloc_key key = {.pid = pid, .class = b->class};
-	struct alloc_total none = {}, *total = bpf_map_lookup_elem(&allocated, &key);
-	u64 bytes = b->objects * b->size;
+	if (b->class >= SPAN_CLASSES)
+		return;
+	struct alloc_total *total = &all->of[b->class];
 
-	if (!total) {
-		bpf_map_update_elem(&allocated, &key, &none, BPF_NOEXIST);
-		total = bpf_map_lookup_elem(&allocated, &key);
-		if (!total)
-			return;
-	}
-	__sync_fetch_and_add(&total->bytes, bytes);
-	__sync_fetch_and_add(&total->objects, b->objects);
-	if (b->unseen)
-		__sync_fetch_and_add(&total->unseen, bytes);
-	total->size = b->size;
+	__sync_fetch_and_add(&total->hits, 1);
+	if (!b->objects)
+		return;
+	total->size = b->size; /* first: who sees the bytes knows of what */
+	__sync_fetch_and_add(&total->bytes, b->objects * b->size);
 }
 
 /* acquire finds a scratch that nobody uses: these programs may be preempted, and another thread's run on this CPU meanwhile. */
@@ -162,37 +152,46 @@ static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u6
 static __always_inline void sample(struct pt_regs *ctx, struct alloc_target *t, u64 id, struct batch *b)
 {
 	u64 bytes = b->objects * b->size;
+	u32 pid = id >> 32;
+	struct alloc_totals *all = bpf_map_lookup_elem(&allocated, &pid);
 
-	if (!bytes)
-		return;
 	if (bytes >= alloc_interval && b->class <= CLASS_LARGE)
 		b->class = CLASS_ALWAYS;
-	add_total(id >> 32, b);
+	if (!all)
+		return;
+	add_total(all, b);
+	if (!bytes)
+		return;
 	if (bytes >= alloc_interval)
 		take(ctx, t, id, bytes, b->size);
 	else if (bpf_get_prandom_u32() * alloc_interval < bytes << 32)
 		take(ctx, t, id, alloc_interval, b->size);
 }
 
-/* used reads how much of the span at c.alloc[class] has been allocated since c got it. */
-static __always_inline bool used(struct alloc_target *t, u64 c, u32 class, struct batch *b, bool only_full)
+/* field reads n bytes of what was read of a span. */
+#define FIELD(type, words, off) (*(type *)((char *)(words) + ((off) & (SPAN_TAIL - sizeof(type)))))
+
+/* used reads how much of a span has been allocated since it was taken. */
+static __always_inline bool used(struct alloc_target *t, u64 span, u32 class, struct batch *b, bool only_full)
 {
-	u64 span = 0, size = 0, nelems = 0;
-	u16 n = 0, before = 0;
-	u8 has = 0;
+	u64 words[SPAN_TAIL / 8] = {}, nelems = 0, size;
+	u16 n, before = 0;
 
 	b->objects = 0;
 	b->class = class;
-	if (!user_read(&span, 8, c + t->mcache_alloc + 8 * class) || !span || !user_read(&n, 2, span + t->span_count))
+	if (!span || !user_read(words, sizeof(words), span + t->span_tail))
 		return false;
+	n = FIELD(u16, words, t->span_count);
 	if (!n)
 		return true; /* emptymspan, or a new one */
-	if (!user_read(&has, 1, span + t->span_class) || !user_read(&size, 8, span + t->span_size) || has != class ||
-	    !size || size > 1 << 20)
+	size = FIELD(u64, words, t->span_size);
+	if (FIELD(u8, words, t->span_class) != class || !size || size > 1 << 20)
 		return false;
 	if (only_full && (!user_read(&nelems, t->wide_nelems ? 8 : 2, span + t->span_nelems) || nelems != n))
 		return nelems > n;
-	if (t->span_before && (!user_read(&before, 2, span + t->span_before) || before > n))
+	if (t->span_before)
+		before = FIELD(u16, words, t->span_before);
+	if (before > n)
 		return false;
 	b->size = size;
 	b->objects = n - before;
@@ -201,14 +200,14 @@ static __always_inline bool used(struct alloc_target *t, u64 c, u32 class, struc
 
 static __always_inline int span_used_up(struct pt_regs *ctx, u32 site, bool only_full)
 {
-	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx);
+	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx), span = 0;
 	u32 class = *(volatile u64 *)&REG_ARG1(ctx) & 0xff;
 	struct alloc_target *t = probed(ctx, id >> 32, site);
 	struct batch b = {};
 
 	if (!t)
 		return 0;
-	if (class >= SPAN_CLASSES || !used(t, c, class, &b, only_full))
+	if (class >= SPAN_CLASSES || !user_read(&span, 8, c + t->mcache_alloc + 8 * class) || !used(t, span, class, &b, only_full))
 		count(COUNT_BAD_SPAN);
 	else
 		sample(ctx, t, id, &b);
@@ -241,19 +240,34 @@ int alloc_large(struct pt_regs *ctx)
 	return 0;
 }
 
+#define SPANS_AT_ONCE 8
+
+/* Most spans of an mcache are the runtime's empty one, as that of class 0 always is: they are passed over. */
 SEC("uprobe.multi")
 int alloc_release(struct pt_regs *ctx)
 {
-	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx);
-	struct alloc_target *t = probed(ctx, id >> 32, SITE_RELEASE);
+	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx), empty = 0;
+	u32 pid = id >> 32;
+	struct alloc_target *t = probed(ctx, pid, SITE_RELEASE);
+	struct alloc_totals *all = bpf_map_lookup_elem(&allocated, &pid);
 
-	if (!t || !t->span_before)
+	if (!t || !all || !t->span_before)
 		return 0;
-	for (u32 class = 2; class < SPAN_CLASSES; class++) {
-		struct batch b = {.unseen = true};
+	for (u32 first = 0; first < SPAN_CLASSES; first += SPANS_AT_ONCE) {
+		u64 spans[SPANS_AT_ONCE] = {};
 
-		if (used(t, c, class, &b, false) && b.objects)
-			add_total(id >> 32, &b);
+		if (!user_read(spans, sizeof(spans), c + t->mcache_alloc + 8 * first)) {
+			count(COUNT_BAD_SPAN);
+			return 0;
+		}
+		if (!first)
+			empty = spans[0];
+		for (u32 i = 0; i < SPANS_AT_ONCE; i++) {
+			struct batch b = {};
+
+			if (spans[i] != empty && used(t, spans[i], first + i, &b, false) && b.objects)
+				add_total(all, &b);
+		}
 	}
 	return 0;
 }

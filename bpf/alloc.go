@@ -101,8 +101,12 @@ func allocWire(t *Target) any {
 		return &v
 	}
 	v.Target.Flags |= uint32(cpuTargetFlagTARGET_ALLOC)
-	v.McacheAlloc, v.SpanNelems, v.SpanCount, v.SpanClass = uint16(a.McacheAlloc), uint16(a.SpanNelems), uint16(a.SpanCount), uint16(a.SpanClass)
-	v.SpanBefore, v.SpanSize = uint16(a.SpanBefore), uint16(a.SpanSize)
+	tail := a.SpanCount &^ 7
+	v.McacheAlloc, v.SpanNelems, v.SpanTail = uint16(a.McacheAlloc), uint16(a.SpanNelems), uint16(tail)
+	v.SpanCount, v.SpanClass, v.SpanSize = uint8(a.SpanCount-tail), uint8(a.SpanClass-tail), uint8(a.SpanSize-tail)
+	if a.SpanBefore != 0 {
+		v.SpanBefore = uint8(a.SpanBefore - tail)
+	}
 	if a.WideNelems {
 		v.WideNelems = 1
 	}
@@ -154,6 +158,9 @@ func (p *AllocProbes) Attach(path string, pid uint32, places []Place) (*Attached
 	if err != nil {
 		return nil, fmt.Errorf("probe process %d: %w", pid, err)
 	}
+	if err := p.countTotals(pid); err != nil {
+		return nil, err
+	}
 	a := &Attached{}
 	for _, place := range places {
 		l, err := p.attachOne(exe, pid, place)
@@ -189,53 +196,51 @@ func (a *Attached) Close() error {
 	return errors.Join(errs...)
 }
 
-// Hits counts how often the probes of pid were hit since it was set or updated last.
-func (p *AllocProbes) Hits(pid uint32) (uint64, error) {
-	var v allocAllocTarget
-	if err := p.targets.Lookup(pid, &v); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return 0, fmt.Errorf("read the hits of process %d: %w", pid, err)
-	}
-	return v.Hits, nil
-}
-
 // AllocTotal is all that a process has allocated of a class of objects while it was probed.
 type AllocTotal struct {
-	Class          uint32 // the runtime's span class (twice the size class, plus 1 without pointers), or ClassAlways
-	Bytes, Objects uint64
-	Unseen         uint64 // of the bytes, those that no sample could be taken of
-	Size           int64  // of an object, in classes of one size; 0: large objects
+	Class uint32 // the runtime's span class (twice the size class, plus 1 without pointers), or ClassAlways
+	Bytes uint64
+	Hits  uint64 // of the probes
+	Size  int64  // of an object, in classes of one size; 0: large objects
 }
 
 // ClassAlways is the class of objects that are each in the profile, since they are as large as the interval.
-const ClassAlways = 255
+const ClassAlways = 1
 
-// Totals reads what pid has allocated since LoadAlloc, or since ForgetTotals.
+// Totals reads what pid has allocated since it was probed first. The numbers only grow until ForgetTotals.
 func (p *AllocProbes) Totals(pid uint32) ([]AllocTotal, error) {
+	var v allocAllocTotals
+	if err := p.objs.Allocated.Lookup(pid, &v); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read what process %d has allocated: %w", pid, err)
+	}
 	var all []AllocTotal
-	for class := range uint32(ClassAlways + 1) {
-		var v allocAllocTotal
-		err := p.objs.Allocated.Lookup(&allocAllocKey{Pid: pid, Class: class}, &v)
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
+	for class, c := range v.Of {
+		if c.Hits == 0 {
 			continue
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read what process %d has allocated: %w", pid, err)
-		}
-		t := AllocTotal{Class: class, Bytes: v.Bytes, Objects: v.Objects, Unseen: v.Unseen, Size: int64(v.Size)}
-		if class < 2 || class == ClassAlways {
-			t.Size = 0
+		t := AllocTotal{Class: uint32(class), Bytes: c.Bytes, Hits: c.Hits}
+		if class > ClassAlways {
+			t.Size = int64(c.Size)
 		}
 		all = append(all, t)
 	}
 	return all, nil
 }
 
-// ForgetTotals starts anew for pid.
+// countTotals begins to count what pid allocates, unless it is counted already.
+func (p *AllocProbes) countTotals(pid uint32) error {
+	if err := p.objs.Allocated.Update(pid, new(allocAllocTotals), ebpf.UpdateNoExist); err != nil && !errors.Is(err, ebpf.ErrKeyExist) {
+		return fmt.Errorf("count what process %d allocates: %w", pid, err)
+	}
+	return nil
+}
+
+// ForgetTotals starts anew for pid, which must not be probed any more: what its probes see meanwhile would be lost.
 func (p *AllocProbes) ForgetTotals(pid uint32) error {
-	for class := range uint32(ClassAlways + 1) {
-		if err := p.objs.Allocated.Delete(&allocAllocKey{Pid: pid, Class: class}); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("forget what process %d has allocated: %w", pid, err)
-		}
+	if err := p.objs.Allocated.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget what process %d has allocated: %w", pid, err)
 	}
 	return nil
 }

@@ -13,12 +13,6 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-type allocAllocKey struct {
-	_     structs.HostLayout
-	Pid   uint32
-	Class uint32
-}
-
 type allocAllocSite uint32
 
 const (
@@ -61,21 +55,23 @@ type allocAllocTarget struct {
 	StackChecks uint32
 	McacheAlloc uint16
 	SpanNelems  uint16
-	SpanCount   uint16
-	SpanClass   uint16
-	SpanBefore  uint16
-	SpanSize    uint16
+	SpanTail    uint16
+	SpanCount   uint8
+	SpanClass   uint8
+	SpanBefore  uint8
+	SpanSize    uint8
 	WideNelems  uint16
-	Reserved    [3]uint16
-	Hits        uint64
+	Reserved    [2]uint32
 }
 
-type allocAllocTotal struct {
-	_       structs.HostLayout
-	Bytes   uint64
-	Objects uint64
-	Unseen  uint64
-	Size    uint64
+type allocAllocTotals struct {
+	_  structs.HostLayout
+	Of [136]struct {
+		_     structs.HostLayout
+		Bytes uint64
+		Hits  uint64
+		Size  uint64
+	}
 }
 
 type allocLoss struct {

@@ -21,10 +21,9 @@ const (
 	cpuCounterCOUNT_STALE_PID  cpuCounter = 2
 	cpuCounterCOUNT_EVENT_LOST cpuCounter = 3
 	cpuCounterCOUNT_CUT_DEPTH  cpuCounter = 4
-	cpuCounterCOUNT_HITS       cpuCounter = 5
-	cpuCounterCOUNT_BAD_SPAN   cpuCounter = 6
-	cpuCounterCOUNT_NO_ROOM    cpuCounter = 7
-	cpuCounterCOUNT_MAX        cpuCounter = 8
+	cpuCounterCOUNT_BAD_SPAN   cpuCounter = 5
+	cpuCounterCOUNT_NO_ROOM    cpuCounter = 6
+	cpuCounterCOUNT_MAX        cpuCounter = 7
 )
 
 type cpuLabelHeader struct {

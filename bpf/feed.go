@@ -80,7 +80,6 @@ type Stats struct {
 	LostEvents uint64 // exec and exit events that found it full
 	NoRoom     uint64 // processes that found the map of targets full; with Options.Discover
 	CutDepth   uint64 // stacks that were cut
-	Hits       uint64 // of allocation probes, with and without a sample
 	BadSpans   uint64 // hits at which the runtime's memory was not as expected
 }
 
@@ -105,7 +104,6 @@ func (p *feed) Stats() (Stats, error) {
 		LostEvents: get(cpuCounterCOUNT_EVENT_LOST),
 		NoRoom:     get(cpuCounterCOUNT_NO_ROOM),
 		CutDepth:   get(cpuCounterCOUNT_CUT_DEPTH),
-		Hits:       get(cpuCounterCOUNT_HITS),
 		BadSpans:   get(cpuCounterCOUNT_BAD_SPAN),
 	}, err
 }

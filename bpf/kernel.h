@@ -42,6 +42,7 @@ struct signal_struct {
 	struct {
 		int counter;
 	} live;
+	void *oom_mm; /* of an OOM victim */
 };
 
 struct thread_struct {

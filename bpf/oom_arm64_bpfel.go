@@ -13,6 +13,29 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type oomHeapPiece struct {
+	_     structs.HostLayout
+	Addr  uint64
+	Pid   uint32
+	Bytes uint32
+}
+
+type oomHeapWatch struct {
+	_       structs.HostLayout
+	Start   uint64
+	Buckets uint64
+	Cycle   uint64
+	Rate    uint64
+	Records uint32
+	Taken   uint32
+}
+
+type oomPieceBuffer struct {
+	_     structs.HostLayout
+	Head  oomHeapPiece
+	Words [406]uint64
+}
+
 type oomVictim struct {
 	_      structs.HostLayout
 	Start  uint64
@@ -24,9 +47,15 @@ type oomVictim struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	oomMapVictims      = "victims"
-	oomProgOomVictim   = "oom_victim"
-	oomVarUnusedVictim = "unused_victim"
+	oomMapBuffers         = "buffers"
+	oomMapPieces          = "pieces"
+	oomMapVictims         = "victims"
+	oomMapWatched         = "watched"
+	oomProgOomDeliver     = "oom_deliver"
+	oomProgOomVictim      = "oom_victim"
+	oomVarUnusedHeapPiece = "unused_heap_piece"
+	oomVarUnusedHeapWatch = "unused_heap_watch"
+	oomVarUnusedVictim    = "unused_victim"
 )
 
 // loadOom returns the embedded CollectionSpec for oom.
@@ -71,21 +100,27 @@ type oomSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type oomProgramSpecs struct {
-	OomVictim *ebpf.ProgramSpec `ebpf:"oom_victim"`
+	OomDeliver *ebpf.ProgramSpec `ebpf:"oom_deliver"`
+	OomVictim  *ebpf.ProgramSpec `ebpf:"oom_victim"`
 }
 
 // oomMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type oomMapSpecs struct {
+	Buffers *ebpf.MapSpec `ebpf:"buffers"`
+	Pieces  *ebpf.MapSpec `ebpf:"pieces"`
 	Victims *ebpf.MapSpec `ebpf:"victims"`
+	Watched *ebpf.MapSpec `ebpf:"watched"`
 }
 
 // oomVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type oomVariableSpecs struct {
-	UnusedVictim *ebpf.VariableSpec `ebpf:"unused_victim"`
+	UnusedHeapPiece *ebpf.VariableSpec `ebpf:"unused_heap_piece"`
+	UnusedHeapWatch *ebpf.VariableSpec `ebpf:"unused_heap_watch"`
+	UnusedVictim    *ebpf.VariableSpec `ebpf:"unused_victim"`
 }
 
 // oomObjects contains all objects after they have been loaded into the kernel.
@@ -108,12 +143,18 @@ func (o *oomObjects) Close() error {
 //
 // It can be passed to loadOomObjects or ebpf.CollectionSpec.LoadAndAssign.
 type oomMaps struct {
+	Buffers *ebpf.Map `ebpf:"buffers"`
+	Pieces  *ebpf.Map `ebpf:"pieces"`
 	Victims *ebpf.Map `ebpf:"victims"`
+	Watched *ebpf.Map `ebpf:"watched"`
 }
 
 func (m *oomMaps) Close() error {
 	return _OomClose(
+		m.Buffers,
+		m.Pieces,
 		m.Victims,
+		m.Watched,
 	)
 }
 
@@ -121,18 +162,22 @@ func (m *oomMaps) Close() error {
 //
 // It can be passed to loadOomObjects or ebpf.CollectionSpec.LoadAndAssign.
 type oomVariables struct {
-	UnusedVictim *ebpf.Variable `ebpf:"unused_victim"`
+	UnusedHeapPiece *ebpf.Variable `ebpf:"unused_heap_piece"`
+	UnusedHeapWatch *ebpf.Variable `ebpf:"unused_heap_watch"`
+	UnusedVictim    *ebpf.Variable `ebpf:"unused_victim"`
 }
 
 // oomPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadOomObjects or ebpf.CollectionSpec.LoadAndAssign.
 type oomPrograms struct {
-	OomVictim *ebpf.Program `ebpf:"oom_victim"`
+	OomDeliver *ebpf.Program `ebpf:"oom_deliver"`
+	OomVictim  *ebpf.Program `ebpf:"oom_victim"`
 }
 
 func (p *oomPrograms) Close() error {
 	return _OomClose(
+		p.OomDeliver,
 		p.OomVictim,
 	)
 }

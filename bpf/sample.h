@@ -157,6 +157,20 @@ struct victim {
 	u32 unused;
 };
 
+/* Where a process keeps its memory profile: run-time addresses, 0: none. runtime/mprof.go */
+struct heap_watch {
+	u64 start; /* clock ticks since boot */
+	u64 buckets, cycle, rate;
+	u32 records; /* bytes of a bucket behind its stack */
+	u32 taken;   /* a thread has copied it */
+};
+
+/* A piece of a victim's memory, as it was at addr. The last one has no bytes, and an addr of 1 if nothing is missing. */
+struct heap_piece {
+	u64 addr;
+	u32 pid, bytes;
+};
+
 /* The functions of the runtime at which allocations are seen. */
 enum alloc_site {
 	SITE_REFILL = 0,   /* (*mcache).refill(c, spanClass): a span has been used up */
@@ -172,26 +186,28 @@ struct alloc_target {
 	struct target target;
 	u32 stack_checks; /* bits by alloc_site: probed at the branch of the stack check, which a growing stack comes to twice */
 	u16 mcache_alloc;
-	u16 span_nelems, span_count, span_class, span_before, span_size; /* of mspan; span_before 0: there is none (Go 1.18) */
+	u16 span_nelems, span_tail; /* of mspan; the others are relative to span_tail, at most SPAN_TAIL bytes from there */
+	u8 span_count, span_class, span_before, span_size; /* span_before 0: there is none (Go 1.18) */
 	u16 wide_nelems; /* mspan.nelems has 8 bytes, else 2 */
-	u16 reserved[3];
-	u64 hits; /* of its probes */
+	u32 reserved[2];
 };
 
 #define SPAN_CLASSES 136 /* twice the size classes of the runtime: with pointers and without */
+#define SPAN_TAIL 32	 /* bytes of mspan that hold all that is read at each hit; offsets in it are multiples of their size */
 #define PAGE_MASK 8191	 /* the runtime's pages have 8 KiB */
 #define CLASS_LARGE 0	 /* objects that are sampled, with spans of their own */
-#define CLASS_ALWAYS 255 /* objects of at least alloc_interval bytes: each is in the profile */
+#define CLASS_ALWAYS 1	 /* objects of at least alloc_interval bytes: each is in the profile */
 
-/* All that a process has allocated in a class while it was probed, sampled or not. */
-struct alloc_key {
-	u32 pid;
-	u32 class; /* the span class; CLASS_ALWAYS */
-};
+/* All that a process has allocated of a class while it was probed, sampled or not. */
 struct alloc_total {
-	u64 bytes, objects;
-	u64 unseen; /* of the bytes: those that were found at SITE_RELEASE, where nobody can be sampled */
-	u64 size;   /* of an object; CLASS_LARGE, CLASS_ALWAYS: of the last */
+	u64 bytes;
+	u64 hits; /* of probes that told of it */
+	u64 size; /* of an object; CLASS_LARGE, CLASS_ALWAYS: of the last */
+};
+
+/* The same by span class: numbers only grow, so that who reads them loses nothing. */
+struct alloc_totals {
+	struct alloc_total of[SPAN_CLASSES];
 };
 
 struct loss {
@@ -205,10 +221,9 @@ enum counter {
 	COUNT_STALE_PID = 2,   /* the PID belongs to another process by now */
 	COUNT_EVENT_LOST = 3,  /* exec or exit events that found no room */
 	COUNT_CUT_DEPTH = 4,
-	COUNT_HITS = 5,	    /* of allocation probes, also where nothing was sampled */
-	COUNT_BAD_SPAN = 6, /* hits at which no span lay where one was expected */
-	COUNT_NO_ROOM = 7, /* processes that found the map of targets full */
-	COUNT_MAX = 8,
+	COUNT_BAD_SPAN = 5, /* hits at which no span lay where one was expected */
+	COUNT_NO_ROOM = 6, /* processes that found the map of targets full */
+	COUNT_MAX = 7,
 };
 
 /* Makes the compiler describe the types above in the object's BTF, from which bpf2go makes their Go side. */
@@ -229,8 +244,7 @@ struct wire {
 	struct loss loss;
 	enum alloc_site alloc_site;
 	struct alloc_target alloc_target;
-	struct alloc_key alloc_key;
-	struct alloc_total alloc_total;
+	struct alloc_totals alloc_totals;
 };
 
 #define SAME_SIZE(type, n) _Static_assert(sizeof(type) == (n), #type)
@@ -239,8 +253,10 @@ SAME_SIZE(struct sample_header, 64);
 SAME_SIZE(struct segment_header, 40);
 SAME_SIZE(struct label_header, 8);
 SAME_SIZE(struct target, 104);
-SAME_SIZE(struct alloc_target, 136);
-SAME_SIZE(struct alloc_total, 32);
+SAME_SIZE(struct alloc_target, 128);
+SAME_SIZE(struct alloc_total, 24);
 SAME_SIZE(struct victim, 16);
+SAME_SIZE(struct heap_watch, 40);
+SAME_SIZE(struct heap_piece, 16);
 
 #endif

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -15,8 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // codeAt reads a process's code.
@@ -233,4 +238,58 @@ func TestChangedCodeIsNotProbed(t *testing.T) {
 	}
 	tg.alloc.sites.Heap = true0
 	checkCode(t, proc.PID, tg, false)
+}
+
+// TestProbedAllocsWithFewRights: what the kernel asks of those who probe is enough; opening a mapped file by its mapping,
+// which takes CAP_CHECKPOINT_RESTORE, is not needed where it is the program's own.
+func TestProbedAllocsWithFewRights(t *testing.T) {
+	needs.BPF(t)
+	path := testprog.Build(t, "alloc", testprog.Options{})
+	const child = "PPROFD_TEST_FEW_RIGHTS"
+	if os.Getenv(child) == "" {
+		out, err := withCapabilities(t, []int{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_PTRACE}, child+"=1")
+		if err != nil || !strings.Contains(out, "--- PASS") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	proc := testprog.Start(t, path, "-mb", "300")
+	for vma := range procfs.New("").Proc(proc.PID).Maps() {
+		link := fmt.Sprintf("/proc/%d/map_files/%x-%x", proc.PID, vma.Start, vma.End)
+		if _, err := os.Open(link); !errors.Is(err, os.ErrPermission) {
+			t.Fatalf("the test has too many rights: %s can be opened (%v)", link, err)
+		}
+		break
+	}
+	p, want, _ := allocRound(t, Config{}, proc)
+	checkAllocs(t, p, want)
+}
+
+// withCapabilities runs the test once more, in a process that has no other capabilities, and returns its output.
+func withCapabilities(t *testing.T, keep []int, env string) (string, error) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe, "-test.run", "^"+t.Name()+"$", "-test.v", "-test.count=1")
+	cmd.Env = append(os.Environ(), env)
+	var out []byte
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine, and its bounding set with it
+		for c := range unix.CAP_LAST_CAP + 1 {
+			if !slices.Contains(keep, c) {
+				if err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+					done <- err
+					return
+				}
+			}
+		}
+		var err error
+		out, err = cmd.CombinedOutput()
+		done <- err
+	}()
+	err = <-done
+	return string(out), err
 }

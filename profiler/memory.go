@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"time"
@@ -191,8 +192,13 @@ func (t *memTarget) remember(mode goruntime.ReadMode) error {
 func (t *memTarget) read(mode goruntime.ReadMode) error { return t.readInto(&t.records, mode) }
 
 func (t *memTarget) readInto(r *goruntime.MemRecords, mode goruntime.ReadMode) error {
+	return t.readFrom(memory{t.space}, r, mode)
+}
+
+// readFrom reads mem, which is t's memory or a copy of it.
+func (t *memTarget) readFrom(mem io.ReaderAt, r *goruntime.MemRecords, mode goruntime.ReadMode) error {
 	for range readTries {
-		moved, err := t.layout.ReadAll(memory{t.space}, t.bias, mode, r)
+		moved, err := t.layout.ReadAll(mem, t.bias, mode, r)
 		if err != nil || !moved {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"time"
@@ -23,7 +24,8 @@ const (
 	oomMinRead  = 50 * time.Millisecond
 	oomMaxRead  = 10 * time.Second
 	oomCPUShare = 20
-	oomRush     = 1 << 30 // bytes a second: what a process that keeps still may begin to take at any time
+	oomDying    = time.Second // from when a process is chosen to the death of its first thread; 12 ms were seen at most
+	oomRush     = 1 << 30     // bytes a second: what a process that keeps still may begin to take at any time
 	// oomKept bounds what is kept of all targets. 100,000 allocation sites are some 25 MB.
 	oomKept = 256 << 20
 )
@@ -32,11 +34,13 @@ const (
 type OOMWatch struct {
 	m       *Memory
 	victims *bpf.Victims
+	heaps   *bpf.VictimHeaps // nil: the kernel cannot copy them
 	targets []*oomTarget
 	spare   goruntime.MemRecords // what is being read
 	kept    int                  // bytes of all targets' records
 	took    time.Duration        // by the last look at all targets
 	skipped bool                 // something was not kept
+	copied  int                  // heaps that were copied by the kernel side
 }
 
 // oomTarget is a target with what was read of it last.
@@ -72,11 +76,29 @@ func (m *Memory) WatchOOM() (*OOMWatch, error) {
 		}
 		w.targets = append(w.targets, o)
 	}
+	if w.heaps, err = bpf.WatchVictimHeaps(); err != nil {
+		m.cfg.Log.Info("the heaps of OOM victims are not copied in their own context", "error", err)
+	}
 	for _, t := range w.targets {
+		if err := w.watchHeap(t); err != nil {
+			return nil, errors.Join(err, w.Close())
+		}
 		w.look(t, time.Now())
 		w.read(t)
 	}
 	return w, nil
+}
+
+// watchHeap has t's heap copied when it dies as a victim.
+func (w *OOMWatch) watchHeap(t *oomTarget) error {
+	if w.heaps == nil {
+		return nil
+	}
+	at := bpf.HeapWatch{StartTime: t.start, Buckets: t.layout.Buckets + t.bias, Rate: t.layout.Rate + t.bias, Records: t.layout.RecordBytes()}
+	if t.layout.Cycle != 0 {
+		at.Cycle = t.layout.Cycle + t.bias
+	}
+	return w.heaps.Watch(t.pid, at)
 }
 
 // Await waits for ctx to end, or for all targets to have exited. The heap of each that the kernel kills meanwhile for lack
@@ -170,11 +192,13 @@ func (w *OOMWatch) look(t *oomTarget, now time.Time) {
 }
 
 // read reads t; what was read before stays where that fails.
-func (w *OOMWatch) read(t *oomTarget) bool {
+func (w *OOMWatch) read(t *oomTarget) bool { return w.readFrom(t, memory{t.space}) }
+
+func (w *OOMWatch) readFrom(t *oomTarget, mem io.ReaderAt) bool {
 	began := time.Now()
-	rate, err := t.layout.ReadRate(memory{t.space}, t.bias)
+	rate, err := t.layout.ReadRate(mem, t.bias)
 	if err == nil {
-		err = t.readInto(&w.spare, goruntime.Unpublished)
+		err = t.readFrom(mem, &w.spare, goruntime.Unpublished)
 	}
 	if err != nil {
 		return false
@@ -189,9 +213,31 @@ func (w *OOMWatch) read(t *oomTarget) bool {
 	return true
 }
 
+// readCopy reads what the kernel side copied of t as its first thread died.
+func (w *OOMWatch) readCopy(t *oomTarget) bool {
+	if w.heaps == nil {
+		return false
+	}
+	c, err := w.heaps.Read(t.pid, time.Now().Add(oomDying))
+	if err != nil {
+		w.m.cfg.Log.Info("the heap of an OOM victim was not copied in its own context", "pid", t.pid, "error", err)
+		return false
+	}
+	if !w.readFrom(t, c) {
+		return false
+	}
+	w.copied++
+	return true
+}
+
 func (w *OOMWatch) forget(t *oomTarget) {
 	w.kept -= t.records.Bytes()
 	t.records = goruntime.MemRecords{}
+	if w.heaps != nil {
+		if err := w.heaps.Forget(t.pid); err != nil {
+			w.m.note("%v", err)
+		}
+	}
 }
 
 // victim sees to a process that is being killed. It has SIGKILL already, so that its memory is gone at any moment: what can
@@ -203,7 +249,7 @@ func (w *OOMWatch) victim(ctx context.Context, v bpf.Victim) (n int, err error) 
 	}
 	t := w.targets[i]
 	killed := time.Now()
-	after := w.read(t)
+	after := w.read(t) || w.readCopy(t)
 	w.targets = slices.Delete(w.targets, i, i+1)
 	defer w.forget(t)
 	if t.last.at.IsZero() {
@@ -253,6 +299,9 @@ func (m *Memory) exportKilled(ctx context.Context, t *oomTarget, said string) er
 func (w *OOMWatch) Close() error {
 	if w.skipped {
 		w.m.note("heaps of more than %d MB together were not kept: some readings are older than they might be", oomKept>>20)
+	}
+	if w.heaps != nil {
+		return errors.Join(w.heaps.Close(), w.victims.Close())
 	}
 	return w.victims.Close()
 }

@@ -47,7 +47,12 @@ func TestOOM(t *testing.T) {
 				if n, err := w.Await(ctx); n != 1 || err != nil {
 					t.Fatal(n, err, m.Notes())
 				}
-				checkLeak(t, only(t, k), m.Notes())
+				t.Logf("%d copied by the kernel side", w.copied)
+				p := only(t, k)
+				checkLeak(t, p, m.Notes())
+				if told := strings.Join(p.Comments, "\n"); w.heaps != nil && !strings.Contains(told, "read after the kernel had chosen") {
+					t.Errorf("where the kernel copies heaps none is missed: %s", told)
+				}
 			})
 		}
 	}
@@ -163,5 +168,47 @@ func TestOOMFallsBack(t *testing.T) {
 	other.last, other.records = oomRead{}, goruntime.MemRecords{}
 	if n, err := w.victim(t.Context(), bpf.Victim{Start: other.start}); n != 1 || err == nil || !strings.Contains(err.Error(), "could not be read") {
 		t.Errorf("nothing was ever read: %d, %v", n, err)
+	}
+}
+
+// TestOOMCopied: what the kernel side copies of a victim as it dies is its whole heap; here nobody reads its memory meanwhile.
+func TestOOMCopied(t *testing.T) {
+	needs.BPF(t)
+	for _, version := range testprog.Versions() {
+		t.Run("go"+version, func(t *testing.T) {
+			begin := filepath.Join(t.TempDir(), "begin")
+			proc := testprog.StartLimited(t, oomLimit, testprog.Build(t, "leak", testprog.Options{Go: version, Strip: true}), "-begin", begin, "-mbps", "300")
+			k := &keep{}
+			m := NewMemory(MemoryConfig{Kinds: []string{KindHeap}, Exporter: k})
+			defer m.Close()
+			if err := m.Add(proc.PID); err != nil {
+				t.Fatal(err)
+			}
+			w, err := m.WatchOOM()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			if w.heaps == nil {
+				needs.Missing(t, "bpf_loop", "Linux 5.17")
+			}
+			if err := os.WriteFile(begin, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(30 * time.Second); w.copied == 0 && time.Now().Before(end); {
+				w.readCopy(w.targets[0])
+			}
+			if w.copied == 0 {
+				t.Fatal("no heap was copied")
+			}
+			if err := m.exportKilled(t.Context(), w.targets[0], "copied"); err != nil {
+				t.Fatal(err)
+			}
+			p := only(t, k)
+			large, small, all := inUse(p, "main.large"), inUse(p, "main.small"), inUse(p, "")
+			if share := float64(large) / float64(large+small); all < oomLimit*3/5 || all > oomLimit*13/10 || share < 0.62 || share > 0.88 {
+				t.Errorf("%d MB in use, of which %d MB large and %d MB small", all>>20, large>>20, small>>20)
+			}
+		})
 	}
 }

@@ -34,7 +34,20 @@ func (p *program) heapOffsets(version string) (HeapOffsets, error) {
 	if err != nil {
 		return off, fmt.Errorf("%w: how %q lays out its heap is unknown, and there is no DWARF that says so: %w", ErrNoAllocSites, version, err)
 	}
+	if !off.near() {
+		return off, fmt.Errorf("%w: %q lays out mspan in another way than Go 1.18 to 1.27: %+v", ErrNoAllocSites, version, off)
+	}
 	return off, nil
+}
+
+// spanTail is how many bytes of a span the kernel side reads at a hit (bpf/sample.h: SPAN_TAIL).
+const spanTail = 32
+
+// near says whether all that is read of a span at each hit lies in the spanTail bytes from allocCount's word on.
+func (o *HeapOffsets) near() bool {
+	base := o.SpanCount &^ 7
+	in := func(off, size uint32) bool { return off >= base && off+size <= base+spanTail && off%size == 0 }
+	return in(o.SpanCount, 2) && in(o.SpanClass, 1) && in(o.SpanSize, 8) && (o.SpanBefore == 0 || in(o.SpanBefore, 2))
 }
 
 // ErrYoung is wrapped by the error of Verify where the runtime has not started yet: look again later.

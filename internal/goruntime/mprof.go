@@ -132,6 +132,9 @@ func (m *MemProfile) ReadRate(mem io.ReaderAt, bias uint64) (int64, error) {
 	return int64(binary.LittleEndian.Uint64(b[:])), nil
 }
 
+// RecordBytes is how many bytes of a bucket lie behind its stack.
+func (m *MemProfile) RecordBytes() int { return (1 + futureCycles) * m.record }
+
 // ReadMode says which events count.
 type ReadMode uint8
 

@@ -123,3 +123,22 @@ func TestVerifySites(t *testing.T) {
 		}
 	}
 }
+
+// TestSpansAreRead: the kernel side reads the fields of a span at once, so that they must lie close together.
+func TestSpansAreRead(t *testing.T) {
+	for _, row := range heapTable() {
+		if !row.off.near() {
+			t.Errorf("Go 1.%d: %+v", row.minor, row.off)
+		}
+	}
+	good := heapTable()[0].off
+	for _, spoil := range []func(*HeapOffsets){
+		func(o *HeapOffsets) { o.SpanSize = o.SpanCount + spanTail }, func(o *HeapOffsets) { o.SpanSize = o.SpanCount - 8 },
+		func(o *HeapOffsets) { o.SpanClass = o.SpanCount + spanTail }, func(o *HeapOffsets) { o.SpanBefore = o.SpanCount + 3 },
+	} {
+		bad := good
+		if spoil(&bad); bad.near() {
+			t.Errorf("%+v is accepted", bad)
+		}
+	}
+}
