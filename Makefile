@@ -146,6 +146,11 @@ allocs: ## measure what profiling its allocations costs a program, by pprofd, by
 	$(GO) build -buildvcs=true -o bin/allocs ./benchmarks/allocs
 	$(SUDO) env "PATH=$$PATH" bin/allocs -o benchmarks/results/allocs-$$(date -u +%F).txt $(ALLOCSFLAGS)
 
+ALLOCS_SOAK ?= 10m
+.PHONY: allocs-soak
+allocs-soak: ## probe a program that allocates 10 GB a minute for ALLOCS_SOAK (10m); fails if samples are lost or sums are wrong (root)
+	$(SUDO) env "PATH=$$PATH" PPROFD_ALLOCS_SOAK=$(ALLOCS_SOAK) $(GO) test -count=1 -timeout 60m -v -run '^TestAllocsSoak$$' ./profiler
+
 # SCALEFLAGS="-rounds 1 -row 256,2000,200"
 .PHONY: scale
 scale: ## measure user space with recorded samples as 256 CPUs, 2,000 processes, 200 programs (root): 10 minutes

@@ -72,12 +72,18 @@ func waitAttached(t *testing.T, p *Profiler) {
 }
 
 // allocate makes proc, which must not have done so before, allocate once.
-func allocate(t *testing.T, proc *testprog.Proc) (truth allocTruth) {
+func allocate(t *testing.T, proc *testprog.Proc) allocTruth {
+	t.Helper()
+	return allocateFor(t, proc, time.Minute)
+}
+
+// allocateFor waits for so long at most.
+func allocateFor(t *testing.T, proc *testprog.Proc, most time.Duration) (truth allocTruth) {
 	t.Helper()
 	if err := syscall.Kill(proc.PID, syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	proc.WaitLine(t, "done", time.Minute)
+	proc.WaitLine(t, "done", most)
 	truth.sites = make(map[string]int64)
 	for _, line := range proc.Lines() {
 		var name string
@@ -108,8 +114,13 @@ func leaves(p *profile.Profile) (bytes map[string]int64, total int64) {
 // checkAllocs compares sums within 2 percent and shares within 5 points.
 func checkAllocs(t *testing.T, p *profile.Profile, want allocTruth) {
 	t.Helper()
-	const points = 5
 	got, total := leaves(p)
+	compareAllocs(t, got, total, want)
+}
+
+func compareAllocs(t *testing.T, got map[string]int64, total int64, want allocTruth) {
+	t.Helper()
+	const points = 5
 	if d := math.Abs(float64(total-want.total)) / float64(want.total); d > 0.02 {
 		t.Errorf("%d bytes in all, want %d: off by %.2f %%", total, want.total, 100*d)
 	}
@@ -361,5 +372,36 @@ func TestSizesOfHostileObjects(t *testing.T) {
 		if got := a.sizes[a.sizeNumber(believable(told))]; got != want {
 			t.Errorf("%d bytes count as %d, want %d", told, got, want)
 		}
+	}
+}
+
+// TestLabelsOfProbedAllocs: goroutines with labels allocate at places of their own; each sample has the labels of the one that
+// allocated there.
+func TestLabelsOfProbedAllocs(t *testing.T) {
+	for _, version := range testprog.Versions() {
+		t.Run("go"+version, func(t *testing.T) {
+			proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{Go: version}), "-labels", "-workers", "8", "-mb", "600")
+			p, want, _ := allocRound(t, Config{}, proc)
+			checkAllocs(t, p, want)
+			workers := map[string]string{
+				"main.site16": "0", "main.site48": "1", "main.site64": "2", "main.site96": "3", "main.site128": "4", "main.site256": "5",
+				"main.site512": "6", "main.site1024": "7",
+			}
+			seen := map[string]int{}
+			for _, s := range p.Sample {
+				leaf := s.Location[0].Line[0].Function.Name
+				worker, ok := workers[leaf]
+				if !ok {
+					continue // the runtime, and what was lost
+				}
+				seen[leaf]++
+				if l := s.Label["worker"]; len(l) != 1 || l[0] != worker {
+					t.Errorf("%s has the labels %v, want worker %s", leaf, s.Label, worker)
+				}
+			}
+			if len(seen) != len(workers) {
+				t.Errorf("samples by place: %v", seen)
+			}
+		})
 	}
 }

@@ -6,6 +6,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand"
@@ -14,6 +15,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"runtime/pprof"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -140,6 +143,7 @@ type worker struct {
 	gaps    bool // look at the clock after each object
 	last    time.Time
 	longest time.Duration // between two objects
+	only    int           // the one place that it allocates at; negative: as the plan says
 }
 
 // look notes how long it took since the last object.
@@ -156,7 +160,10 @@ const piece = 256 << 10 // bytes between two looks at the budget and the clock
 func (w *worker) run(p plan, budget *int64, throttle func(int)) {
 	for n := uint64(0); atomic.AddInt64(budget, -piece) >= 0; {
 		for done := uint64(0); done < piece; n++ {
-			i := p.next(n, w.rand)
+			i := w.only
+			if i < 0 {
+				i = p.next(n, w.rand)
+			}
 			p.sites[i].alloc(&w.sink)
 			w.objects[i]++
 			if w.gaps {
@@ -177,6 +184,7 @@ func main() {
 	gc := flag.Int("gc", 100, "GOGC")
 	life := flag.Duration("life", time.Minute, "how long to live")
 	gaps := flag.Bool("gaps", false, "print \"longest <nanoseconds>\", the longest time between two objects, after each round")
+	labels := flag.Bool("labels", false, "each goroutine allocates at a place of its own, with its number as the pprof label \"worker\"")
 	now := flag.Bool("now", false, "allocate without a signal, over and over")
 	flag.Parse()
 	debug.SetGCPercent(*gc)
@@ -187,7 +195,10 @@ func main() {
 	}
 	ws := make([]*worker, *workers)
 	for i := range ws {
-		ws[i] = &worker{rand: rand.New(rand.NewSource(int64(i))), gaps: *gaps}
+		ws[i] = &worker{rand: rand.New(rand.NewSource(int64(i))), gaps: *gaps, only: -1}
+		if *labels {
+			ws[i].only = i % len(p.sites)
+		}
 		for n := 0; n < *live<<10 / *workers; n++ {
 			ws[i].live = append(ws[i].live, new(object1024))
 		}
@@ -224,14 +235,18 @@ func round(p plan, ws []*worker, bytes int64, rate float64) {
 			time.Sleep(time.Until(start.Add(time.Duration(float64(sum) / rate / (1 << 20) * 1e9))))
 		}
 	}
-	for _, w := range ws {
+	for i, w := range ws {
 		w.objects = [16]uint64{}
 		w.last, w.longest = time.Time{}, 0
 		wg.Add(1)
-		go func(w *worker) {
+		go func(i int, w *worker) {
 			defer wg.Done()
-			w.run(p, &bytes, throttle)
-		}(w)
+			if w.only < 0 {
+				w.run(p, &bytes, throttle)
+				return
+			}
+			pprof.Do(context.Background(), pprof.Labels("worker", strconv.Itoa(i)), func(context.Context) { w.run(p, &bytes, throttle) })
+		}(i, w)
 	}
 	wg.Wait()
 	took, total := time.Since(start), allocated()-before
