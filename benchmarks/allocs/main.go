@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,8 @@ import (
 )
 
 type config struct {
+	only   string // names of profilers, separated by commas; "": all
+	from   string // files with results of earlier runs, separated by commas, that are part of the table
 	pairs  int
 	window time.Duration // of one half of a pair
 	long   time.Duration // the same for probes that come and go
@@ -30,6 +33,9 @@ func main() {
 	flag.DurationVar(&c.window, "window", 300*time.Millisecond, "length of a window")
 	flag.DurationVar(&c.long, "long", 6*time.Second, "length of a window with probes that come and go")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
+	flag.StringVar(&c.only, "only", "", "comma-separated `names` of profilers, as the table has them; with those that need no precision all pairs are measured, too")
+	flag.StringVar(&c.from, "from", "", "comma-separated `files` of earlier runs whose pairs are counted with those of this run")
+	flag.Func("rates", "comma-separated `MB/s` that the target allocates, 0: as fast as it goes (default 100,500,0)", c.parseRates)
 	flag.Parse()
 	if *short {
 		c.shorten()
@@ -37,6 +43,18 @@ func main() {
 	os.Exit(board.Run("allocs", func(ctx context.Context) error {
 		return board.Output(c.output, func(out io.Writer) error { return run(ctx, out, &c) })
 	}))
+}
+
+func (c *config) parseRates(list string) error {
+	c.rates = nil
+	for _, word := range strings.Split(list, ",") {
+		mbps, err := strconv.Atoi(word)
+		if err != nil || mbps < 0 {
+			return fmt.Errorf("%q is no rate in MB/s", word)
+		}
+		c.rates = append(c.rates, mbps)
+	}
+	return nil
 }
 
 // shorten makes it a test of whether everything runs.
@@ -67,6 +85,9 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 	if b.watchers, err = b.available(ctx); err != nil {
 		return err
 	}
+	if err := b.include(); err != nil {
+		return err
+	}
 	for _, mbps := range c.rates {
 		if err := b.measure(ctx, mbps); err != nil {
 			return fmt.Errorf("%s: %w", rateName(mbps), err)
@@ -74,6 +95,20 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 	}
 	b.table()
 	return b.report.Err()
+}
+
+// include takes over what earlier runs have measured.
+func (b *bench) include() error {
+	for _, path := range strings.FieldsFunc(b.from, func(r rune) bool { return r == ',' }) {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(b.report.Include(f), f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 // build makes pprofd and the target.
@@ -100,20 +135,20 @@ func (b *bench) measure(ctx context.Context, mbps int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.stop()) }()
-	before, err := t.pace(b.window)
-	if err != nil {
-		return err
-	}
 	for i := range b.pairs {
 		for _, w := range b.watchers {
-			if w.rare && i%coarse != 0 {
+			if w.rare && b.only == "" && i%coarse != 0 {
 				continue
+			}
+			before, err := t.pace(b.windowOf(w))
+			if err != nil {
+				return err
 			}
 			on, more, err := b.during(ctx, t, w)
 			if err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
-			after, err := t.pace(b.window)
+			after, err := t.pace(b.windowOf(w))
 			if err != nil {
 				return err
 			}
@@ -122,10 +157,16 @@ func (b *bench) measure(ctx context.Context, mbps int) (err error) {
 				{V: on.mbps, Unit: "MB/s"}, {V: (before.mbps + after.mbps) / 2, Unit: "off-MB/s"},
 			}
 			b.report.Add(name(mbps, w.name), 1, append(values, more...)...)
-			before = after
 		}
 	}
 	return nil
+}
+
+func (b *bench) windowOf(w watcher) time.Duration {
+	if w.long {
+		return b.long
+	}
+	return b.window
 }
 
 // perCPU is the unit of throughput in CPU time, with a profiler / without. Goals are for it: on a virtual machine it varies
@@ -150,6 +191,9 @@ func (b *bench) table() {
 	for _, mbps := range b.rates {
 		for _, w := range b.watchers {
 			ratios := b.report.Values(name(mbps, w.name), "on/off")
+			if len(ratios) == 0 {
+				continue
+			}
 			m, cpu := board.MedianInterval(ratios), board.MedianInterval(b.report.Values(name(mbps, w.name), perCPU))
 			b.report.Printf("# %-12s %-12s %8.4f  %.4f ... %.4f %8.4f  %.4f ... %.4f %6d %8.2f%%\n", rateName(mbps), w.name,
 				cpu.Median, cpu.Low, cpu.High, m.Median, m.Low, m.High, len(ratios), 100*(1-cpu.Median))

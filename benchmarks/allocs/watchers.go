@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -66,6 +67,14 @@ func (b *bench) available(ctx context.Context) ([]watcher, error) {
 	}
 	if !strings.Contains(help, "--alloc-budget") {
 		return nil, errors.New("this pprofd has no --alloc-budget")
+	}
+	if b.only == "" {
+		return list, nil
+	}
+	only := strings.Split(b.only, ",")
+	list = slices.DeleteFunc(list, func(w watcher) bool { return !slices.Contains(only, w.name) })
+	if len(list) != len(only) {
+		return nil, fmt.Errorf("-only %s: there is no such profiler, or it is named twice", b.only)
 	}
 	return list, nil
 }
@@ -143,11 +152,7 @@ func (b *bench) during(ctx context.Context, t *target, w watcher) (on pace, more
 		return on, nil, err
 	}
 	time.Sleep(w.lead)
-	window := b.window
-	if w.long {
-		window = b.long
-	}
-	on, err = t.pace(window)
+	on, err = t.pace(b.windowOf(w))
 	err = errors.Join(err, cmd.Process.Signal(syscall.SIGINT))
 	if errWait := cmd.Wait(); errWait != nil {
 		err = errors.Join(err, fmt.Errorf("%s: %w\n%s", cmd, errWait, output.Bytes()))
