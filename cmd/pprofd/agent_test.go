@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -397,4 +400,82 @@ func TestAgentConfiguration(t *testing.T) {
 	if code, again, _ := call(t, "agent", "--config", good, "--print-config"); code != 0 || again != printed {
 		t.Errorf("exit code %d: another configuration:\n%s", code, again)
 	}
+}
+
+// fetch returns the status and the body.
+func fetch(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// metric is the value of one line of /metrics; name has the labels.
+func metric(t *testing.T, addr, name string) float64 {
+	t.Helper()
+	_, body := fetch(t, "http://"+addr+"/metrics")
+	for line := range strings.Lines(body) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+	}
+	return math.NaN()
+}
+
+// TestAgentOverHTTP: what the agent says of itself is true, also after a reload, and its own profiles need the token.
+func TestAgentOverHTTP(t *testing.T) {
+	bin := ownPrograms(t, "spin", "heap")
+	p := testprog.Start(t, bin+"/spin", "-threads=1", "-seconds=60")
+	testprog.Start(t, bin+"/heap", "-quiet", "-life", "1m")
+	addr := freeAddress(t)
+	a := startAgent(t, bin, nil, "--listen", addr, "--config", writeConfig(t, "heap: {interval: 1s}\n"))
+	until(t, "two windows", func() bool { return len(a.files(t, "cpu", p.PID)) >= 2 })
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/debug/pprof/heap": 401, "/nothing": 401} {
+		if status, body := fetch(t, "http://"+addr+path); status != want {
+			t.Errorf("%s: status %d: %s", path, status, body)
+		}
+	}
+	for name, is := range map[string]func(float64) bool{
+		`pprofd_kind_up{kind="cpu"}`:                                 func(v float64) bool { return v == 1 },
+		`pprofd_kind_up{kind="memory"}`:                              func(v float64) bool { return v == 1 },
+		`pprofd_targets{kind="cpu"}`:                                 func(v float64) bool { return v == 2 },
+		`pprofd_discovery_processes{verdict="wanted"}`:               func(v float64) bool { return v == 2 },
+		`pprofd_samples_lost_total{kind="cpu"}`:                      func(v float64) bool { return v == 0 },
+		`pprofd_sampling_hertz{kind="cpu"}`:                          func(v float64) bool { return v == 19 },
+		`pprofd_exports_total{destination="dir",result="failed"}`:    func(v float64) bool { return v == 0 },
+		`pprofd_exports_total{destination="dir",result="delivered"}`: func(v float64) bool { return v >= 2 },
+		`pprofd_memory_readings_total{result="ok"}`:                  func(v float64) bool { return v >= 1 },
+		`pprofd_memory_profiles{state="linked_out"}`:                 func(v float64) bool { return v == 1 },
+		`process_resident_memory_bytes`:                              func(v float64) bool { return v > 1<<20 },
+	} {
+		until(t, name, func() bool { return is(metric(t, addr, name)) })
+	}
+	before := metric(t, addr, `pprofd_samples_recorded_total{kind="cpu"}`)
+	if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a reload", func() bool { return strings.Contains(a.log.String(), "read anew") })
+	if after := metric(t, addr, `pprofd_samples_recorded_total{kind="cpu"}`); after < before || before == 0 {
+		t.Errorf("%v samples after a reload, %v before", after, before)
+	}
+	code, url, errOut := call(t, "url", "--dir", a.dir, "--listen", addr, "heap")
+	if code != 0 {
+		t.Fatalf("url: exit code %d: %s", code, errOut)
+	}
+	out, err := exec.Command("go", "tool", "pprof", "-top", strings.TrimSpace(url)).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "inuse_space") {
+		t.Errorf("go tool pprof: %v: %s", err, out)
+	}
+	a.end(t)
 }
