@@ -68,6 +68,7 @@ func New(o Options) (*Agent, error) {
 // Run profiles until ctx ends. The last window is delivered, if the destinations take it in time.
 func (a *Agent) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return a.discovery.Run(ctx) })
 	g.Go(func() error { return a.scan(ctx) })
 	g.Go(func() error { return a.sample(ctx) })
 	g.Go(func() error { return a.watch(ctx) })
@@ -178,7 +179,21 @@ func (a *Agent) rules(c *config.Config) discover.Config {
 	}
 	return discover.Config{
 		ProcRoot: a.o.ProcRoot, Host: host, Select: c.Select, Exclude: c.Exclude, Relabel: c.Relabel, Labels: c.Labels, Log: a.log,
+		Containers: discover.Containers{Sockets: c.Containers.Sockets}, Kubernetes: a.kubernetes(c),
 	}
+}
+
+// kubernetes is whom to ask for pods.
+func (a *Agent) kubernetes(c *config.Config) discover.Kubernetes {
+	k := c.Kubernetes
+	if k.Enabled == "false" || k.Kubelet != "" || k.API != "" {
+		return k.Kubernetes
+	}
+	cluster, ok := discover.InCluster(os.Getenv)
+	if !ok && k.Enabled == "true" {
+		a.log.Error("there is no Kubernetes to ask for pods: give kubernetes.kubelet or kubernetes.api, or set NODE_NAME (to spec.nodeName) in a pod")
+	}
+	return cluster
 }
 
 func (a *Agent) present() (*config.Config, *pipeline, *front) {

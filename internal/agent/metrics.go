@@ -93,6 +93,8 @@ var (
 	descLate      = desc("discovery_late_total", "Looks that took too long to be waited for.")
 	descUnread    = desc("discovery_unreadable_total", "Processes that could not be looked at.", "reason")
 	descScans     = desc("discovery_scans_total", "Scans of all processes.")
+	descAsked     = desc("discovery_metadata_requests_total", "Questions to container runtimes and Kubernetes.", "source")
+	descMetadata  = desc("discovery_metadata_errors_total", "Those that failed.", "source")
 	descQueue     = desc("export_queue_profiles", "Profiles that wait to be delivered.", "destination")
 	descQueueSize = desc("export_queue_bytes", "Memory that they take, estimated.", "destination")
 	descExports   = desc("exports_total", "Profiles by what became of them.", "destination", "result")
@@ -202,6 +204,10 @@ func (s sink) discovery(a *Agent) {
 	s.counter(descScans, float64(n.Scans))
 	for verdict, processes := range n.Processes {
 		s.gauge(descProcesses, float64(processes), string(verdict))
+	}
+	for name, source := range n.Sources {
+		s.counter(descAsked, float64(source.Asked), name)
+		s.counter(descMetadata, float64(source.Errors), name)
 	}
 	for reason, times := range n.Unreadable {
 		s.counter(descUnread, float64(times), reason)

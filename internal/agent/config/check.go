@@ -17,8 +17,12 @@ func (c *Config) check(d *decoder) {
 			d.conflict(err.Error(), "auth.insecure_loopback", "auth.token_file", "auth.tls.client_ca", "auth.tls.cert", "auth.tls.key", "listen")
 		}
 	}
-	if c.Kubernetes.Enabled == "false" && c.Kubernetes.Kubelet != "" {
-		d.conflict("there is a kubelet, and kubernetes.enabled is false: remove one of them", "kubernetes.kubelet")
+	given := c.Kubernetes.Kubelet != "" || c.Kubernetes.API != ""
+	if c.Kubernetes.Enabled == "false" && given {
+		d.conflict("there is a server to ask, and kubernetes.enabled is false: remove one of them", "kubernetes.kubelet", "kubernetes.api")
+	}
+	if err := c.Kubernetes.Check(); err != nil {
+		d.conflict(err.Error(), "kubernetes.kubelet", "kubernetes.api", "kubernetes.node")
 	}
 }
 

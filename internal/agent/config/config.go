@@ -69,10 +69,10 @@ type Auth struct {
 	TLS              web.TLS
 }
 
-// Kubernetes says where to ask for pods.
+// Kubernetes says who is asked for pods.
 type Kubernetes struct {
 	Enabled string // auto, true, false
-	Kubelet string // URL
+	discover.Kubernetes
 }
 
 // Containers says where to ask for containers.

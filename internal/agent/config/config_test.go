@@ -67,7 +67,7 @@ relabel_configs:
   - {action: hashmod, source_labels: [pid], modulus: 7, target_label: shard}
   - {action: dropequal, source_labels: [pid], target_label: shard}
 labels: {region: "1", zone: a}
-kubernetes: {enabled: true, kubelet: "https://127.0.0.1:10250"}
+kubernetes: {enabled: true, kubelet: "https://127.0.0.1:10250", api: "https://127.0.0.1:6443", node: n1, token_file: /t, ca_file: /c, insecure_kubelet: true}
 containers: {sockets: []}
 log: {level: debug, format: json}
 max_targets: 7
@@ -192,7 +192,7 @@ kubernetes: {enabled: false, kubelet: "http://h:1"}
 `, `f:1: cpu.enabled: no kind of profile is enabled: enable cpu, heap or allocs
 f:5: dir.path: profiles would go nowhere: give a directory
 f:8: auth.insecure_loopback: listen "10.1.2.3:80": insecure_loopback is for loopback addresses only, *
-f:10: kubernetes.kubelet: there is a kubelet, and kubernetes.enabled is false: remove one of them`},
+f:10: kubernetes.kubelet: there is a server to ask, and kubernetes.enabled is false: remove one of them`},
 		"too old":             {"window: 20m\ndir: {max_age: 20m}", "f:2: dir.max_age: profiles of 20m (window) are older than dir.max_age (20m) when *"},
 		"listens to everyone": {"listen: :6061", `f:1: listen: listen ":6061": others can reach this address: give token_file (with *), or tls with *`},
 	} {
