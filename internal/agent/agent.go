@@ -179,7 +179,7 @@ func (a *Agent) rules(c *config.Config) discover.Config {
 	}
 	return discover.Config{
 		ProcRoot: a.o.ProcRoot, Host: host, Select: c.Select, Exclude: c.Exclude, Relabel: c.Relabel, Labels: c.Labels, Log: a.log,
-		Containers: discover.Containers{Sockets: c.Containers.Sockets}, Kubernetes: a.kubernetes(c),
+		Containers: c.Containers, Kubernetes: a.kubernetes(c),
 	}
 }
 

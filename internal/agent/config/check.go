@@ -1,6 +1,11 @@
 package config
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
 
 // check finds values that contradict each other.
 func (c *Config) check(d *decoder) {
@@ -17,12 +22,28 @@ func (c *Config) check(d *decoder) {
 			d.conflict(err.Error(), "auth.insecure_loopback", "auth.token_file", "auth.tls.client_ca", "auth.tls.cert", "auth.tls.key", "listen")
 		}
 	}
-	given := c.Kubernetes.Kubelet != "" || c.Kubernetes.API != ""
-	if c.Kubernetes.Enabled == "false" && given {
-		d.conflict("there is a server to ask, and kubernetes.enabled is false: remove one of them", "kubernetes.kubelet", "kubernetes.api")
+	c.Kubernetes.check(d)
+}
+
+// check leaves the environment out of it: the file may be meant for another machine.
+func (k *Kubernetes) check(d *decoder) {
+	var given []string
+	for key, set := range map[string]bool{
+		"kubernetes.kubelet": k.Kubelet != "", "kubernetes.api": k.API != "", "kubernetes.node": k.Node != "",
+		"kubernetes.token_file": k.TokenFile != "", "kubernetes.ca_file": k.CAFile != "", "kubernetes.insecure_kubelet": k.InsecureKubelet,
+	} {
+		if set {
+			given = append(given, key)
+		}
 	}
-	if err := c.Kubernetes.Check(); err != nil {
-		d.conflict(err.Error(), "kubernetes.kubelet", "kubernetes.api", "kubernetes.node")
+	slices.SortFunc(given, func(a, b string) int { return cmp.Compare(d.lines[a], d.lines[b]) })
+	switch err := k.Check(); {
+	case err != nil:
+		d.conflict(strings.TrimPrefix(err.Error(), "kubernetes: "), given...)
+	case k.Enabled == "false" && (k.Kubelet != "" || k.API != ""):
+		d.conflict("it is not asked, since kubernetes.enabled is false: remove one of them", given...)
+	case k.Kubelet == "" && k.API == "" && len(given) > 0: // what InCluster finds has all of its own
+		d.conflict("there is neither kubelet nor api to ask", given...)
 	}
 }
 

@@ -27,7 +27,7 @@ type Config struct {
 	Relabel    []*relabel.Config
 	Labels     map[string]string
 	Kubernetes Kubernetes
-	Containers Containers
+	Containers discover.Containers
 	Log        Log
 	MaxTargets int
 }
@@ -74,9 +74,6 @@ type Kubernetes struct {
 	Enabled string // auto, true, false
 	discover.Kubernetes
 }
-
-// Containers says where to ask for containers.
-type Containers struct{ Sockets []string }
 
 // Log says how to log.
 type Log struct{ Level, Format string }

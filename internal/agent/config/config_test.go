@@ -178,7 +178,7 @@ f:6: relabel_configs: *unknown relabel action "jump"`},
 		"a list":              {"- window", "f:1: a section is wanted: lines of KEY: VALUE"},
 		"a dot in a key":      {"cpu.hz: 5", `f:1: unknown key "cpu.hz"; here may be: window, *`},
 		"URL with a password": {"kubernetes: {kubelet: 'https://a:secret@h'}", "f:1: kubernetes.kubelet: a URL with a password is not for this file"},
-		"sockets":             {"containers: {sockets: [a.sock]}\nauth: {hosts: ['http://x']}", "f:1: containers.sockets: \"a.sock\" is no absolute path\nf:2: auth.hosts: \"http://x\" is no name of a host"},
+		"sockets":             {"containers: {sockets: [a.sock]}\nauth: {hosts: ['http://x']}", "f:1: containers.sockets: container socket \"a.sock\": give an absolute path *\nf:2: auth.hosts: \"http://x\" is no name of a host"},
 		"contradictions": {`cpu: {enabled: false}
 heap: {enabled: false}
 window: 1h
@@ -192,7 +192,10 @@ kubernetes: {enabled: false, kubelet: "http://h:1"}
 `, `f:1: cpu.enabled: no kind of profile is enabled: enable cpu, heap or allocs
 f:5: dir.path: profiles would go nowhere: give a directory
 f:8: auth.insecure_loopback: listen "10.1.2.3:80": insecure_loopback is for loopback addresses only, *
-f:10: kubernetes.kubelet: there is a server to ask, and kubernetes.enabled is false: remove one of them`},
+f:10: kubernetes.kubelet: it is not asked, since kubernetes.enabled is false: remove one of them`},
+		"nothing to ask":      {"kubernetes:\n  token_file: /t", "f:2: kubernetes.token_file: there is neither kubelet nor api to ask"},
+		"no node":             {"kubernetes:\n  api: https://h:1", "f:2: kubernetes.api: *give the node's name"},
+		"a token in clear":    {"kubernetes:\n  token_file: /t\n  kubelet: http://h:1", "f:2: kubernetes.token_file: *in clear*"},
 		"too old":             {"window: 20m\ndir: {max_age: 20m}", "f:2: dir.max_age: profiles of 20m (window) are older than dir.max_age (20m) when *"},
 		"listens to everyone": {"listen: :6061", `f:1: listen: listen ":6061": others can reach this address: give token_file (with *), or tls with *`},
 	} {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"strings"
 	"time"
 
 	"github.com/pprofd/pprofd/export/file"
+	"github.com/pprofd/pprofd/internal/discover"
 )
 
 // field is a key of the file.
@@ -32,15 +34,13 @@ func sections() []section {
 	}
 }
 
-// Defaults that are too long for a line.
-const defaultSockets = "[/run/containerd/containerd.sock, /run/k3s/containerd/containerd.sock, /run/crio/crio.sock, " +
-	"/run/docker.sock, /run/podman/podman.sock]"
-
 // fields is the table of all keys, in the order in which they are printed. The values are those of c.
 func (c *Config) fields() []field {
 	fs := c.profileFields()
 	fs = append(fs, c.placeFields()...)
-	return append(fs, c.targetFields()...)
+	fs = append(fs, c.targetFields()...)
+	fs = append(fs, c.metadataFields()...)
+	return append(fs, c.agentFields()...)
 }
 
 func (c *Config) profileFields() []field {
@@ -90,18 +90,29 @@ func (c *Config) targetFields() []field {
 		{"exclude", "exclude", "[]", "processes that are not", selectorsValue(&c.Exclude)},
 		{"relabel_configs", "", "[]", "rules that change labels and drop processes, as Prometheus has them", relabelValue(&c.Relabel)},
 		{"labels", "", "{}", "labels of all profiles", labelsValue(&c.Labels)},
-		{"kubernetes.enabled", "", "auto", "auto (where this runs in a pod with the variable NODE_NAME, or kubelet or api is given), true or false",
-			choiceValue(&c.Kubernetes.Enabled, "auto", "true", "false")},
-		{"kubernetes.kubelet", "", `""`, `URL of this node's kubelet, as https://10.0.0.7:10250`, textValue(&c.Kubernetes.Kubelet, checkURL)},
-		{"kubernetes.api", "", `""`, `URL of the API server; "" in a pod that has the variable NODE_NAME: that of the cluster`,
-			textValue(&c.Kubernetes.API, checkURL)},
-		{"kubernetes.node", "", `""`, "name of this node, for the API server", textValue(&c.Kubernetes.Node, nil)},
-		{"kubernetes.token_file", "", `""`, "file with the token that is sent to either", textValue(&c.Kubernetes.TokenFile, nil)},
-		{"kubernetes.ca_file", "", `""`, `certificates of the authorities that sign theirs; "": those of the system`, textValue(&c.Kubernetes.CAFile, nil)},
-		{"kubernetes.insecure_kubelet", "", "false", "do not verify the kubelet's certificate: whoever is in between gets the token",
-			boolValue(&c.Kubernetes.InsecureKubelet)},
-		{"containers.sockets", "", defaultSockets, "Unix sockets of container runtimes (CRI or Docker); those that are not there are passed over",
-			listValue(&c.Containers.Sockets, checkAbsolute)},
+	}
+}
+
+func (c *Config) metadataFields() []field {
+	k := &c.Kubernetes
+	return []field{
+		{"kubernetes.enabled", "", "auto", "true: the kubelet, or the API server, is asked; auto: where one is given, or this runs in a pod that has " +
+			"the variable NODE_NAME; false: nobody is", choiceValue(&k.Enabled, "auto", "true", "false")},
+		{"kubernetes.kubelet", "", `""`, "URL of the kubelet, as https://10.0.0.7:10250", textValue(&k.Kubelet, checkURL)},
+		{"kubernetes.api", "", `""`, `URL of the API server; "" in a pod that has the variable NODE_NAME: that of the cluster`, textValue(&k.API, checkURL)},
+		{"kubernetes.node", "", `""`, "name of this node, for the API server", textValue(&k.Node, nil)},
+		{"kubernetes.token_file", "", `""`, "file with the token for these", textValue(&k.TokenFile, checkAbsolute)},
+		{"kubernetes.ca_file", "", `""`, `certificates that sign theirs; "": those of the system`, textValue(&k.CAFile, checkAbsolute)},
+		{"kubernetes.insecure_kubelet", "", "false", "the kubelet's certificate is not verified: whoever is in between gets the token",
+			boolValue(&k.InsecureKubelet)},
+		{"containers.sockets", "", "[" + strings.Join(discover.DefaultSockets(), ", ") + "]",
+			"Unix sockets of container runtimes: cri:PATH or docker:PATH; those that are not there are passed over",
+			listValue(&c.Containers.Sockets, discover.CheckSocket)},
+	}
+}
+
+func (c *Config) agentFields() []field {
+	return []field{
 		{"log.level", "log-level", "info", "debug, info, warn or error", choiceValue(&c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", "log-format", "text", "text or json", choiceValue(&c.Log.Format, "text", "json")},
 		{"max_targets", "", "4000", "processes that are profiled at a time; 1 to 16384", intValue(&c.MaxTargets, 1, 16384)},
