@@ -42,12 +42,13 @@ const maxRefused = 1 << 14
 // discover returns the target that a record is of, nil where there is none: one that is new is judged here.
 func (p *Profiler) discover(t *target, r *bpf.Record) *target {
 	switch {
-	case t != nil && t.start == r.StartTime && (r.Type != bpf.TypeExec || t.current()):
+	case t != nil && t.start == r.StartTime && r.Type != bpf.TypeExec:
 		return t
-	case t != nil && t.start == r.StartTime: // what it did so far is another program's profile
-		p.name(t)
-		t.name.final = true
-		p.exit(t)
+	case t != nil && t.start == r.StartTime && t.current(): // what was read of it is of the program that it has executed
+		p.lookAgain(t)
+		return t
+	case t != nil && t.start == r.StartTime:
+		p.endProgram(t)
 	case t != nil && t.start > r.StartTime: // a process that had the PID before
 		return nil
 	case t != nil: // its exit was not told
@@ -65,6 +66,23 @@ func (p *Profiler) discover(t *target, r *bpf.Record) *target {
 		}
 	}
 	return p.unwanted(r)
+}
+
+// endProgram ends a target whose process runs another program: what it did so far is the profile of the one before.
+func (p *Profiler) endProgram(t *target) {
+	p.name(t)
+	t.name.final = true
+	p.exit(t)
+}
+
+// lookAgain lets go of t if it is not wanted as it is now.
+func (p *Profiler) lookAgain(t *target) {
+	if p.cfg.Discovery.Look(int(t.pid), t.start) {
+		return
+	}
+	if err := p.leave(t); err != nil {
+		p.note("%v", err)
+	}
 }
 
 // unwanted counts samples of processes that are no targets, or were gone before that was known.

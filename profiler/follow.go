@@ -95,7 +95,11 @@ func (p *Profiler) catchUp() {
 			if err := p.leave(t); err != nil {
 				p.note("%v", err)
 			}
-		case t.space != nil && !t.current():
+		case t.space == nil || t.current():
+		case p.cfg.Discovery != nil:
+			p.endProgram(t)
+			p.newcomer(t.pid, t.start)
+		default:
 			p.exec(t, t.start)
 		}
 	}

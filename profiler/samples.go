@@ -67,7 +67,7 @@ func (p *Profiler) exec(t *target, start uint64) {
 // replace gives t the address space of its new program. That a wrapper such as env(1) executes it is no news.
 func (p *Profiler) replace(t *target, start uint64) bool {
 	if t.space != nil {
-		if t.space.Main() != nil {
+		if t.space.Main() != nil && p.cfg.Discovery == nil {
 			p.note("process %d (%s) has executed another program", t.pid, t.comm)
 		}
 		t.old = append(t.old, t.space)
