@@ -393,6 +393,32 @@ func TestStoreRefusesWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
+// A link in the store leads nowhere outside.
+func TestStoreDoesNotLeaveItsDirectory(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	s := indexedStore(t, StoreOptions{Dir: dir})
+	if err := os.Symlink(other, filepath.Join(dir, "api")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Join(other, "2-20"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for pid := range 3 {
+		if err := s.Export(t.Context(), storeProfile("api", pid, time.Now())); err == nil || !strings.Contains(err.Error(), "escapes") {
+			t.Errorf("%v", err)
+		}
+	}
+	if d := gocmp.Diff([]string{"2-20/"}, paths(t, other)); d != "" {
+		t.Error(d)
+	}
+	save(t, s, storeProfile("web", 1, time.Now()))
+	s.Close()
+	s = indexedStore(t, StoreOptions{Dir: dir})
+	if st := s.Stats(); st.Files != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestStoreIsForOne(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, StoreOptions{Dir: dir})

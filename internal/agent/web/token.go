@@ -21,7 +21,8 @@ const (
 	tokenTempName = ".token-"
 )
 
-// Reload reads the token and the TLS files again, as after SIGHUP. Where one is wrong all are as before. The first time it makes the token.
+// Reload reads the token again, as after SIGHUP, and makes it where there is none; where it is wrong the old one stays. TLS files
+// are read with each connection.
 func (s *Server) Reload() error {
 	if s.unix() || s.config.InsecureLoopback || s.config.TLS.ClientCA != "" {
 		return nil
