@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -45,7 +46,9 @@ type Discovery struct {
 	in    *Inspector
 	users *users
 	meta  metadata
-	jobs  chan struct{} // looks that are under way
+	jobs  jobs
+	// budget is for what Look and Scan wait in vain.
+	budget budget
 
 	mu      sync.Mutex
 	log     *slog.Logger
@@ -57,7 +60,8 @@ type Discovery struct {
 	ticket  uint64 // of the last look
 	entries map[Proc]*entry
 	current map[int]*entry // the last of each PID
-	bare    map[Proc]*recheck
+	again   map[Proc]*recheck
+	others  map[int]uint64 // processes that are not Go: the inodes of their directories
 	count   counters
 }
 
@@ -95,7 +99,7 @@ const (
 
 )
 
-// recheck is when a packed program, which may have unpacked a Go program meanwhile, is looked at again.
+// recheck is when a process is looked at again.
 type recheck struct {
 	next time.Time
 	wait time.Duration
@@ -104,23 +108,25 @@ type recheck struct {
 // Bounds of a Discovery.
 const (
 	maxEntries = 16_384
-	maxJobs    = 32
+	maxOthers  = 1 << 20
 	// patience is how long Look waits for what it has to read: longer only where somebody makes files or memory stall, or
 	// the machine is overloaded. Scan finds what was given up.
 	patience     = 50 * time.Millisecond
 	scanPatience = 250 * time.Millisecond
 	refreshAfter = time.Minute      // facts that may change: the group, the name
 	keepEnded    = 10 * time.Minute // an entry that nobody forgets
-	firstRecheck = time.Second
-	maxRecheck   = 10 * time.Minute
+	// recheckOthers scans see each process once that is not Go, whatever is known of it.
+	recheckOthers = 16
+	firstRecheck  = time.Second
+	maxRecheck    = 10 * time.Minute
 )
 
 // New checks the configuration. Nothing is read yet.
 func New(c Config) (*Discovery, error) {
 	d := &Discovery{
-		in: NewInspector(c.ProcRoot), users: newUsers(orElse(c.ProcRoot, "/proc")), jobs: make(chan struct{}, maxJobs),
+		in: NewInspector(c.ProcRoot), users: newUsers(orElse(c.ProcRoot, "/proc")),
 		count:   counters{unread: map[string]uint64{}},
-		entries: map[Proc]*entry{}, current: map[int]*entry{}, bare: map[Proc]*recheck{},
+		entries: map[Proc]*entry{}, current: map[int]*entry{}, again: map[Proc]*recheck{}, others: map[int]uint64{},
 	}
 	if err := d.Reconfigure(c); err != nil {
 		return nil, err
@@ -178,8 +184,19 @@ func (d *Discovery) Look(pid int, start uint64) bool {
 		d.end(key)
 		return false
 	}
+	d.newProgram(key, id)
 	d.study(key, patience)
 	return d.wanted(key)
+}
+
+// newProgram notes that a process runs a program that may be Go's.
+func (d *Discovery) newProgram(key Proc, id fileID) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.others, key.PID)
+	if e := d.entries[key]; e != nil && e.id != id {
+		d.endLocked(key)
+	}
 }
 
 // end notes that a process does not run the program any more that is known of it.
@@ -197,9 +214,13 @@ func (d *Discovery) endLocked(key Proc) {
 
 // study reads what is to be known of a process, in the background; it waits for at most as long as given.
 func (d *Discovery) study(key Proc, wait time.Duration) {
-	select {
-	case d.jobs <- struct{}{}:
-	default:
+	status, err := d.in.Proc(key.PID).Status()
+	if err != nil {
+		d.failed(key, err)
+		return
+	}
+	uid := status.UID[1]
+	if !d.jobs.begin(uid) {
 		d.tally(func(c *counters) { c.unread["too many processes take too long to be read"]++ })
 		return
 	}
@@ -210,15 +231,17 @@ func (d *Discovery) study(key Proc, wait time.Duration) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer func() { <-d.jobs }()
+		defer d.jobs.end(uid)
 		f, err := d.readFacts(key)
 		d.enter(key, f, err, ticket)
 	}()
+	wait = d.budget.take(wait)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
+		d.budget.spend(wait)
 		d.tally(func(c *counters) { c.late++ })
 	}
 }
@@ -243,7 +266,8 @@ func (d *Discovery) enter(key Proc, f *facts, err error, ticket uint64) {
 		d.laterLocked(key)
 		return
 	}
-	delete(d.bare, key)
+	delete(d.again, key)
+	delete(d.others, key.PID)
 	old := d.entries[key]
 	if old != nil && old.ticket > ticket {
 		return
@@ -260,21 +284,21 @@ func (d *Discovery) enter(key Proc, f *facts, err error, ticket uint64) {
 	d.entries[key], d.current[key.PID] = e, e
 }
 
-// laterLocked has a packed program looked at again, less and less often.
+// laterLocked has a process looked at again, less and less often: it may unpack a Go program, or let itself be read.
 func (d *Discovery) laterLocked(key Proc) {
-	r := d.bare[key]
+	r := d.again[key]
 	if r == nil {
-		if len(d.bare) >= maxEntries {
+		if len(d.again) >= maxEntries {
 			return
 		}
 		r = &recheck{wait: firstRecheck}
-		d.bare[key] = r
+		d.again[key] = r
 	}
 	r.next = time.Now().Add(r.wait)
 	r.wait = min(4*r.wait, maxRecheck)
 }
 
-// failed counts a process that could not be looked at, or is no Go program, and keeps what was known of it.
+// failed notes that a process is gone, is no Go program, or could not be looked at. What was known of the latter is kept.
 func (d *Discovery) failed(key Proc, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -282,9 +306,13 @@ func (d *Discovery) failed(key Proc, err error) {
 }
 
 func (d *Discovery) failedLocked(key Proc, err error) {
-	d.endLocked(key)
-	if !Gone(err) && !errors.Is(err, objfile.ErrNotGo) && !errors.Is(err, ErrKernelThread) {
-		d.count.unread[unreadReason(err)]++
+	if Gone(err) || errors.Is(err, objfile.ErrNotGo) || errors.Is(err, ErrKernelThread) {
+		d.endLocked(key)
+		return
+	}
+	d.count.unread[unreadReason(err)]++
+	if key.Start != 0 {
+		d.laterLocked(key)
 	}
 }
 
@@ -331,7 +359,7 @@ func (d *Discovery) Forget(pid int, start uint64) {
 func (d *Discovery) removeLocked(key Proc) {
 	e := d.entries[key]
 	delete(d.entries, key)
-	delete(d.bare, key)
+	delete(d.again, key)
 	if e != nil && d.current[key.PID] == e {
 		delete(d.current, key.PID)
 	}
@@ -383,36 +411,67 @@ func (d *Discovery) selected(k *known) Verdict {
 	return Wanted
 }
 
-// Scan lists the Go processes that are wanted and run now. An executable that is known and not Go costs a system call for
-// each process, a Go process that is known three more.
+// Scan lists the Go processes that are wanted and run now. Processes that are known and not Go cost the listing of /proc;
+// one in recheckOthers of them is asked each time what it executes now, for an exec that Look was not told of. A Go process
+// that is known costs four system calls.
 func (d *Discovery) Scan(ctx context.Context) ([]Proc, error) {
-	pids, err := d.in.PIDs()
+	all, err := d.in.list()
 	if err != nil {
 		return nil, err
 	}
-	d.tally(func(c *counters) { c.scans++ })
+	d.mu.Lock()
+	d.count.scans++
+	turn := int(d.count.scans % recheckOthers)
+	d.mu.Unlock()
 	var found []Proc
-	for _, pid := range pids {
+	for _, p := range all {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if key, ok := d.visit(pid); ok && d.wanted(key) {
+		if p.pid%recheckOthers != turn && d.isOther(p) {
+			continue
+		}
+		key, ok := d.visit(p)
+		if ok && d.wanted(key) {
 			found = append(found, key)
 		}
 	}
-	d.prune(pids)
+	d.prune(all)
 	return found, nil
 }
 
+// isOther says that a process is known and not Go.
+func (d *Discovery) isOther(p listed) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	inode, ok := d.others[p.pid]
+	return ok && inode == p.inode
+}
+
+// setOther notes that a process is no Go program, or may be one.
+func (d *Discovery) setOther(p listed, other bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case !other:
+		delete(d.others, p.pid)
+	case len(d.others) < maxOthers:
+		d.others[p.pid] = p.inode
+	}
+}
+
 // visit makes sure that what is known of a process is so. ok is false where it runs no Go program.
-func (d *Discovery) visit(pid int) (key Proc, ok bool) {
+func (d *Discovery) visit(p listed) (key Proc, ok bool) {
+	pid := p.pid
 	proc := d.in.Proc(pid)
 	id, err := identify(proc)
+	d.setOther(p, errors.Is(err, os.ErrNotExist)) // a kernel thread
 	if err != nil {
 		d.visitFailed(pid, err)
 		return Proc{}, false
 	}
-	if p := d.in.known(id); p != nil && p.notGo() {
+	if program := d.in.known(id); program != nil && program.notGo() {
+		d.setOther(p, true)
 		d.endCurrent(pid)
 		return Proc{}, false
 	}
@@ -423,6 +482,7 @@ func (d *Discovery) visit(pid int) (key Proc, ok bool) {
 	}
 	key = Proc{pid, start}
 	if d.due(key, id) {
+		d.newProgram(key, id)
 		d.study(key, scanPatience)
 	}
 	return key, true
@@ -432,7 +492,7 @@ func (d *Discovery) visit(pid int) (key Proc, ok bool) {
 func (d *Discovery) due(key Proc, id fileID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if r := d.bare[key]; r != nil {
+	if r := d.again[key]; r != nil {
 		return time.Now().After(r.next)
 	}
 	e := d.entries[key]
@@ -459,22 +519,24 @@ func (d *Discovery) endCurrent(pid int) {
 }
 
 // prune forgets processes that have ended: at once those that nobody profiles, later those that nobody forgot.
-func (d *Discovery) prune(running []int) {
+func (d *Discovery) prune(running []listed) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
+	isRunning := func(pid int) bool {
+		_, runs := slices.BinarySearchFunc(running, pid, func(p listed, pid int) int { return p.pid - pid })
+		return runs
+	}
 	for key, e := range d.entries {
-		_, runs := slices.BinarySearch(running, key.PID)
-		if (!runs || d.current[key.PID] != e) && e.ended.IsZero() {
+		if (!isRunning(key.PID) || d.current[key.PID] != e) && e.ended.IsZero() {
 			e.ended = now
 		}
 		if !e.ended.IsZero() && (e.verdict != Wanted || now.Sub(e.ended) > keepEnded) {
 			d.removeLocked(key)
 		}
 	}
-	for key := range d.bare {
-		if _, runs := slices.BinarySearch(running, key.PID); !runs {
-			delete(d.bare, key)
-		}
+	maps.DeleteFunc(d.again, func(key Proc, _ *recheck) bool { return !isRunning(key.PID) })
+	if len(d.others) > len(running) { // some have ended
+		maps.DeleteFunc(d.others, func(pid int, _ uint64) bool { return !isRunning(pid) })
 	}
 }
