@@ -119,12 +119,12 @@ func List(dir string) iter.Seq2[StoredFile, error] {
 		}
 		give := func(f StoredFile, err error) { stopped = stopped || !yield(f, err) }
 		t.fail = func(err error) { give(StoredFile{}, fmt.Errorf("list %s: %w", dir, err)) }
-		t.batch = func(d *os.Root, p place, entries []fs.DirEntry) {
+		t.batch = func(_ *os.Root, p place, entries []fs.DirEntry) {
 			for _, e := range entries {
 				if stopped {
 					return
 				}
-				f, err := storedFile(d, p, e.Name())
+				f, err := storedFile(e, p)
 				if err != nil {
 					t.failed(err)
 				} else if f.Path != "" {
@@ -137,18 +137,18 @@ func List(dir string) iter.Seq2[StoredFile, error] {
 }
 
 // storedFile has no Path where name is not that of a Store's file.
-func storedFile(d *os.Root, p place, name string) (StoredFile, error) {
-	f, ok := parseStored(name)
+func storedFile(e fs.DirEntry, p place) (StoredFile, error) {
+	f, ok := parseStored(e.Name())
 	if !ok {
 		return StoredFile{}, nil
 	}
-	st, err := d.Lstat(name)
+	st, err := e.Info()
 	if err != nil || !st.Mode().IsRegular() {
 		return StoredFile{}, err
 	}
 	service, _ := fromElement(p.service)
 	return StoredFile{
-		Path:    p.dir() + "/" + name,
+		Path:    p.dir() + "/" + e.Name(),
 		Service: service, PID: p.pid, Start: p.start,
 		Kind: f.kind, Time: time.UnixMilli(f.milli).UTC(), Size: st.Size(),
 	}, nil
@@ -193,14 +193,14 @@ func (s *Store) indexBatch(d *os.Root, p place, entries []fs.DirEntry) {
 			continue
 		}
 		if f, ok := parseStored(e.Name()); ok && !s.fresh[p.dir()+"/"+e.Name()] {
-			s.indexFile(d, p, f, now)
+			s.indexFile(d, e, p, f)
 		}
 	}
 	_ = s.evictTo(now, 0, 0) // tried again with the next
 }
 
-func (s *Store) indexFile(d *os.Root, p place, f stored, now time.Time) {
-	st, err := d.Lstat(f.name())
+func (s *Store) indexFile(d *os.Root, e fs.DirEntry, p place, f stored) {
+	st, err := e.Info() // os.ReadDir has it already, in a Root
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
@@ -209,7 +209,7 @@ func (s *Store) indexFile(d *os.Root, p place, f stored, now time.Time) {
 	case st.Size() == 0:
 		s.removeLeftover(d, f.name())
 	default:
-		s.index.add(p, f, blocksOf(st.Size()), now.UnixMilli())
+		s.index.add(p, f, blocksOf(st.Size()), s.wall.UnixMilli())
 	}
 }
 
