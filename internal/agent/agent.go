@@ -249,6 +249,7 @@ func (a *Agent) found(list []discover.Proc) {
 	a.procs, a.scanned = procs, a.scanned || first
 	a.mu.Unlock()
 	pipe.set(procs)
+	pipe.store.Expire() // profiles that are too old, also where no new one comes
 	if first {
 		a.log.Info("profiling", "processes", len(procs))
 		a.tellReady(fmt.Sprintf("profiling %d processes at the start", len(procs)))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pprofd/pprofd/internal/agent/config"
+	"github.com/pprofd/pprofd/profiler"
 )
 
 // healthy says what is stuck: nothing can be profiled, or nothing is, while the process looks alive. A kind that is off is no
@@ -14,7 +15,7 @@ func (a *Agent) healthy() error {
 	c, pipe, _ := a.present()
 	for _, k := range pipe.kinds {
 		up, _, _ := k.state()
-		if k.name != "cpu" || !up {
+		if k.name != profiler.KindCPU || !up {
 			continue
 		}
 		n, running := a.metrics.cpu.get()
