@@ -8,7 +8,7 @@ import (
 // maxGlob bounds a pattern: matching takes time proportional to its length times that of the text.
 const maxGlob = 1024
 
-var errClass = errors.New("[ without ], or an empty range")
+var errClass = errors.New("[ without ], an empty range, or a hyphen without a backslash")
 
 // glob says whether pattern matches all of s. "*" is any text, "/" and nothing included; "?" is any character; [a-z] and [^a-z]
 // are characters of, and out of, ranges; a backslash takes their meaning from these. The pattern has been checked.
@@ -82,11 +82,13 @@ func globClass(pattern string, p int, r rune) (in bool, end int, err error) {
 	}
 }
 
+// classChar is a character of a range. A hyphen or bracket is one behind a backslash only.
 func classChar(pattern string, p int) (r rune, next int, ok bool) {
-	if p < len(pattern) && pattern[p] == '\\' {
+	escaped := p < len(pattern) && pattern[p] == '\\'
+	if escaped {
 		p++
 	}
-	if p >= len(pattern) || pattern[p] == ']' && pattern[p-1] != '\\' {
+	if p >= len(pattern) || !escaped && (pattern[p] == ']' || pattern[p] == '-') {
 		return 0, p, false
 	}
 	r, n := utf8.DecodeRuneInString(pattern[p:])
