@@ -25,6 +25,27 @@ struct {
 const volatile u64 alloc_interval = 512 << 10; /* bytes, below 1 << 31 */
 const volatile u32 scratch_slots = 1;
 
+/*
+ * Since Linux 6.13 a program's stack may be one per CPU ("private"), for types whose programs do not run into one another
+ * there. The kernel takes those at uprobes for such: but they may be preempted, and another thread's run on the same CPU meanwhile, with
+ * the same stack. A program that could make a tail call gets none (check_max_stack_depth in kernel/bpf/verifier.c).
+ * This one is never made, and the verifier removes it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} nowhere SEC(".maps");
+
+const volatile bool tail_calls = false;
+
+static __always_inline void no_private_stack(struct pt_regs *ctx)
+{
+	if (tail_calls)
+		bpf_tail_call(ctx, &nowhere, 0);
+}
+
 /* batch is what one hit tells of: objects of one size and class. */
 struct batch {
 	u64 objects, size;
@@ -217,12 +238,14 @@ static __always_inline int span_used_up(struct pt_regs *ctx, u32 site, bool only
 SEC("uprobe.multi")
 int alloc_refill(struct pt_regs *ctx)
 {
+	no_private_stack(ctx);
 	return span_used_up(ctx, SITE_REFILL, false);
 }
 
 SEC("uprobe.multi")
 int alloc_next_free(struct pt_regs *ctx)
 {
+	no_private_stack(ctx);
 	return span_used_up(ctx, SITE_NEXT_FREE, true);
 }
 
@@ -233,6 +256,7 @@ int alloc_large(struct pt_regs *ctx)
 	struct alloc_target *t = probed(ctx, id >> 32, SITE_LARGE);
 	struct batch b = {.objects = 1, .class = CLASS_LARGE};
 
+	no_private_stack(ctx);
 	if (!t)
 		return 0;
 	b.size = (size + PAGE_MASK) & ~(u64)PAGE_MASK; /* what the runtime counts */
@@ -251,6 +275,7 @@ int alloc_release(struct pt_regs *ctx)
 	struct alloc_target *t = probed(ctx, pid, SITE_RELEASE);
 	struct alloc_totals *all = bpf_map_lookup_elem(&allocated, &pid);
 
+	no_private_stack(ctx);
 	if (!t || !all || !t->span_before)
 		return 0;
 	for (u32 first = 0; first < SPAN_CLASSES; first += SPANS_AT_ONCE) {
@@ -278,6 +303,7 @@ int alloc_profile(struct pt_regs *ctx)
 	u64 id = ids(), size = *(volatile u64 *)&REG_ARG2(ctx);
 	struct alloc_target *t = probed(ctx, id >> 32, SITE_PROFILE);
 
+	no_private_stack(ctx);
 	if (t && size)
 		take(ctx, t, id, size, size);
 	return 0;

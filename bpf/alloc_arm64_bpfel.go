@@ -146,6 +146,7 @@ const (
 	allocMapAllocated      = "allocated"
 	allocMapCounters       = "counters"
 	allocMapLosses         = "losses"
+	allocMapNowhere        = "nowhere"
 	allocMapSamples        = "samples"
 	allocMapScratches      = "scratches"
 	allocMapTargets        = "targets"
@@ -162,6 +163,7 @@ const (
 	allocVarPidnsDev       = "pidns_dev"
 	allocVarPidnsIno       = "pidns_ino"
 	allocVarScratchSlots   = "scratch_slots"
+	allocVarTailCalls      = "tail_calls"
 	allocVarUnusedWire     = "unused_wire"
 	allocVarWakeupBytes    = "wakeup_bytes"
 )
@@ -224,6 +226,7 @@ type allocMapSpecs struct {
 	Allocated *ebpf.MapSpec `ebpf:"allocated"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Losses    *ebpf.MapSpec `ebpf:"losses"`
+	Nowhere   *ebpf.MapSpec `ebpf:"nowhere"`
 	Samples   *ebpf.MapSpec `ebpf:"samples"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
 	Targets   *ebpf.MapSpec `ebpf:"targets"`
@@ -239,6 +242,7 @@ type allocVariableSpecs struct {
 	PidnsDev      *ebpf.VariableSpec `ebpf:"pidns_dev"`
 	PidnsIno      *ebpf.VariableSpec `ebpf:"pidns_ino"`
 	ScratchSlots  *ebpf.VariableSpec `ebpf:"scratch_slots"`
+	TailCalls     *ebpf.VariableSpec `ebpf:"tail_calls"`
 	UnusedWire    *ebpf.VariableSpec `ebpf:"unused_wire"`
 	WakeupBytes   *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 }
@@ -266,6 +270,7 @@ type allocMaps struct {
 	Allocated *ebpf.Map `ebpf:"allocated"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Losses    *ebpf.Map `ebpf:"losses"`
+	Nowhere   *ebpf.Map `ebpf:"nowhere"`
 	Samples   *ebpf.Map `ebpf:"samples"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
 	Targets   *ebpf.Map `ebpf:"targets"`
@@ -276,6 +281,7 @@ func (m *allocMaps) Close() error {
 		m.Allocated,
 		m.Counters,
 		m.Losses,
+		m.Nowhere,
 		m.Samples,
 		m.Scratches,
 		m.Targets,
@@ -292,6 +298,7 @@ type allocVariables struct {
 	PidnsDev      *ebpf.Variable `ebpf:"pidns_dev"`
 	PidnsIno      *ebpf.Variable `ebpf:"pidns_ino"`
 	ScratchSlots  *ebpf.Variable `ebpf:"scratch_slots"`
+	TailCalls     *ebpf.Variable `ebpf:"tail_calls"`
 	UnusedWire    *ebpf.Variable `ebpf:"unused_wire"`
 	WakeupBytes   *ebpf.Variable `ebpf:"wakeup_bytes"`
 }

@@ -183,11 +183,7 @@ func TestProbedAllocs(t *testing.T) {
 				if tt.c.AllocInterval != 0 { // ten times what the ring buffer holds: a reader that gets no CPU may lose some
 					bound = stats.Recorded / 20
 				}
-				broken := uint64(0)
-				if os.Getenv("PPROFD_KERNELTEST") != "" { // in an emulated machine a page of stack cannot be read now and then
-					broken = stats.Recorded / 1000
-				}
-				if stats.Lost > bound || stats.Broken > broken || stats.Truncated > 0 {
+				if stats.Lost > bound || stats.Broken > 0 || stats.Truncated > 0 {
 					t.Errorf("%+v", stats)
 				}
 			})
