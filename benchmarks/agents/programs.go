@@ -100,6 +100,46 @@ func AwaitProgram(r *Run, name string) (*ebpf.Program, error) {
 	}
 }
 
+// ProgramTime adds up what the kernel counted of all BPF programs of a process, while its statistics are on.
+func ProgramTime(pid int) (sum time.Duration, runs int64, err error) {
+	infos, err := fdInfos(pid, "bpf-prog")
+	if err != nil {
+		return 0, 0, err
+	}
+	seen := map[string]bool{}
+	for _, info := range infos {
+		id := info["prog_id"]
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		ns, err1 := strconv.ParseInt(info["run_time_ns"], 10, 64)
+		n, err2 := strconv.ParseInt(info["run_cnt"], 10, 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return 0, 0, fmt.Errorf("fdinfo of BPF program %s: %w", id, err)
+		}
+		sum, runs = sum+time.Duration(ns), runs+n
+	}
+	return sum, runs, nil
+}
+
+// Memory is VmRSS and VmHWM of a process in bytes; 0: it has none any more.
+func Memory(pid int) (rss, peak int64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	fields := ParseFields(b)
+	kilobytes := func(key string) (n int64) {
+		v, ok := fields[key]
+		if ok && err == nil {
+			n, err = strconv.ParseInt(strings.TrimSuffix(v, " kB"), 10, 64)
+		}
+		return n << 10
+	}
+	return kilobytes("VmRSS"), kilobytes("VmHWM"), err
+}
+
 // MapBytes adds up what the kernel says that the BPF maps of a process occupy.
 func MapBytes(pid int) (sum int64, err error) {
 	infos, err := fdInfos(pid, "bpf-map")

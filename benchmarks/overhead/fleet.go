@@ -1,70 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/pprofd/pprofd/benchmarks/agents"
-	"github.com/pprofd/pprofd/benchmarks/board"
 )
 
-// build builds the service, of which copies are made.
-func (b *bench) build(ctx context.Context) error {
-	root, err := board.Command(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(b.Dir, "service")
-	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags", "-B 0x"+agents.BuildID, "-o", path, "./service")
-	cmd.Dir = filepath.Join(strings.TrimSpace(root), "internal", "testprog", "targets")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
-	}
-	b.programs = []string{path}
-	return nil
-}
-
-// program is the n-th distinct one.
-func (b *bench) program(n int) (string, error) {
-	for i := len(b.programs); i <= n; i++ {
-		path := filepath.Join(b.Dir, fmt.Sprintf("service%03d", i))
-		if err := agents.Copy(b.programs[0], path, i); err != nil {
-			return "", err
-		}
-		b.programs = append(b.programs, path)
-	}
-	return b.programs[n], nil
-}
-
-// service is one target.
-type service struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Scanner
-}
-
-// ask sends a command and returns the answer.
-func (s *service) ask(command string) (string, error) {
-	if _, err := fmt.Fprintln(s.in, command); err != nil {
-		return "", err
-	}
-	if !s.out.Scan() {
-		return "", fmt.Errorf("service %d does not answer: %w", s.cmd.Process.Pid, errors.Join(s.out.Err(), io.EOF))
-	}
-	return s.out.Text(), nil
-}
-
 // fleet is a number of services.
-type fleet []*service
+type fleet []*agents.Service
 
 // load is what the services are to do.
 type load struct {
@@ -100,11 +44,11 @@ func (b *bench) startFleet(l load) (f fleet, err error) {
 		args = append(args, "-pause", idlePause)
 	}
 	for i := range l.processes {
-		path, err := b.program(i % l.binaries)
+		path, err := b.services.Program(i % l.binaries)
 		if err != nil {
 			return f, err
 		}
-		s, err := startService(path, args)
+		s, err := agents.StartService(path, args)
 		if err != nil {
 			return f, err
 		}
@@ -114,48 +58,22 @@ func (b *bench) startFleet(l load) (f fleet, err error) {
 	return f, nil
 }
 
-func startService(path string, args []string) (*service, error) {
-	s := &service{cmd: exec.Command(path, args...)}
-	s.cmd.Stderr = io.Discard // runtime.SetCPUProfileRate complains
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if s.in, err = s.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	s.out = bufio.NewScanner(out)
-	if !s.out.Scan() || !strings.HasPrefix(s.out.Text(), "ready") {
-		s.stop()
-		return nil, fmt.Errorf("%s did not get ready", path)
-	}
-	return s, nil
-}
-
-func (s *service) stop() {
-	s.cmd.Process.Kill()
-	_ = s.cmd.Wait() // it was killed
-}
-
 func (f fleet) stop() {
 	for _, s := range f {
-		s.stop()
+		s.Stop()
 	}
 }
 
 func (f fleet) pids() (list []int) {
 	for _, s := range f {
-		list = append(list, s.cmd.Process.Pid)
+		list = append(list, s.PID())
 	}
 	return list
 }
 
 // sampling asks for all of the fleet.
 func (f fleet) sampling(hz int, d time.Duration) agents.Sampling {
-	o := agents.Sampling{PID: f[0].cmd.Process.Pid, Hz: hz, D: d}
+	o := agents.Sampling{PID: f[0].PID(), Hz: hz, D: d}
 	if len(f) > 1 {
 		o.PIDs = f.pids()
 	}
@@ -165,8 +83,8 @@ func (f fleet) sampling(hz int, d time.Duration) agents.Sampling {
 // all sends each service a command, by its number; each must answer "ok".
 func (f fleet) all(command func(i int) string) error {
 	for i, s := range f {
-		if answer, err := s.ask(command(i)); err != nil || answer != "ok" {
-			return fmt.Errorf("service %d: %q: %w", s.cmd.Process.Pid, answer, err)
+		if answer, err := s.Ask(command(i)); err != nil || answer != "ok" {
+			return fmt.Errorf("service %d: %q: %w", s.PID(), answer, err)
 		}
 	}
 	return nil
@@ -198,12 +116,12 @@ type count struct {
 func (f fleet) counts() ([]count, error) {
 	list := make([]count, len(f))
 	for i, s := range f {
-		answer, err := s.ask("count")
+		answer, err := s.Ask("count")
 		if err != nil {
 			return nil, err
 		}
 		if _, err := fmt.Sscanf(answer, "count %d %d", &list[i].requests, &list[i].at); err != nil {
-			return nil, fmt.Errorf("service %d: %q: %w", s.cmd.Process.Pid, answer, err)
+			return nil, fmt.Errorf("service %d: %q: %w", s.PID(), answer, err)
 		}
 	}
 	return list, nil

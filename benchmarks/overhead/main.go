@@ -63,7 +63,7 @@ type bench struct {
 	*agents.Harness
 	*config
 	report   *board.Report
-	programs []string // copies of service
+	services agents.Services
 }
 
 // include takes over an earlier report.
@@ -86,8 +86,8 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 		return err
 	}
 	defer h.Close()
-	b := &bench{Harness: h, config: c, report: board.New(out)}
-	if err := b.build(ctx); err != nil {
+	b := &bench{Harness: h, config: c, report: board.New(out), services: agents.Services{Dir: h.Dir}}
+	if err := b.services.Build(ctx); err != nil {
 		return err
 	}
 	b.report.Facts(board.Facts(ctx))

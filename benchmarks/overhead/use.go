@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -199,7 +196,7 @@ func (u *use) watch(run *agents.Run, d time.Duration) error {
 			return nil
 		case <-time.After(usePoll):
 		}
-		rss, peak, err := memory(pid)
+		rss, peak, err := agents.Memory(pid)
 		if err != nil || rss == 0 { // it is about to be reaped
 			continue
 		}
@@ -215,23 +212,6 @@ func (u *use) watch(run *agents.Run, d time.Duration) error {
 			return err
 		}
 	}
-}
-
-// memory is VmRSS and VmHWM of a process in bytes; 0: it has none any more.
-func memory(pid int) (rss, peak int64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	fields := agents.ParseFields(b)
-	kilobytes := func(key string) (n int64) {
-		v, ok := fields[key]
-		if ok && err == nil {
-			n, err = strconv.ParseInt(strings.TrimSuffix(v, " kB"), 10, 64)
-		}
-		return n << 10
-	}
-	return kilobytes("VmRSS"), kilobytes("VmHWM"), err
 }
 
 // profiled takes what the agent has left.
