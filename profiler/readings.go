@@ -81,7 +81,7 @@ func NewReadings(c ReadingsConfig) *Readings {
 	if c.Interval <= 0 {
 		c.Interval = defaultReadingInterval
 	}
-	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading)}
+	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading), buffer: goruntime.MemRecords{Reuse: true}}
 	r.forget(time.Now())
 	return r
 }
@@ -269,11 +269,11 @@ func (r *Readings) forget(now time.Time) {
 		r.m.cfg.Log.Warn("close executables", "error", err)
 	}
 	if r.buffer.Bytes() > maxIdleBuffer {
-		r.buffer = goruntime.MemRecords{}
+		r.buffer = goruntime.MemRecords{Reuse: true}
 	}
 }
 
-const maxIdleBuffer = 4 << 20
+const maxIdleBuffer = 8 << 20
 
 // Stats counts, and says how many processes are in which state.
 func (r *Readings) Stats() ReadingsStats {

@@ -20,7 +20,7 @@ func (everybody) Labels(int, uint64) (string, []export.Label, bool) {
 }
 func (everybody) Forget(int, uint64) {}
 
-func processOf(t *testing.T, pid int) Process {
+func processOf(t testing.TB, pid int) Process {
 	t.Helper()
 	start, err := procfs.New("/proc").Proc(pid).StartTime()
 	if err != nil {

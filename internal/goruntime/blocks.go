@@ -24,9 +24,37 @@ type blocks struct {
 	fetches int
 	spent   time.Duration // in reads of mem
 	slots   [maxBlocks]block
+	free    [][]byte // of earlier passes
 }
 
 func newBlocks(mem io.ReaderAt, limit time.Duration) *blocks { return &blocks{mem: mem, limit: limit} }
+
+// again begins a pass in the memory of the last one.
+func (c *blocks) again(mem io.ReaderAt, limit time.Duration) {
+	for i := range c.slots {
+		if c.slots[i].data != nil {
+			c.free = append(c.free, c.slots[i].data)
+		}
+	}
+	*c = blocks{mem: mem, limit: limit, free: c.free}
+}
+
+// end lets go of the process's memory.
+func (c *blocks) end() { c.again(nil, 0) }
+
+// bytes is how much memory c holds on to, between two passes.
+func (c *blocks) bytes() int { return len(c.free) * blockSize }
+
+// buffer is a block's.
+func (c *blocks) buffer() []byte {
+	n := len(c.free)
+	if n == 0 {
+		return make([]byte, blockSize)
+	}
+	b := c.free[n-1]
+	c.free = c.free[:n-1]
+	return b
+}
 
 // block is a piece of memory; first is its address plus one, 0: none.
 type block struct {
@@ -59,7 +87,7 @@ func (c *blocks) at(addr uint64) []byte {
 			return s.data[addr-start:]
 		}
 		if cap(s.data) < blockSize {
-			s.data = make([]byte, blockSize)
+			s.data = c.buffer()
 		}
 		s.data = s.data[:size]
 		if c.fetch(start, s.data) == nil {

@@ -151,11 +151,18 @@ const (
 // Errors wrap ErrTorn where the list is not one of buckets, has no end, or is larger or slower to read than any program's
 // is; or are those of mem and of visit.
 func (m *MemProfile) Read(mem io.ReaderAt, bias uint64, mode ReadMode, visit func(*Bucket) error) (moved bool, err error) {
+	return m.read(newBlocks(mem, m.limit()), bias, mode, visit)
+}
+
+func (m *MemProfile) limit() time.Duration { return cmp.Or(m.patience, maxReadTime) }
+
+func (m *MemProfile) read(c *blocks, bias uint64, mode ReadMode, visit func(*Bucket) error) (moved bool, err error) {
+	mem := c.mem
 	before, err := m.cycle(mem, bias)
 	if err != nil {
 		return false, err
 	}
-	w := bucketWalk{mem: newBlocks(mem, cmp.Or(m.patience, maxReadTime)), record: m.record, take: []int{int(before.number % futureCycles)}}
+	w := bucketWalk{mem: c, record: m.record, take: []int{int(before.number % futureCycles)}}
 	if m.Cycle == 0 {
 		w.take = nil
 	}

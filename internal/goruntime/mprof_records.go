@@ -5,8 +5,11 @@ import "io"
 // MemRecords are the allocation sites of one reading, in little memory: 40 bytes each and 8 for each frame. They need the
 // process no more.
 type MemRecords struct {
+	Reuse bool // for one reading after the other: what reading takes, up to 4 MiB, is kept, too
+
 	sites  []memRecord
 	frames []uint64
+	blocks *blocks // where Reuse is set
 }
 
 type memRecord struct {
@@ -17,7 +20,16 @@ type memRecord struct {
 // ReadAll is Read into r, in the place of what r held. After an error r holds what was read before.
 func (m *MemProfile) ReadAll(mem io.ReaderAt, bias uint64, mode ReadMode, r *MemRecords) (moved bool, err error) {
 	r.sites, r.frames = r.sites[:0], r.frames[:0]
-	return m.Read(mem, bias, mode, func(b *Bucket) error {
+	c := r.blocks
+	if c == nil {
+		c = &blocks{}
+	}
+	if r.Reuse {
+		r.blocks = c
+	}
+	c.again(mem, m.limit())
+	defer c.end()
+	return m.read(c, bias, mode, func(b *Bucket) error {
 		r.sites = append(r.sites, memRecord{
 			b.Addr, b.Size, b.Allocs, b.Frees, uint32(len(r.frames)), uint32(len(b.Stack)),
 		})
@@ -30,7 +42,13 @@ func (m *MemProfile) ReadAll(mem io.ReaderAt, bias uint64, mode ReadMode, r *Mem
 func (r *MemRecords) Len() int { return len(r.sites) }
 
 // Bytes is how much memory r holds on to.
-func (r *MemRecords) Bytes() int { return cap(r.sites)*memRecordBytes + cap(r.frames)*8 }
+func (r *MemRecords) Bytes() int {
+	n := cap(r.sites)*memRecordBytes + cap(r.frames)*8
+	if r.blocks != nil {
+		n += r.blocks.bytes()
+	}
+	return n
+}
 
 const memRecordBytes = 40
 

@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // as services have it: without, their runtime would keep no heap profile
 	"os"
 	"runtime"
 	"runtime/pprof"
