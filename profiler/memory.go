@@ -48,11 +48,12 @@ type Memory struct {
 
 // memLayouts remembers where programs keep their memory profiles. It holds a reference to each image that it knows, so that
 // its ID goes on naming it.
-type memLayouts map[objfile.ImageID]memLayout
+type memLayouts map[objfile.ImageID]*memLayout
 
 type memLayout struct {
 	goruntime.MemProfile
-	err error
+	err  error
+	used bool // since the last sweep
 }
 
 // maxMemLayouts leaves room for other images among those that may be open.
@@ -60,20 +61,36 @@ const maxMemLayouts = 512
 
 // of returns what is known of an image that is a Go program.
 func (l memLayouts) of(images *objfile.Images, im *objfile.Image) (goruntime.MemProfile, error) {
-	found, ok := l[im.ID]
-	if !ok {
+	found := l[im.ID]
+	if found == nil {
 		version := ""
 		if info, err := im.File.BuildInfo(); err == nil {
 			version = info.GoVersion
 		}
+		found = &memLayout{}
 		if found.MemProfile, found.err = goruntime.FindMemProfile(im.File, version); len(l) < maxMemLayouts {
 			images.Retain(im.ID)
 			l[im.ID] = found
 		}
 	}
+	found.used = true
 	return found.MemProfile, found.err
 }
 
+// sweep forgets the programs that were not asked for since the last time. some: there were such.
+func (l memLayouts) sweep(images *objfile.Images) (some bool, err error) {
+	var errs []error
+	for id, found := range l {
+		if !found.used {
+			errs = append(errs, images.Release(id))
+			delete(l, id)
+		}
+		found.used = false
+	}
+	return len(errs) > 0, errors.Join(errs...)
+}
+
+// forget forgets all.
 func (l memLayouts) forget(images *objfile.Images) error {
 	var errs []error
 	for id := range l {

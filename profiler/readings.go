@@ -81,8 +81,8 @@ func NewReadings(c ReadingsConfig) *Readings {
 	if c.Interval <= 0 {
 		c.Interval = defaultReadingInterval
 	}
-	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading), buffer: goruntime.MemRecords{Reuse: true}}
-	r.forget(time.Now())
+	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading), buffer: goruntime.MemRecords{Reuse: true}, fresh: time.Now()}
+	r.sym = symbolize.New(r.m.images.Get, &symbolize.Options{Kallsyms: r.m.cfg.ProcRoot + "/kallsyms"})
 	return r
 }
 
@@ -253,25 +253,30 @@ func (r *Readings) remember(t *memTarget, p Process, s *reading, now time.Time) 
 	return nil
 }
 
-// forget lets go of programs and names every other interval: whatever still runs is found again.
+// forget lets go, every other interval, of programs that nobody runs any more and that are not read, and of all names then:
+// those that are needed are found again.
 func (r *Readings) forget(now time.Time) {
-	if r.sym != nil && now.Sub(r.fresh) < 2*r.cfg.Interval {
+	if now.Sub(r.fresh) < forgetAfter*r.cfg.Interval {
 		return
 	}
 	r.fresh = now
-	if r.sym != nil {
-		for _, n := range r.sym.Notes() {
-			r.m.cfg.Log.Debug(n)
-		}
+	for _, n := range r.sym.Notes() {
+		r.m.cfg.Log.Debug(n)
 	}
-	r.sym = symbolize.New(r.m.images.Get, &symbolize.Options{Kallsyms: r.m.cfg.ProcRoot + "/kallsyms"})
-	if err := r.m.layouts.forget(r.m.images); err != nil {
+	some, err := r.m.layouts.sweep(r.m.images)
+	if err != nil {
 		r.m.cfg.Log.Warn("close executables", "error", err)
+	}
+	if some || r.sym.Overflowed() {
+		r.sym.Reset()
 	}
 	if r.buffer.Bytes() > maxIdleBuffer {
 		r.buffer = goruntime.MemRecords{Reuse: true}
 	}
 }
+
+// forgetAfter is how many intervals a program stays open that no process runs.
+const forgetAfter = 2
 
 const maxIdleBuffer = 8 << 20
 

@@ -103,3 +103,37 @@ func waitFor(t *testing.T, is func() bool) {
 		}
 	}
 }
+
+// TestReadingsForget: a program stays open as long as its processes are read, and no longer.
+func TestReadingsForget(t *testing.T) {
+	needs.Root(t)
+	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-busy", "-quiet", "-life", "5m")
+	k := &keep{}
+	r := NewReadings(ReadingsConfig{MemoryConfig: MemoryConfig{Kinds: []string{KindHeap}, Exporter: k}, Discovery: everybody{}})
+	defer func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	empty, now := r.m.images.Len(), time.Now()
+	step := func() {
+		now = now.Add(forgetAfter * r.cfg.Interval)
+		r.forget(now)
+	}
+	for range 3 {
+		if err := r.read(t.Context(), processOf(t, proc.PID), &reading{}); err != nil {
+			t.Fatal(err)
+		}
+		if step(); len(r.m.layouts) != 1 || r.m.images.Len() != empty+1 {
+			t.Fatalf("%d programs and %d images are known beside %d, of one that was read", len(r.m.layouts), r.m.images.Len()-empty, empty)
+		}
+	}
+	if step(); len(r.m.layouts) != 0 || r.m.images.Len() != empty {
+		t.Errorf("%d programs and %d images are known, of one that was not read", len(r.m.layouts), r.m.images.Len()-empty)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.profiles) != 3 {
+		t.Errorf("%d profiles", len(k.profiles))
+	}
+}

@@ -71,9 +71,11 @@ type Symbolizer struct {
 	noted    map[objfile.ImageID]bool
 	bytes    map[objfile.ImageID]int // of names and frames
 	interned int                     // bytes of strings
-	kernel   kernelSymbols
-	scratch  []gopclntab.Frame
-	notes    []string
+	// overflowed says that more than max addresses were asked for since Reset.
+	overflowed bool
+	kernel     kernelSymbols
+	scratch    []gopclntab.Frame
+	notes      []string
 }
 
 // Images looks an image up: objfile.Images.Get.
@@ -102,7 +104,12 @@ func (s *Symbolizer) Reset() {
 	s.noted = make(map[objfile.ImageID]bool)
 	s.kernel = kernelSymbols{}
 	s.notes = nil
+	s.overflowed = false
 }
+
+// Overflowed says that more distinct addresses were asked for since Reset than are remembered. Who goes on for long without
+// Reset comes to the limits of single files then, for what is resolved again counts again.
+func (s *Symbolizer) Overflowed() bool { return s.overflowed }
 
 // Forget drops the names and frames of all images but the kernel's, where those of other images are asked for next.
 func (s *Symbolizer) Forget() {
@@ -186,6 +193,7 @@ func (s *Symbolizer) Frames(a objfile.Addr) []Frame {
 	f := s.resolve(a)
 	if len(s.cache) >= s.max {
 		clear(s.cache) // callers go from program to program: what comes next is not there
+		s.overflowed = true
 	}
 	s.cache[a] = f
 	return f

@@ -179,15 +179,15 @@ func TestImageThatCannotBeReadIsNotedOnce(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	if len(s.cache) > 2 {
-		t.Errorf("cache holds %d", len(s.cache))
+	if len(s.cache) > 2 || !s.Overflowed() {
+		t.Errorf("cache holds %d, overflowed: %v", len(s.cache), s.Overflowed())
 	}
 	if d := cmp.Diff([]string{"/srv/\uFFFD/api: no symbols: permission denied"}, s.Notes()); d != "" {
 		t.Error(d)
 	}
 	s.Reset()
-	if len(s.Notes()) != 0 {
-		t.Errorf("after Reset: %q", s.Notes())
+	if len(s.Notes()) != 0 || s.Overflowed() {
+		t.Errorf("after Reset: %q, overflowed: %v", s.Notes(), s.Overflowed())
 	}
 }
 
