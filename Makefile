@@ -158,6 +158,13 @@ scale: ## measure user space with recorded samples as 256 CPUs, 2,000 processes,
 	$(SUDO) env "PATH=$$PATH" bin/scale -o benchmarks/results/scale-$$(date -u +%F).txt \
 		-svg benchmarks/results/scale-$$(date -u +%F).svg $(SCALEFLAGS)
 
+# FLEETFLAGS="-only idle -from benchmarks/results/fleet-....txt": one part measured again
+.PHONY: fleet
+fleet: ## measure `pprofd agent` beside 200 services, and beside 50 starts a second (root): 9 minutes
+	$(GO) build -buildvcs=true -o bin/fleet ./benchmarks/fleet
+	$(SUDO) env "PATH=$$PATH" bin/fleet -o benchmarks/results/fleet-$$(date -u +%F).txt \
+		-svg benchmarks/results/fleet-$$(date -u +%F).svg $(FLEETFLAGS)
+
 .PHONY: board
 board: ## write the newest results of benchmarks/results into README.md
 	$(GO) run ./benchmarks/readme

@@ -64,6 +64,9 @@ func (b *bench) start(ctx context.Context, s *situation) (*agent, error) {
 	}
 	a := &agent{dir: filepath.Join(b.dir, s.name), url: "http://" + address + "/metrics", done: make(chan struct{})}
 	args := append([]string{"agent", "--dir", a.dir, "--listen", address}, s.args...)
+	if b.own {
+		args = append(args, "--select", "exe="+filepath.Join(b.dir, "service*"), "--select", "exe="+b.churner)
+	}
 	if s.heap != 0 {
 		path := filepath.Join(b.dir, s.name+".yaml")
 		if err := os.WriteFile(path, []byte(heapConfig(s)), 0o600); err != nil {

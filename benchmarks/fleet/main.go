@@ -25,6 +25,7 @@ type config struct {
 	situations []situation
 	settle     time.Duration // from the start of the processes to that of the agent
 	startup    time.Duration // of the agent, told of by itself
+	own        bool          // only the processes that are started here are profiled
 	only       string
 	from       string // an earlier report
 	agent      string // a program that is built already
@@ -82,11 +83,11 @@ func main() {
 
 // shorten makes it a test of whether everything runs.
 func (c *config) shorten() {
-	c.settle, c.startup = 100*time.Millisecond, time.Second
+	c.settle, c.startup, c.own = 100*time.Millisecond, 500*time.Millisecond, true
 	fast := []string{"--window", "1s"}
 	c.situations = []situation{
-		{name: "idle", services: 6, binaries: 3, pause: 100 * time.Millisecond, steady: 2 * time.Second, args: fast, window: time.Second, heap: time.Second},
-		{name: "churn", services: 3, binaries: 3, pause: time.Second, sleepers: 20, steady: time.Second,
+		{name: "idle", services: 6, binaries: 3, pause: 100 * time.Millisecond, steady: 1500 * time.Millisecond, args: fast, window: time.Second, heap: time.Second},
+		{name: "churn", services: 3, binaries: 3, pause: time.Second, sleepers: 20, steady: time.Second / 2,
 			churn: time.Second, rate: 20, args: fast, window: time.Second, heap: time.Second},
 		{name: "short", short: 20, window: time.Second, args: append(fast, "--cpu-hz", "99")},
 	}

@@ -95,6 +95,12 @@ func (b *bench) part(ctx context.Context, a *agent, d time.Duration, m *mark) er
 	return err
 }
 
+// The agent looks at its ring buffer once a second.
+const (
+	crowdPoll     = 500 * time.Millisecond
+	crowdPatience = 3 * time.Second
+)
+
 const targetsTotal = `pprofd_targets_total{kind="cpu"}`
 
 // crowd is the part in which processes start.
@@ -110,8 +116,14 @@ func (b *bench) crowd(ctx context.Context, a *agent, m *measured) (c *crowd, err
 	if err != nil {
 		return nil, err
 	}
-	if err := b.part(ctx, a, 2*time.Second, &m.churned); err != nil { // its reader looks once a second
-		return nil, err
+	started := m.end.metrics[targetsTotal] + float64(len(c.cpu))
+	for end := time.Now().Add(crowdPatience); ; {
+		if err := b.part(ctx, a, crowdPoll, &m.churned); err != nil {
+			return nil, err
+		}
+		if m.churned.metrics[targetsTotal] >= started || time.Now().After(end) {
+			break
+		}
 	}
 	m.starts, m.others, m.used = len(c.cpu), c.rest, c.used()
 	m.counted = int(m.churned.metrics[targetsTotal] - m.end.metrics[targetsTotal])
@@ -142,7 +154,9 @@ func (m *measured) line() string { return "Fleet/" + m.label() }
 func (b *bench) add(a *agent, m *measured) {
 	values := []board.Value{{V: m.sampled.Seconds(), Unit: "sampled-s"}, {V: m.profiled.Seconds(), Unit: "profiled-s"}}
 	values = append(values, m.memory()...)
-	values = append(values, m.use()...)
+	if m.situation.steady > 0 {
+		values = append(values, m.use()...)
+	}
 	if m.starts > 0 {
 		values = append(values, m.crowded()...)
 	}
@@ -157,10 +171,15 @@ func (m *measured) memory() []board.Value {
 	}
 	return []board.Value{
 		{V: float64(m.begin.peak), Unit: "start-peak-RSS-B"}, {V: float64(m.steady), Unit: "steady-RSS-B"}, {V: float64(last.peak), Unit: "peak-RSS-B"},
-		{V: float64(m.after.rss), Unit: "after-RSS-B"}, {V: m.after.metrics[targetsMetric], Unit: "after-targets"},
+		{V: float64(m.after.rss), Unit: "after-RSS-B"}, {V: m.remaining(), Unit: "after-targets"},
 		{V: last.metrics["process_open_fds"], Unit: "fds"}, {V: m.after.metrics["process_open_fds"], Unit: "after-fds"},
 		{V: last.metrics["go_memstats_heap_inuse_bytes"], Unit: "heap-B"}, {V: m.after.metrics["go_memstats_heap_inuse_bytes"], Unit: "after-heap-B"},
 	}
+}
+
+// remaining are the targets that are left after the end of the services. Other Go processes of the host stay.
+func (m *measured) remaining() float64 {
+	return max(m.after.metrics[targetsMetric]-(m.end.metrics[targetsMetric]-float64(m.services)), 0)
 }
 
 // use is what the agent used up.

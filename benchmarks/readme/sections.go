@@ -129,3 +129,34 @@ func scale(b *strings.Builder, m *measured) {
 	fmt.Fprintln(b, strings.Join(rows, "\n"))
 	fmt.Fprintln(b, "\nSamples, programs and memory maps are real ones, recorded here; their number is simulated: see benchmarks/scale/doc.go.")
 }
+
+// fleet is what the agent takes beside the processes of a host.
+func fleet(b *strings.Builder, m *measured) {
+	fmt.Fprintln(b, "| beside `pprofd agent`, 19 Hz | the agent, of one core | its BPF programs | steady / peak memory | all sampled after | lost |\n|---|---|---|---|---|---|")
+	for _, s := range []struct{ load, text string }{
+		{"empty", "nothing"}, {"idle", "200 idle services"}, {"busy", "200 busy services"}, {"churn", "200 idle services, 1,800 processes that are not Go"},
+	} {
+		if name := m.load(s.load); name != "" {
+			fmt.Fprintf(b, "| %s | %s | %s | %s / %s | %s | %s |\n", s.text, m.cell(name, "%core", "%.2f %%", 1), m.cell(name, "%BPF", "%.2f %%", 1),
+				m.cell(name, "steady-RSS-B", "%.0f", 1e-6), m.cell(name, "peak-RSS-B", "%.0f MB", 1e-6), m.cell(name, "sampled-s", "%.1f s", 1), m.cell(name, "lost", "%.0f", 1))
+		}
+	}
+	if name := m.load("churn"); name != "" {
+		fmt.Fprintf(b, "\n50 starts a second add %s of a core; of %s Go processes that lived for 50 ms %s were counted.",
+			m.cell(name, "%core-by-starts", "%.2f %%", 1), m.cell(name, "go-starts", "%.0f", 1), m.cell(name, "counted", "%.0f", 1))
+	}
+	if name := m.load("short"); name != "" {
+		fmt.Fprintf(b, " Profiles of %s such processes at 99 Hz contain %s of the CPU time that they used.", m.cell(name, "go-starts", "%.0f", 1), m.cell(name, "profiled/used", "%.0f %%", 100))
+	}
+	fmt.Fprintln(b)
+}
+
+// load is the name of what was measured in a situation; "": nothing.
+func (m *measured) load(load string) string {
+	for _, name := range m.Names() {
+		if strings.HasPrefix(name, "Fleet/load="+load+"/") {
+			return name
+		}
+	}
+	return ""
+}
