@@ -66,9 +66,9 @@ func TestKindBeginsAgain(t *testing.T) {
 		time.Sleep(time.Hour)
 		cancel()
 		<-ended
-		want := []time.Duration{0, 1, 3, 17, 25, 146} // s: waits of 1, 2, 4, 8 and, after a long run, 1 again
+		want := []float64{0, 1, 3, 17, 25, 146} // s: waits of 1, 2, 4, 8 and, after a long run, 1 again
 		for i, s := range want {
-			if i >= len(opened) || opened[i] != s*time.Second {
+			if i >= len(opened) || opened[i].Seconds() != s {
 				t.Fatalf("opened after %v, not %v s", opened, want)
 			}
 		}
