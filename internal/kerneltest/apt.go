@@ -127,3 +127,19 @@ func (a *apt) unpack(ctx context.Context, name string) (string, error) {
 	_, err := output(ctx, a.dir, "dpkg-deb", "-x", debs[0], dir)
 	return dir, errors.Join(err, os.Remove(debs[0]))
 }
+
+// unpackAll downloads packages of a suite with all that they depend on, and unpacks them into dir.
+func (a *apt) unpackAll(ctx context.Context, dir, suite string, names []string) error {
+	args := []string{"-o", "APT::Default-Release=" + suite, "-o", "APT::Install-Recommends=false",
+		"-o", "Debug::NoLocking=true", "install", "-y", "--download-only"}
+	if _, err := a.run(ctx, "apt-get", append(args, names...)...); err != nil {
+		return err
+	}
+	debs, _ := filepath.Glob(filepath.Join(a.dir, "cache", "archives", "*.deb"))
+	for _, deb := range debs {
+		if _, err := output(ctx, a.dir, "dpkg-deb", "-x", deb, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -28,6 +28,7 @@ type builder struct {
 	dir, arch string
 	kernel    *kernel // that will run
 	short     bool
+	systemd   string // directory of a system whose init is systemd; "" where ours is the only program
 	root      tree
 	compiled  map[string]string // files by name in the machine: they are the same for all kernels
 }
@@ -35,7 +36,7 @@ type builder struct {
 // initramfs builds everything for the suites and returns the file of the initramfs.
 func (b *builder) initramfs(ctx context.Context, k *kernel, suites []suite) (string, error) {
 	b.kernel, b.root = k, tree{}
-	if err := b.compile(ctx, "/init", "build", "./internal/kerneltest/init"); err != nil {
+	if err := b.init(ctx); err != nil {
 		return "", err
 	}
 	jobs := make([]job.Job, 0, len(suites))
@@ -51,6 +52,17 @@ func (b *builder) initramfs(ctx context.Context, k *kernel, suites []suite) (str
 	}
 	b.root.addData(job.ListFile, list)
 	return b.root.write(filepath.Join(b.dir, "initramfs.cpio"))
+}
+
+func (b *builder) init(ctx context.Context) error {
+	name := "/init"
+	if b.systemd != "" {
+		name = job.InitFile
+		if err := b.root.addSystemd(b.systemd); err != nil {
+			return fmt.Errorf("systemd: %w", err)
+		}
+	}
+	return b.compile(ctx, name, "build", "./internal/kerneltest/init")
 }
 
 func (b *builder) job(s *suite) job.Job {
@@ -93,6 +105,14 @@ func (b *builder) suite(ctx context.Context, s *suite) error {
 	}
 	if err := b.compile(ctx, s.binary(), args...); err != nil {
 		return err
+	}
+	for name, pkg := range s.programs {
+		if err := b.compile(ctx, name, "build", pkg); err != nil {
+			return err
+		}
+	}
+	for name, file := range s.files {
+		b.root.addFile(name, file)
 	}
 	src := sourcesDir + "/" + s.dir()
 	b.root.addDir(src)

@@ -12,7 +12,7 @@ import (
 	"github.com/cavaliergopher/cpio"
 )
 
-// tree is the content of an initramfs: directories, executable files and symbolic links, in the order in which the kernel is to make them.
+// tree is the content of an initramfs: directories, files and symbolic links, in the order in which the kernel is to make them.
 // It is written without compression: qemu copies it faster than an emulated CPU could unpack it.
 type tree struct {
 	entries []entry
@@ -79,6 +79,9 @@ func (t *tree) write(name string) (string, error) {
 
 func (e *entry) write(w *cpio.Writer) error {
 	h := &cpio.Header{Name: strings.TrimPrefix(e.name, "/"), Mode: e.kind | 0o755, Size: int64(len(e.data))}
+	if e.kind == cpio.TypeReg {
+		h.Mode = e.kind | 0o644
+	}
 	if e.file != "" {
 		return e.copy(w, h)
 	}
@@ -89,7 +92,7 @@ func (e *entry) write(w *cpio.Writer) error {
 	return err
 }
 
-// copy streams the file; the machine's memory is the limit, not ours.
+// copy streams the file; the machine's memory is the limit, not ours. Who may execute it here may do so there, all may read it.
 func (e *entry) copy(w *cpio.Writer, h *cpio.Header) error {
 	f, err := os.Open(e.file)
 	if err != nil {
@@ -101,6 +104,9 @@ func (e *entry) copy(w *cpio.Writer, h *cpio.Header) error {
 		return err
 	}
 	h.Size = info.Size()
+	if info.Mode()&0o111 != 0 {
+		h.Mode |= 0o111
+	}
 	if err := w.WriteHeader(h); err != nil {
 		return err
 	}

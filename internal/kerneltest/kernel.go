@@ -95,11 +95,7 @@ func kernelsFor(ctx context.Context, c *config, arch string) ([]kernel, error) {
 		}
 		return all, nil
 	}
-	cache, err := filepath.Abs(filepath.Join(c.cache, arch))
-	if err != nil {
-		return nil, fmt.Errorf("kernel cache: %w", err)
-	}
-	s := &store{dir: cache, arch: arch, out: c.out}
+	s := c.store(arch)
 	offered, err := s.offered(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list Debian's kernels for %s (or name a file with -kernel): %w", arch, err)
@@ -215,11 +211,15 @@ func parsePackage(paragraph string) (name string, p pkg, ok bool) {
 	return name, p, true
 }
 
-// store keeps what was downloaded for one architecture: the list of kernels, and the boot file of each.
+// store keeps what was downloaded for one architecture: the list of kernels, the boot file of each, systemd.
 type store struct {
 	dir, arch string
 	out       func(format string, args ...any)
 	apt       *apt // nil as long as nothing is needed from the archive
+}
+
+func (c *config) store(arch string) *store {
+	return &store{dir: filepath.Join(c.cache, arch), arch: arch, out: c.out}
 }
 
 // offered are the kernels of Debian's archive, as they were when the list was made. Removing the cache makes it anew.

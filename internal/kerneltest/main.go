@@ -2,6 +2,7 @@
 //
 //	go run ./internal/kerneltest [-arch amd64,arm64] [-kernels 6.1,6.12-rt] [-short] [-run regexp] [-o file] [package ...]
 //	go run ./internal/kerneltest -state out/kernels.json -o file -kernels 7.3   # beside what earlier runs found
+//	go run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1   # make test-systemd
 //	go run ./internal/kerneltest -list
 //	go run ./internal/kerneltest -kernel vmlinuz[,vmlinuz] ...
 //
@@ -12,7 +13,8 @@
 //     cache to get newer kernels.
 //  2. what runs there: static test binaries, an init, pprofd, and the programs that tests profile (build.go). Which
 //     packages are tested, how, on which kernels, is decided in suite.go alone.
-//  3. an initramfs of these (initramfs.go).
+//  3. an initramfs of these (initramfs.go). With -systemd it holds Debian's systemd, which boots and runs our init as a
+//     service (systemd.go).
 //  4. qemu, by TCG, until the machine is off or -timeout is over (vm.go).
 //  5. the console: tests' output is passed on, init's own lines tell what ended how (report.go).
 //  6. a table of all machines: what passed, what was measured, what pprofd doctor found missing there (table.go).
@@ -56,14 +58,15 @@ type config struct {
 	pkgs    []string
 	list    bool
 	short   bool
+	systemd bool
 	timeout time.Duration
 	out     func(format string, args ...any)
 	results []*result           // so far
 	offered map[string][]kernel // by Debian's archive, by architecture
 }
 
-func parse(args []string) (*config, error) {
-	c := &config{}
+func parse(args []string) (c *config, err error) {
+	c = &config{}
 	fs := flag.NewFlagSet("kerneltest", flag.ContinueOnError)
 	archs := fs.String("arch", "amd64,arm64", "comma-separated `architectures`")
 	kernels := fs.String("kernels", "", "comma-separated `names` of Debian's kernels, as -list has them "+
@@ -75,9 +78,13 @@ func parse(args []string) (*config, error) {
 	fs.StringVar(&c.state, "state", "", "`file` to keep results in: those of earlier runs on other kernels stand in the table, too")
 	fs.StringVar(&c.run, "run", "", "`regexp` of the tests to run, in place of the suite's")
 	fs.BoolVar(&c.short, "short", false, "only the quick part of the suite, with -test.short")
+	fs.BoolVar(&c.systemd, "systemd", false, "boot Debian's systemd, and run the tests that need it, only")
 	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "how long one machine may run")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
+	}
+	if c.cache, err = filepath.Abs(c.cache); err != nil {
+		return nil, fmt.Errorf("kernel cache: %w", err)
 	}
 	c.archs, c.kernels, c.files, c.pkgs = words(*archs), words(*kernels), words(*files), fs.Args()
 	return c, nil
@@ -134,6 +141,11 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 	}
 	defer os.RemoveAll(dir)
 	b := &builder{dir: dir, arch: arch, short: c.short, suites: suites}
+	if c.systemd {
+		if b.systemd, err = c.store(arch).systemd(ctx); err != nil {
+			return err
+		}
+	}
 	var failed []error
 	for _, k := range kernels {
 		r, err := c.boot(ctx, out, m, b, k)

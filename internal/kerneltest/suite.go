@@ -20,7 +20,10 @@ type suite struct {
 	amd64    []string // more of these, for amd64
 	arch     string   // the only architecture; "" is all
 	where    where
-	command  bool // pkg is a command whose output is for the report, with the arguments flags
+	systemd  bool              // in machines whose init is systemd, which are those of -systemd, and only there
+	programs map[string]string // commands that tests start: packages by where they are in the machine
+	files    map[string]string // of the module, by where they are in the machine
+	command  bool              // pkg is a command whose output is for the report, with the arguments flags
 	flags    []string
 	slow     bool // not part of -short
 	timeout  time.Duration
@@ -76,6 +79,14 @@ func allSuites() []suite {
 			pkg: "./unwind", run: "^TestEveryInstruction$", targets: []string{"step"}, versions: steppedVersions, slow: true,
 			arch: "arm64", where: onBase, timeout: 10 * time.Minute,
 		},
+		{
+			pkg: "./deploy", run: "^TestSystemd", systemd: true, where: onBase, targets: []string{"heap", "mixed"}, timeout: 14 * time.Minute,
+			programs: map[string]string{"/usr/local/bin/pprofd": "./cmd/pprofd"},
+			files: map[string]string{
+				"/etc/systemd/system/pprofd.service": "deploy/pprofd.service",
+				"/etc/pprofd/pprofd.yaml":            "deploy/pprofd.yaml",
+			},
+		},
 	}
 }
 
@@ -89,6 +100,9 @@ func choose(all []suite, c *config) ([]suite, error) {
 	var chosen []suite
 	for _, s := range all {
 		named := slices.Contains(c.pkgs, s.pkg)
+		if s.systemd != c.systemd {
+			continue
+		}
 		if len(c.pkgs) > 0 && !named || s.slow && c.short && !named {
 			continue
 		}

@@ -8,7 +8,7 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	all := []suite{{pkg: "./a"}, {pkg: "./b", slow: true, run: "TestB"}, {pkg: "./a", name: "a again", slow: true, run: "TestA"}}
+	all := []suite{{pkg: "./a"}, {pkg: "./b", slow: true, run: "TestB"}, {pkg: "./a", name: "a again", slow: true, run: "TestA"}, {pkg: "./s", systemd: true}}
 	tests := map[string]struct {
 		args []string
 		want string
@@ -16,6 +16,7 @@ func TestChoose(t *testing.T) {
 		"all":                                 {nil, "./a: ./b:TestB a again:TestA"},
 		"the short part":                      {[]string{"-short"}, "./a:"},
 		"one":                                 {[]string{"./a"}, "./a: a again:TestA"},
+		"those that need systemd":             {[]string{"-systemd"}, "./s:"},
 		"tests by name run once":              {[]string{"-run", "X", "./a"}, "./a:X"},
 		"a slow one by name":                  {[]string{"-short", "./b"}, "./b:TestB"},
 		"other tests of it":                   {[]string{"-run", "X", "./b"}, "./b:X"},
@@ -75,6 +76,14 @@ func TestSuitesExist(t *testing.T) {
 		dirs := []string{s.pkg}
 		for _, name := range s.targets {
 			dirs = append(dirs, "internal/testprog/targets/"+name)
+		}
+		for _, pkg := range s.programs {
+			dirs = append(dirs, pkg)
+		}
+		for _, file := range s.files {
+			if info, err := os.Stat(file); err != nil || !info.Mode().IsRegular() {
+				t.Errorf("%s: %v", file, err)
+			}
 		}
 		for _, dir := range dirs {
 			if info, err := os.Stat(dir); err != nil || !info.IsDir() {

@@ -1,5 +1,6 @@
 // Command init is the first and only program of kerneltest's virtual machines: it mounts what tests expect, runs the jobs
-// of the list one after the other, tells the console how each ended, and switches the machine off.
+// of the list one after the other, tells the console how each ended, and switches the machine off. With the argument "jobs" it
+// is a service of a machine where systemd did the first part.
 package main
 
 import (
@@ -17,11 +18,15 @@ import (
 )
 
 func main() {
-	if os.Getpid() != 1 {
+	do := boot
+	switch {
+	case os.Getenv("INVOCATION_ID") != "" && len(os.Args) == 2 && os.Args[1] == "jobs": // systemd.exec(5)
+		do = run
+	case os.Getpid() != 1:
 		fmt.Fprintln(os.Stderr, "init: this is the init of a virtual machine; run make test-kernels")
 		os.Exit(2)
 	}
-	if err := run(); err != nil {
+	if err := do(); err != nil {
 		fmt.Printf("init: %v\n", err)
 	}
 	unix.Sync()
@@ -29,10 +34,14 @@ func main() {
 	fmt.Printf("init: power off: %v\n", err) // the kernel panics when we return, and qemu ends then, too
 }
 
-func run() error {
+func boot() error {
 	if err := prepare(); err != nil {
 		return err
 	}
+	return run()
+}
+
+func run() error {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil {
 		return fmt.Errorf("kernel release: %w", err)
@@ -69,7 +78,7 @@ func start(j job.Job) error {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, j.Path, j.Args...)
 	cmd.Dir = j.Dir
-	cmd.Env = append([]string{"PATH=/bin", "HOME=/tmp", "TMPDIR=/tmp"}, j.Env...)
+	cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/bin", "HOME=/tmp", "TMPDIR=/tmp"}, j.Env...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()

@@ -12,6 +12,9 @@ import (
 // ListFile is where the initramfs holds the list, encoded by [Encode].
 const ListFile = "/kerneltest.json"
 
+// InitFile is where init is in a machine that boots systemd, which then runs it as a service, with the argument "jobs".
+const InitFile = "/kerneltest-init"
+
 // Job is one test binary to run in the machine.
 type Job struct {
 	Name    string        // the package, as kerneltest was told it
