@@ -11,7 +11,7 @@ TARGETS      := internal/testprog/targets
 
 # Packages that need Linux, as patterns of import paths. All others build and pass go vet anywhere: the portable
 # ones are checked for another system below. Tests of the portable packages run programs on Linux; vet suffices there.
-LINUX_ONLY := /(bpf|profiler|cmd|benchmarks|internal/goruntime|internal/discover|internal/testprog|internal/kerneltest)(/|$$)
+LINUX_ONLY := /(bpf|profiler|cmd|benchmarks|internal/goruntime|internal/discover|internal/testprog|internal/kerneltest|deploy)(/|$$)
 
 # One exact compiler, with one libbpf's headers, makes the committed BPF objects, so that anyone can prove that they come
 # from these sources. .ci/run asks for this list: it is written down here alone.
@@ -174,6 +174,15 @@ board: ## write the newest results of benchmarks/results into README.md
 .PHONY: test-kernels
 test-kernels: ## run the BPF, accuracy and single-step tests on Debian's kernels, amd64 and arm64, in virtual machines
 	$(GO) run ./internal/kerneltest $(KERNELFLAGS)
+
+# deploy/pprofd.service on Debian's kernel, with Debian's systemd as init; see internal/kerneltest. Six minutes on a quiet machine.
+.PHONY: test-systemd
+test-systemd: ## run the agent as a service of systemd, hardened, beside services that it profiles, in a virtual machine
+	$(GO) run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1 $(KERNELFLAGS)
+
+.PHONY: test-manifests
+test-manifests: ## put deploy/kubernetes through the decoding and validation of Kubernetes' API server
+	cd deploy/kubernetes && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 # Each Go version; amd64 here, arm64 in a virtual machine, part of the program there.
 STEP_RESULTS ?= benchmarks/results/single-step-$(shell date -u +%F).txt

@@ -1,0 +1,3 @@
+// Package deploy has only tests: what is beside it runs pprofd on a host with systemd (pprofd.service) and on the nodes of a
+// Kubernetes cluster (kubernetes).
+package deploy
