@@ -106,7 +106,7 @@ func (h *VictimHeaps) Read(pid uint32, deadline time.Time) (*HeapCopy, error) {
 	}
 }
 
-// ErrNotWhole: a part of a victim's memory was not there, or did not fit.
+// ErrNotWhole is returned where a part of a victim's memory was not there, or did not fit.
 var ErrNotWhole = errors.New("the heap could not be copied as a whole")
 
 // maxCopies bounds the processes whose copies wait to be read.

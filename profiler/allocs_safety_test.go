@@ -254,7 +254,10 @@ func TestProbedAllocsWithFewRights(t *testing.T) {
 		return
 	}
 	proc := testprog.Start(t, path, "-mb", "300")
-	for vma := range procfs.New("").Proc(proc.PID).Maps() {
+	for vma, err := range procfs.New("").Proc(proc.PID).Maps() {
+		if err != nil {
+			t.Fatal(err)
+		}
 		link := fmt.Sprintf("/proc/%d/map_files/%x-%x", proc.PID, vma.Start, vma.End)
 		if _, err := os.Open(link); !errors.Is(err, os.ErrPermission) {
 			t.Fatalf("the test has too many rights: %s can be opened (%v)", link, err)
