@@ -45,6 +45,7 @@ type Readings struct {
 // reading is what is known of one process.
 type reading struct {
 	next   time.Time
+	spread bool              // next is one of many moments of the interval
 	before map[uint64]counts // by bucket, at the last reading; for KindAllocs
 	since  time.Time         // of before
 	state  string
@@ -114,7 +115,7 @@ func (r *Readings) firstWait(p Process) time.Duration {
 	if young := (&target{process: process{start: p.Start}}).age() < firstReading; !young {
 		within = min(within, firstReading)
 	}
-	return time.Duration(maphash.Comparable(seed, p) % uint64(within))
+	return moment(p, within)
 }
 
 // Run reads until ctx ends. Errors of single processes are counted.
@@ -179,9 +180,25 @@ func (r *Readings) one(ctx context.Context, p Process, now time.Time) {
 		r.m.cfg.Log.Warn("memory profile could not be read", "pid", p.PID, "error", err)
 	}
 	r.stats.Took += time.Since(began)
+	s.again(p, wait, now)
+}
+
+// again sets the moment of the next reading. The first ones of an agent come together: the second ones are spread over the
+// interval, half of it to one and a half of it later.
+func (s *reading) again(p Process, wait time.Duration, now time.Time) {
+	if !s.spread {
+		s.spread = true
+		s.next = now.Add(wait/2 + moment(p, wait))
+		return
+	}
 	if s.next = s.next.Add(wait); s.next.Before(now) { // it was late: the others are, too
 		s.next = now.Add(wait)
 	}
+}
+
+// moment is between 0 and within, another one for each process and host.
+func moment(p Process, within time.Duration) time.Duration {
+	return time.Duration(maphash.Comparable(seed, p) % uint64(within))
 }
 
 func (r *Readings) read(ctx context.Context, p Process, s *reading) (err error) {

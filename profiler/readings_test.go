@@ -137,3 +137,25 @@ func TestReadingsForget(t *testing.T) {
 		t.Errorf("%d profiles", len(k.profiles))
 	}
 }
+
+// TestReadingsSpread: processes that were first read together are read one after the other from then on.
+func TestReadingsSpread(t *testing.T) {
+	const interval, n = time.Minute, 1000
+	now := time.Now()
+	var sum, last time.Duration
+	for pid := range n {
+		s, p := &reading{}, Process{PID: pid}
+		s.again(p, interval, now)
+		second := s.next.Sub(now)
+		if second < interval/2 || second >= 3*interval/2 {
+			t.Fatalf("the second reading comes %v after the first", second)
+		}
+		sum, last = sum+second, max(last, second)
+		if s.again(p, interval, s.next); s.next.Sub(now) != second+interval {
+			t.Errorf("the third reading comes %v after the second", s.next.Sub(now)-second)
+		}
+	}
+	if mean := sum / n; mean < 55*time.Second || mean > 65*time.Second || last < 85*time.Second {
+		t.Errorf("second readings come %v after the first on average, at most %v", mean, last)
+	}
+}

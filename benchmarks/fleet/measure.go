@@ -16,7 +16,6 @@ import (
 type measured struct {
 	*situation
 	sampled, profiled       time.Duration // since the agent's start
-	first, ready            sample        // 10 s after the start; and right after it
 	begin, end, churned     mark          // of the steady part, and of the part with starts
 	after                   mark          // two windows after the end of the services
 	steady                  int64         // RSS
