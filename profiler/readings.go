@@ -72,7 +72,7 @@ const (
 const (
 	defaultReadingInterval = time.Minute
 	readingTick            = 500 * time.Millisecond
-	firstReading           = 4 * time.Second // within which a process is read that has run for longer than that
+	firstReading           = 2 * time.Second // within which a process is read that has run for longer than that
 	deadReadings           = 10              // intervals after which one is looked at again that has no memory profile
 	rememberedSites        = 1 << 20         // for KindAllocs: some 50 MB
 )
