@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -42,6 +43,8 @@ type Agent struct {
 	metrics   *metrics
 	again     chan struct{} // asks for a scan
 	began     time.Time
+	most      int // processes since memory was given back; of scan alone, as is
+	shrunk    int // scans that found many fewer
 
 	mu      sync.Mutex
 	config  *config.Config
@@ -250,8 +253,27 @@ func (a *Agent) found(list []discover.Proc) {
 	a.mu.Unlock()
 	pipe.set(procs)
 	pipe.store.Expire() // profiles that are too old, also where no new one comes
+	a.giveBack(len(procs))
 	if first {
 		a.log.Info("profiling", "processes", len(procs))
-		a.tellReady(fmt.Sprintf("profiling %d processes at the start", len(procs)))
+		a.tellReady(fmt.Sprintf("profiling %d processes at the start%s", len(procs), pipe.off()))
 	}
 }
+
+// giveBack returns memory to the machine once a quarter of the processes are gone. Go does it by itself, but takes its time, and
+// who looks at a service's memory a minute after its processes have gone wants to see that.
+func (a *Agent) giveBack(processes int) {
+	a.most = max(a.most, processes)
+	if processes > a.most*3/4 {
+		return
+	}
+	a.shrunk++
+	if a.shrunk < shrunkScans { // their last windows are under way
+		return
+	}
+	a.most, a.shrunk = processes, 0
+	debug.FreeOSMemory()
+}
+
+// shrunkScans of scanInterval are a window and more.
+const shrunkScans = 2

@@ -121,6 +121,16 @@ func (p *pipeline) settled() bool {
 	return !slices.ContainsFunc(p.kinds, func(k *kind) bool { return !k.settled() })
 }
 
+// off names the kinds that do not run, and why.
+func (p *pipeline) off() (text string) {
+	for _, k := range p.kinds {
+		if up, _, why := k.state(); !up && why != nil {
+			text += fmt.Sprintf("; %s is off: %v", k.name, why)
+		}
+	}
+	return text
+}
+
 // close ends the windows and delivers them, if ctx does not end before.
 func (p *pipeline) close(ctx context.Context) error {
 	if p.cancel != nil {
