@@ -16,16 +16,26 @@ const (
 
 var errEncoding = errors.New("the encoded profile is broken")
 
-// labelComments are what a file has to say about its process: pprof has labels of samples only.
+// labelComments are what a file has to say about its process: pprof has labels of samples only. They are one line, as Prometheus
+// writes labels, since go tool pprof prints all comments above each of its tables.
 func labelComments(p *export.Profile) []string {
-	var comments []string
+	var pairs []string
 	if p.Service != "" {
-		comments = append(comments, "label service_name="+strings.ToValidUTF8(p.Service, "\uFFFD"))
+		pairs = append(pairs, pair("service_name", p.Service))
 	}
 	for _, l := range p.Labels {
-		comments = append(comments, strings.ToValidUTF8("label "+l.Name+"="+l.Value, "\uFFFD"))
+		pairs = append(pairs, pair(l.Name, l.Value))
 	}
-	return comments
+	if pairs == nil {
+		return nil
+	}
+	return []string{"labels {" + strings.Join(pairs, ", ") + "}"}
+}
+
+var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+func pair(name, value string) string {
+	return strings.ToValidUTF8(name, "\uFFFD") + `="` + quoted.Replace(strings.ToValidUTF8(value, "\uFFFD")) + `"`
 }
 
 // appendComments makes the bytes that have to follow an encoded, uncompressed profile so that it has further comments:

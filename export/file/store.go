@@ -40,7 +40,7 @@ type StoreOptions struct {
 //
 //	DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz
 //
-// The labels of the process are in the file as comments "label name=value". Files appear complete and under their names
+// The labels of the process are in the file as a comment, `labels {name="value", ...}`. Files appear complete and under their names
 // at once. They are not synced to the disk one by one, which would cost more than all the rest: a machine that loses power
 // loses the last seconds.
 //

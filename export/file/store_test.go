@@ -113,7 +113,7 @@ func TestStoreFileSaysWhatItIs(t *testing.T) {
 		}
 	}
 	got := parseFile(t, filepath.Join(dir, name))
-	want := []string{"of the profile itself", "label service_name=a/b", "label pid=42", "label x=line\nbreak \uFFFD"}
+	want := []string{"of the profile itself", `labels {service_name="a/b", pid="42", x="line\nbreak �"}`}
 	if d := gocmp.Diff(want, got.Comments); d != "" {
 		t.Error(d)
 	}
@@ -123,7 +123,7 @@ func TestStoreFileSaysWhatItIs(t *testing.T) {
 	if got.Comments = before.Comments; got.String() != before.String() {
 		t.Errorf("-before\n%s\n+file\n%s", before, got)
 	}
-	if out, err := exec.CommandContext(t.Context(), "go", "tool", "pprof", "-comments", filepath.Join(dir, name)).Output(); err != nil || !strings.Contains(string(out), "label pid=42\n") {
+	if out, err := exec.CommandContext(t.Context(), "go", "tool", "pprof", "-comments", filepath.Join(dir, name)).Output(); err != nil || !strings.Contains(string(out), `pid="42", `) {
 		t.Errorf("go tool pprof -comments: %v\n%s", err, out)
 	}
 }
