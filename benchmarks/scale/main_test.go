@@ -59,3 +59,11 @@ func TestCopiesAreDistinct(t *testing.T) {
 		t.Errorf("build IDs %v", ids)
 	}
 }
+
+// TestProgramThatCannotBeBuilt is an error, not a panic.
+func TestProgramThatCannotBeBuilt(t *testing.T) {
+	l, err := newLibrary(t.Context(), t.TempDir(), &config{programs: []program{{name: "none"}}})
+	if err == nil || !strings.Contains(err.Error(), "none") {
+		t.Errorf("%v, %v", l, err)
+	}
+}

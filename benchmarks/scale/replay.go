@@ -37,28 +37,33 @@ type library struct {
 	copies    []string
 }
 
-func newLibrary(ctx context.Context, dir string, c *config) (l *library, err error) {
-	l = &library{dir: dir}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	if l.self, err = os.Executable(); err != nil {
+func newLibrary(ctx context.Context, dir string, c *config) (*library, error) {
+	self, err := os.Executable()
+	if err != nil {
 		return nil, err
 	}
+	l := &library{dir: dir, self: self}
+	if err := l.build(ctx, c); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// build builds and records the programs.
+func (l *library) build(ctx context.Context, c *config) error {
 	for i, p := range c.programs {
-		path, err := buildOriginal(ctx, dir, i, p)
+		path, err := buildOriginal(ctx, l.dir, i, p)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		o, err := record(ctx, path, p.args, c.recording)
 		if err != nil {
-			return nil, fmt.Errorf("record %s: %w", p.name, err)
+			return fmt.Errorf("record %s: %w", p.name, err)
 		}
 		l.originals = append(l.originals, o)
 	}
-	return l, nil
+	return nil
 }
 
 func (l *library) close() {
