@@ -102,6 +102,7 @@ func (p *feed) Read(rec *Record, deadline time.Time) error {
 	case err != nil:
 		return err
 	}
+	rec.More = p.record.Remaining > 0 // the programs discard none
 	return rec.Decode(p.record.RawSample)
 }
 

@@ -88,7 +88,7 @@ type Segment struct {
 	Stack          Stack
 }
 
-// Sample is one event in one thread. Its slices are reused by the next Read.
+// Sample is one event in one thread. Its slices are its Record's own, until that is read or decoded into again.
 type Sample struct {
 	Kind      Kind
 	Flags     Flags
@@ -109,6 +109,7 @@ type Record struct {
 	PID       uint32
 	StartTime uint64 // of the process, clock ticks since boot: (PID, StartTime) names a process, PID alone does not
 	Sample    Sample
+	More      bool // another one was there already: the next Read will not wait
 
 	words []uint64
 }
@@ -158,7 +159,7 @@ func (s *Sample) decode(w []uint64, b []byte) error {
 		}
 		s.Segments = append(s.Segments, seg)
 	}
-	s.Labels = b[len(b)-8*len(rest):]
+	s.Labels = append(s.Labels[:0], b[len(b)-8*len(rest):]...) // b is what the next record will be read into
 	return nil
 }
 

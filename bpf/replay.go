@@ -84,7 +84,17 @@ func (p *Replay) Read(rec *Record, _ time.Time) error {
 	if rec.Type == TypeSample {
 		p.samples++
 	}
+	rec.More = p.ready()
 	return nil
+}
+
+// ready reports whether the next record has been read from the file as a whole.
+func (p *Replay) ready() bool {
+	if p.r.Buffered() < replayLength {
+		return false
+	}
+	size, err := p.r.Peek(replayLength)
+	return err == nil && p.r.Buffered()-replayLength >= int(binary.LittleEndian.Uint32(size))
 }
 
 func (*Replay) cut(err error) error {

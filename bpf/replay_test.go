@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -25,8 +26,9 @@ func TestReplay(t *testing.T) {
 	var file bytes.Buffer
 	rec := NewRecorder(&file)
 	var want []Record
+	var more []bool
 	drain(t, p, func(r *Record) {
-		want = append(want, clone(t, r))
+		want, more = append(want, clone(t, r)), append(more, r.More)
 		if err := rec.Write(r); err != nil {
 			t.Fatal(err)
 		}
@@ -34,14 +36,20 @@ func TestReplay(t *testing.T) {
 	if len(want) == 0 {
 		t.Fatal("no samples")
 	}
+	if first := slices.Index(more, false); first != len(more)-1 {
+		t.Errorf("record %d of %d is told to be the last", first, len(more))
+	}
 	replay := NewReplay(&file)
 	for i := range want {
 		var got Record
 		if err := replay.Read(&got, time.Time{}); err != nil {
 			t.Fatal(err)
 		}
-		if d := cmp.Diff(want[i], got, cmpopts.IgnoreUnexported(Record{})); d != "" {
+		if d := cmp.Diff(want[i], got, cmpopts.IgnoreUnexported(Record{}), cmpopts.IgnoreFields(Record{}, "More")); d != "" {
 			t.Fatalf("record %d: %s", i, d)
+		}
+		if i == 0 && !got.More || i == len(want)-1 && got.More {
+			t.Errorf("record %d of %d: another one is there: %v", i, len(want), got.More)
 		}
 	}
 	if err := replay.Read(&Record{}, time.Time{}); !errors.Is(err, ErrFlushed) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -43,13 +44,14 @@ func record(t testing.TB, frames int) recording {
 	}
 	r := recording{profiler: p}
 	var file bytes.Buffer
+	var read bpf.Record
 	for rec := bpf.NewRecorder(&file); ; r.samples++ {
-		if err := p.probes.Read(&p.record, time.Now().Add(10*time.Second)); errors.Is(err, bpf.ErrFlushed) {
+		if err := p.probes.Read(&read, time.Now().Add(10*time.Second)); errors.Is(err, bpf.ErrFlushed) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if err := rec.Write(&p.record); err != nil {
+		if err := rec.Write(&read); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,49 +62,54 @@ func record(t testing.TB, frames int) recording {
 	return r
 }
 
-// replay takes up to n samples through all that the profiler does for one: decode, complete, count.
-func (r *recording) replay(t testing.TB, n int) {
-	p := r.profiler
+// replay takes up to n samples through all that the profiler does for one, decode, complete, count, so many at a time.
+func (r *recording) replay(t testing.TB, n, atOnce int) {
 	replay := bpf.NewReplay(bytes.NewReader(r.bytes))
-	for range min(n, r.samples) {
-		if err := replay.Read(&p.record, time.Time{}); err != nil {
+	for left := min(n, r.samples); left > 0; {
+		list, err := r.profiler.batch.read(replay, time.Time{})
+		if err != nil {
 			t.Fatal(err)
 		}
-		p.handle(&p.record)
+		list = list[:min(len(list), left)]
+		left -= len(list)
+		for some := range slices.Chunk(list, atOnce) {
+			r.profiler.handle(some)
+		}
 	}
 }
 
-// BenchmarkSample is the user-space time of one sample whose stack is known, by frames.
+// BenchmarkSample is the user-space time of one sample whose stack is known, by frames: where it comes alone, and in batches.
 func BenchmarkSample(b *testing.B) {
 	for _, frames := range []int{32, 200, 1000} {
 		r := record(b, frames)
-		r.replay(b, r.samples) // warm
-		b.Run(fmt.Sprintf("frames=%d", frames), func(b *testing.B) {
-			b.ReportAllocs()
-			for left := b.N; left > 0; left -= r.samples {
-				r.replay(b, left)
-			}
-		})
+		for _, atOnce := range []int{1, batchSize} {
+			r.replay(b, r.samples, atOnce) // warm
+			b.Run(fmt.Sprintf("frames=%d/at-once=%d", frames, atOnce), func(b *testing.B) {
+				b.ReportAllocs()
+				for left := b.N; left > 0; left -= r.samples {
+					r.replay(b, left, atOnce)
+				}
+			})
+		}
 	}
 }
 
 // TestSampleDoesNotAllocate keeps the path of a known stack, from the wire to the count, free of garbage.
 func TestSampleDoesNotAllocate(t *testing.T) {
 	r := record(t, 32)
-	r.replay(t, r.samples)
+	r.replay(t, r.samples, batchSize)
 	p, replay := r.profiler, bpf.NewReplay(bytes.NewReader(r.bytes))
-	const warm = 1 // the replay's own buffer
-	if err := replay.Read(&p.record, time.Time{}); err != nil {
-		t.Fatal(err)
-	}
-	n := testing.AllocsPerRun(r.samples-warm-1, func() {
-		if err := replay.Read(&p.record, time.Time{}); err != nil {
+	handle := func() {
+		list, err := p.batch.read(replay, time.Time{})
+		if err != nil {
 			t.Fatal(err)
 		}
-		p.handle(&p.record)
-	})
-	if n != 0 {
-		t.Errorf("%v allocations for each sample of a known stack", n)
+		p.handle(list)
+	}
+	const warm = 2 // the replay's own buffer; what AllocsPerRun does not count
+	handle()
+	if n := testing.AllocsPerRun(max(r.samples/batchSize-warm, 1), handle); n != 0 {
+		t.Errorf("%v allocations for each batch of samples of known stacks", n)
 	}
 	if s := p.table.Stats(); s.Lost != 0 || s.Broken != 0 {
 		t.Errorf("table: %+v", s)

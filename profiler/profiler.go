@@ -104,10 +104,10 @@ type Profiler struct {
 	cfg    Config
 	probes Source
 	allocs *allocs       // of KindAllocs
-	record bpf.Record    // Run's alone
+	batch  batch         // Run's alone
 	poll   time.Duration // Run's alone: for how long it waits while the ring buffer is not a quarter full
 
-	turn     sync.Mutex // all below, up to changed: Run takes it from record to record
+	turn     sync.Mutex // all below, up to changed: Run takes it from batch to batch
 	opener              // whose images are all targets'
 	unwinder *unwind.Unwinder
 	layouts  layouts
@@ -119,7 +119,6 @@ type Profiler struct {
 	swept    time.Time
 	counted  map[uint32]bpf.Loss // by PID: what of the probes' losses is in profiles
 	input    unwind.Input
-	stack    []objfile.Addr
 	labels   []bpf.Label
 	labelIDs labelIDs
 	started  time.Time // of the window
@@ -277,16 +276,19 @@ func (p *Profiler) start() error {
 func (p *Profiler) read(ctx context.Context, stop func()) error {
 	deadline := time.Now()
 	p.poll = pollInterval
-	for n := 1; ; n++ {
-		got := p.probes.Read(&p.record, deadline)
+	for n := 0; ; {
+		list, got := p.batch.read(p.probes, deadline)
 		if errors.Is(got, os.ErrDeadlineExceeded) {
 			deadline = time.Now().Add(p.poll)
 		}
-		if n%floodRecords == 0 && time.Since(deadline) > pollInterval {
-			deadline = time.Now().Add(p.poll)
-			p.tickInFlood(ctx)
+		if n += len(list); n >= floodRecords {
+			n = 0
+			if time.Since(deadline) > pollInterval {
+				deadline = time.Now().Add(p.poll)
+				p.tickInFlood(ctx)
+			}
 		}
-		waiting, err := p.take(ctx, got)
+		waiting, err := p.take(ctx, list, got)
 		if err != nil || errors.Is(got, bpf.ErrFlushed) {
 			return err
 		}
@@ -296,13 +298,13 @@ func (p *Profiler) read(ctx context.Context, stop func()) error {
 	}
 }
 
-// take handles what Read got: a record, or why there is none. waiting: there are, or may come, targets.
-func (p *Profiler) take(ctx context.Context, got error) (waiting bool, err error) {
+// take handles what was read: records, and why there are no more, if that is known. waiting: there are, or may come, targets.
+func (p *Profiler) take(ctx context.Context, list []pending, got error) (waiting bool, err error) {
 	p.turn.Lock()
 	defer p.turn.Unlock()
+	p.handle(list)
 	switch {
 	case got == nil:
-		p.handle(&p.record)
 	case errors.Is(got, os.ErrDeadlineExceeded):
 		p.tick(ctx)
 	case errors.Is(got, bpf.ErrFlushed):

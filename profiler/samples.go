@@ -12,8 +12,9 @@ import (
 	"github.com/pprofd/pprofd/unwind"
 )
 
-// handle takes one record.
-func (p *Profiler) handle(r *bpf.Record) {
+// event takes one record of any kind.
+func (p *Profiler) event(one []pending) {
+	r := &one[0].record
 	t := p.targets[r.PID]
 	if p.cfg.Discovery != nil {
 		t = p.discover(t, r)
@@ -23,7 +24,8 @@ func (p *Profiler) handle(r *bpf.Record) {
 	}
 	switch r.Type {
 	case bpf.TypeSample:
-		p.sample(t, &r.Sample)
+		one[0].target = t
+		p.count(one)
 	case bpf.TypeExec:
 		p.exec(t, r.StartTime)
 	case bpf.TypeExit:
@@ -87,28 +89,29 @@ func (p *Profiler) replace(t *target, start uint64) bool {
 
 const reloadInterval = 100 * time.Millisecond
 
-// sample counts one sample.
-func (p *Profiler) sample(t *target, s *bpf.Sample) {
+// complete finds out what a sample counts for. ok is false where its stack cannot be completed: it is counted as lost.
+func (p *Profiler) complete(q *pending) (_ aggregate.Sample, ok bool) {
+	t, s := q.target, &q.record.Sample
 	key := aggregate.Key{Target: t.id, Kind: uint8(s.Kind), Labels: p.labelID(s)}
 	var weight int64
 	key.Size, weight = p.weigh(t, s)
 	if t.space == nil {
 		p.table.Lost(t.id, key.Kind, "process ended before its memory map was read", 1, weight)
-		return
+		return aggregate.Sample{}, false
 	}
-	p.stack = p.stack[:0]
+	q.stack = q.stack[:0]
 	for i, pc := range s.Kernel {
 		if i > 0 {
 			pc-- // a return address
 		}
-		p.stack = append(p.stack, objfile.Addr{Image: objfile.KernelImage, Off: pc})
+		q.stack = append(q.stack, objfile.Addr{Image: objfile.KernelImage, Off: pc})
 	}
 	p.toInput(s)
-	kernel := len(p.stack)
+	kernel := len(q.stack)
 	var status unwind.Status
-	p.stack, status = p.unwinder.Complete(p.stack, t.space, &p.input)
-	if p.unresolved(kernel, status) && p.reload(t) {
-		p.stack, status = p.unwinder.Complete(p.stack[:kernel], t.space, &p.input)
+	q.stack, status = p.unwinder.Complete(q.stack, t.space, &p.input)
+	if unresolved(q.stack[kernel:], status) && p.reload(t) {
+		q.stack, status = p.unwinder.Complete(q.stack[:kernel], t.space, &p.input)
 	}
 	switch status {
 	case unwind.Truncated:
@@ -116,12 +119,12 @@ func (p *Profiler) sample(t *target, s *bpf.Sample) {
 	case unwind.Broken:
 		key.Status = aggregate.Broken
 	}
-	p.table.Add(key, p.stack, weight)
+	return aggregate.Sample{Key: key, Stack: q.stack, Weight: weight}, true
 }
 
 // unresolved reports whether the stack met an address that no known mapping covers.
-func (p *Profiler) unresolved(kernel int, status unwind.Status) bool {
-	return status == unwind.Broken || kernel < len(p.stack) && p.stack[kernel].Image == 0
+func unresolved(user []objfile.Addr, status unwind.Status) bool {
+	return status == unwind.Broken || len(user) > 0 && user[0].Image == 0
 }
 
 // reload reads a target's memory map again, not too often: a library was loaded since.

@@ -39,6 +39,7 @@ func TestSource(t *testing.T) {
 	}
 	var file bytes.Buffer
 	live := profileFrom(t, tee{probes, bpf.NewRecorder(&file)}, proc.PID)
+	copied := *bytes.NewBuffer(file.Bytes())
 	again := profileFrom(t, bpf.NewReplay(&file), proc.PID)
 	if len(live) == 0 {
 		t.Fatal("no samples")
@@ -46,6 +47,18 @@ func TestSource(t *testing.T) {
 	if d := cmp.Diff(live, again); d != "" {
 		t.Error(d)
 	}
+	if d := cmp.Diff(live, profileFrom(t, oneByOne{bpf.NewReplay(&copied)}, proc.PID)); d != "" {
+		t.Errorf("one at a time: %s", d)
+	}
+}
+
+// oneByOne never has another record ready.
+type oneByOne struct{ *bpf.Replay }
+
+func (s oneByOne) Read(r *bpf.Record, deadline time.Time) error {
+	err := s.Replay.Read(r, deadline)
+	r.More = false
+	return err
 }
 
 // profileFrom runs a profiler over a source, and tells the weight of each stack with its labels.

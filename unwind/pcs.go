@@ -33,15 +33,15 @@ func (s *spans) get(off uint64) (pcInfo, bool) {
 	return pcInfo{}, false
 }
 
-// search returns how many begin at rel or before.
+// search returns how many begin at rel or before. There is no branch but the loop's: the CPU would mispredict every other one,
+// and must not wait for what one search reads of memory to begin with the next.
 func (s *spans) search(rel uint32) int {
-	lo, hi := 0, len(s.starts)
-	for lo < hi {
-		if mid := int(uint(lo+hi) >> 1); s.starts[mid] <= rel {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
+	lo, n := 0, len(s.starts)
+	for n > 0 {
+		half := (n + 1) >> 1
+		below := int64(s.starts[lo+half-1]) - int64(rel) - 1 // negative where that begins at rel or before
+		lo += half & int(below>>63)
+		n -= half
 	}
 	return lo
 }

@@ -90,7 +90,8 @@ type Unwinder struct {
 		id    objfile.ImageID
 		image *image
 	}
-	w walk
+	w       walk
+	touched int // by Fetch: of no meaning, but what is not used the compiler leaves out
 }
 
 // New returns an Unwinder for addresses of images.

@@ -29,9 +29,12 @@ func newStackSet(h hasher) stackSet {
 // find returns the number of a known stack of n addresses.
 func (s *stackSet) find(h stackHash, n int) (number uint32, ok bool) {
 	for slot := s.index.slot(h.slot); s.index.slots[slot] != 0; slot = s.index.next(slot) {
-		number := s.index.slots[slot] - 1
-		if e := s.list.at(int(number)); e.hash == h && int(e.n) == n {
-			return number, true
+		i, ok := s.index.at(slot, h.slot)
+		if !ok {
+			continue
+		}
+		if e := s.list.at(i - 1); e.hash == h && int(e.n) == n {
+			return uint32(i - 1), true
 		}
 	}
 	return 0, false

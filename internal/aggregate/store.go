@@ -42,7 +42,8 @@ func (a *arena[T]) growth(n int) int {
 	return (need + chunk - 1) / chunk * chunk
 }
 
-// index is an open-addressed table of element numbers, counted from 1, at most half full.
+// index is an open-addressed table of element numbers, counted from 1, at most half full. The bits of a slot that no number
+// needs hold some of its hash: who looks for another need not look at the element.
 type index struct {
 	slots []uint32
 }
@@ -61,6 +62,24 @@ func (x *index) size(total int) int {
 	return size
 }
 
+// at returns the number in a slot that is taken; ok is false where it is of another hash than h.
+func (x *index) at(slot int, h uint64) (n int, ok bool) {
+	v, mask := x.slots[slot], uint32(len(x.slots)-1)
+	return int(v & mask), v&^mask == x.tag(h)
+}
+
+// first returns the first number that may be of h, or 0.
+func (x *index) first(h uint64) int {
+	for slot := x.slot(h); x.slots[slot] != 0; slot = x.next(slot) {
+		if n, ok := x.at(slot, h); ok {
+			return n
+		}
+	}
+	return 0
+}
+
+func (x *index) tag(h uint64) uint32 { return uint32(h>>32) &^ uint32(len(x.slots)-1) }
+
 // add enters element number n (the last one) with its hash; hash tells those of the earlier ones.
 func (x *index) add(h uint64, n int, hash func(i int) uint64) {
 	if size := x.size(n); size != len(x.slots) {
@@ -77,7 +96,7 @@ func (x *index) put(h uint64, n int) {
 	for x.slots[slot] != 0 {
 		slot = x.next(slot)
 	}
-	x.slots[slot] = uint32(n)
+	x.slots[slot] = x.tag(h) | uint32(n)
 }
 
 // addrSet numbers distinct addresses from 0.
@@ -92,8 +111,8 @@ func newAddrSet(h hasher) addrSet { return addrSet{hash: h, index: newIndex()} }
 func (s *addrSet) intern(a objfile.Addr) uint32 {
 	h := s.hash.one(a)
 	for slot := s.index.slot(h); s.index.slots[slot] != 0; slot = s.index.next(slot) {
-		if n := s.index.slots[slot] - 1; *s.list.at(int(n)) == a {
-			return n
+		if n, ok := s.index.at(slot, h); ok && *s.list.at(n - 1) == a {
+			return uint32(n - 1)
 		}
 	}
 	s.list.push(a)

@@ -66,6 +66,7 @@ type Table struct {
 	labels  labelSet
 	lost    map[lostKey]Value
 	stats   Stats
+	touched int64 // by fetch: of no meaning, but what is not used the compiler leaves out
 }
 
 // entry is one distinct (Key, Stack). A sample of one that is known touches nothing of the table but the entry and its slot in
@@ -127,25 +128,69 @@ func (t *Table) Reset() {
 	t.lost = make(map[lostKey]Value)
 }
 
+// Sample is one of AddAll.
+type Sample struct {
+	Key    Key
+	Stack  []objfile.Addr // is not kept
+	Weight int64          // in the kind's unit
+
+	hash  stackHash
+	entry uint64 // hash of the entry
+}
+
 // Add counts one sample of the given weight. A stack that is known costs one hash and one look-up and
 // no allocation. Beyond the limits the sample is counted as lost. stack is not kept.
 func (t *Table) Add(key Key, stack []objfile.Addr, weight int64) {
-	if len(stack) > maxDepth {
-		stack = stack[:maxDepth]
-		key.Status |= Truncated
+	t.AddAll([]Sample{{Key: key, Stack: stack, Weight: weight}})
+}
+
+// AddAll adds samples, at less cost than one after the other where the table is larger than the CPU's caches. It changes list.
+func (t *Table) AddAll(list []Sample) {
+	for i := range list {
+		s := &list[i]
+		if len(s.Stack) > maxDepth {
+			s.Stack = s.Stack[:maxDepth]
+			s.Key.Status |= Truncated
+		}
+		s.hash = t.hash.stack(s.Stack)
+		s.entry = t.hash.entry(s.Key, s.hash.check)
 	}
-	e, reason := t.find(key, stack)
+	if len(list) > 1 {
+		t.fetch(list)
+	}
+	for i := range list {
+		t.add(&list[i])
+	}
+}
+
+// fetch touches what add will need. The loops are short, so that the CPU fetches all lines of a loop at the same time.
+func (t *Table) fetch(list []Sample) {
+	var touched int64
+	for i := range list {
+		touched += int64(t.index.slots[t.index.slot(list[i].entry)])
+	}
+	for i := range list {
+		if n := t.index.first(list[i].entry); n > 0 {
+			e := t.entries.at(n - 1)
+			touched += e.value.Count + int64(e.stack) // its first and its last bytes: it may lie in two lines
+		}
+	}
+	t.touched = touched
+}
+
+func (t *Table) add(s *Sample) {
+	e, reason := t.find(s)
 	if e == nil {
-		t.Lost(key.Target, key.Kind, reason, 1, weight)
+		t.Lost(s.Key.Target, s.Key.Kind, reason, 1, s.Weight)
 		return
 	}
 	e.value.Count++
-	e.value.Sum += weight
+	e.value.Sum += s.Weight
 	t.stats.Samples++
-	if key.Status&Truncated != 0 {
+	if s.Key.Status&Truncated != 0 {
 		t.stats.Truncated++
 	}
-	if key.Status&Broken != 0 {
+	if s.Key.Status&Broken != 0 {
 		t.stats.Broken++
 	}
 }
@@ -182,42 +227,44 @@ func (t *Table) targets(kind uint8) map[uint32]bool {
 	return found
 }
 
-func (t *Table) find(key Key, stack []objfile.Addr) (e *entry, lost string) {
-	h := t.hash.stack(stack)
-	if e := t.known(key, h); e != nil {
+func (t *Table) find(s *Sample) (e *entry, lost string) {
+	if e := t.known(s); e != nil {
 		return e, ""
 	}
-	n, known := t.stacks.find(h, len(stack))
+	n, known := t.stacks.find(s.hash, len(s.Stack))
 	if t.entries.n >= t.limits.Stacks {
 		return nil, LostStacks
 	}
 	growth := t.growth()
 	if !known {
-		growth += t.stacks.growth(len(stack))
+		growth += t.stacks.growth(len(s.Stack))
 	}
 	if growth > 0 && t.bytes()+growth > t.limits.Bytes {
 		return nil, LostMemory
 	}
 	if !known {
-		n = t.stacks.insert(h, stack)
+		n = t.stacks.insert(s.hash, s.Stack)
 	}
-	return t.insert(key, n, h), ""
+	return t.insert(s, n), ""
 }
 
 // known returns the entry of a key and a stack, or nil.
-func (t *Table) known(key Key, stack stackHash) *entry {
-	slot := t.index.slot(t.hash.entry(key, stack.check))
-	for ; t.index.slots[slot] != 0; slot = t.index.next(slot) {
-		if e := t.entries.at(int(t.index.slots[slot] - 1)); e.check == stack.check && e.key == key {
+func (t *Table) known(s *Sample) *entry {
+	for slot := t.index.slot(s.entry); t.index.slots[slot] != 0; slot = t.index.next(slot) {
+		n, ok := t.index.at(slot, s.entry)
+		if !ok {
+			continue
+		}
+		if e := t.entries.at(n - 1); e.check == s.hash.check && e.key == s.Key {
 			return e
 		}
 	}
 	return nil
 }
 
-func (t *Table) insert(key Key, n uint32, stack stackHash) *entry {
-	e := t.entries.push(entry{key: key, stack: n, check: stack.check})
-	t.index.add(t.hash.entry(key, stack.check), t.entries.n, func(i int) uint64 {
+func (t *Table) insert(s *Sample, n uint32) *entry {
+	e := t.entries.push(entry{key: s.Key, stack: n, check: s.hash.check})
+	t.index.add(s.entry, t.entries.n, func(i int) uint64 {
 		e := t.entries.at(i)
 		return t.hash.entry(e.key, e.check)
 	})
