@@ -119,7 +119,7 @@ func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
 	if len(p.targets) >= p.cfg.MaxTargets {
 		return nil, fmt.Errorf("there are %d targets already", len(p.targets))
 	}
-	t, err := p.prepare(int(pid))
+	t, err := p.prepare(int(pid), time.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -48,6 +48,7 @@ func (p *Profiler) exec(t *target, start uint64) {
 		return
 	}
 	p.changed = time.Now()
+	t.fresh = p.changed
 	t.known, t.unverified, t.notGo = false, false, ""
 	p.endAllocs(t)
 	m := t.space.Main()

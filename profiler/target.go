@@ -28,8 +28,9 @@ type target struct {
 
 	layout     goruntime.Layout
 	bias       uint64
-	known      bool // layout is usable
-	unverified bool // the live process was too young to check the layout against
+	known      bool      // layout is usable
+	unverified bool      // the live process was too young to check the layout against
+	fresh      time.Time // when we saw it execute its program
 
 	gone       bool // has exited or was removed, as far as the ring buffer has not been read
 	nextReload time.Time
@@ -70,7 +71,7 @@ func (p *Profiler) Add(pid int) error {
 	if p.cfg.Discovery != nil && len(p.targets) >= p.cfg.MaxTargets {
 		return fmt.Errorf("process %d: there are %d targets already", pid, len(p.targets))
 	}
-	t, err := p.prepare(pid)
+	t, err := p.prepare(pid, time.Time{})
 	if err != nil {
 		return err
 	}
@@ -80,16 +81,17 @@ func (p *Profiler) Add(pid int) error {
 	return p.settle(t)
 }
 
-// prepare opens a process and learns what there is to know of it. What it returns has no id yet.
-func (p *Profiler) prepare(pid int) (*target, error) {
+// prepare opens a process and learns what there is to know of it: fresh is when it was told of, if it may have executed its
+// program just then. What it returns has no id yet.
+func (p *Profiler) prepare(pid int, fresh time.Time) (*target, error) {
 	proc, err := p.open(pid)
 	if err != nil {
 		return nil, err
 	}
-	t := &target{process: proc, main: proc.space.Main().Image.ID}
+	t := &target{process: proc, main: proc.space.Main().Image.ID, fresh: fresh}
 	p.findLayout(t)
 	if t.known {
-		p.verify(t, t.age() < time.Second)
+		p.verify(t, t.young())
 	}
 	if err := p.findAllocs(t); err != nil {
 		return nil, errors.Join(fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err), t.close())
@@ -213,13 +215,16 @@ func (p *Profiler) verifyLater(t *target) {
 		return
 	}
 	before := t.layout.GLabels
-	p.verify(t, t.age() < time.Second)
+	p.verify(t, t.young())
 	if t.layout.GLabels != before {
 		if err := p.probes.UpdateTarget(t.pid, t.probeTarget()); err != nil {
 			p.note("process %d: %v", t.pid, err)
 		}
 	}
 }
+
+// young: the program may not have started its runtime.
+func (t *target) young() bool { return t.age() < time.Second || time.Since(t.fresh) < time.Second }
 
 // age of the process since its start; exec does not count.
 func (t *target) age() time.Duration {
