@@ -46,9 +46,9 @@ static __always_inline void no_private_stack(struct pt_regs *ctx)
 		bpf_tail_call(ctx, &nowhere, 0);
 }
 
-/* batch is what one hit tells of: objects of one size and class. */
+/* batch is what one hit tells of: objects of one size and class, and for how many bytes a sample may be taken here. */
 struct batch {
-	u64 objects, size;
+	u64 objects, size, weight;
 	u32 class;
 };
 
@@ -167,12 +167,12 @@ static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u6
 }
 
 /*
- * sample takes a stack with a probability of bytes / alloc_interval, each time anew: the bytes between two samples are
+ * sample takes a stack with a probability of weight / alloc_interval, each time anew: the bytes between two samples are
  * exponentially distributed. A sample stands for alloc_interval bytes, one that had to come for its own.
  */
 static __always_inline void sample(struct pt_regs *ctx, struct alloc_target *t, u64 id, struct batch *b)
 {
-	u64 bytes = b->objects * b->size;
+	u64 bytes = b->weight;
 	u32 pid = id >> 32;
 	struct alloc_totals *all = bpf_map_lookup_elem(&allocated, &pid);
 
@@ -192,13 +192,34 @@ static __always_inline void sample(struct pt_regs *ctx, struct alloc_target *t, 
 /* field reads n bytes of what was read of a span. */
 #define FIELD(type, words, off) (*(type *)((char *)(words) + ((off) & (SPAN_TAIL - sizeof(type)))))
 
+#define BLOCK 64 /* slots of a span that the runtime looks at together (mspan.allocCache) */
+
+/*
+ * weigh_block weighs a hit of nextFree, which the runtime calls where a block is used up: at the end of a span, and before. Bytes
+ * are counted at the end; samples are taken at all hits, half of them at the end. The object for which the span ended is the first
+ * of the next one; those of other hits are the last of their blocks. Between these lies an odd number of objects where the span
+ * has an even number of slots, so that of two functions that take turns each is met as often as the other.
+ */
+static __always_inline void weigh_block(struct batch *b, u64 free, u64 nelems)
+{
+	u64 inner = (nelems - 1) / BLOCK, bytes = free * b->size; /* inner: hits before the end, of a span that was empty */
+	bool end = b->objects == free;
+
+	if (!inner)
+		b->weight = end ? bytes : 0;
+	else
+		b->weight = end ? bytes / 2 : bytes / 2 / inner;
+	if (!end)
+		b->objects = 0;
+}
+
 /* used reads how much of a span has been allocated since it was taken. */
-static __always_inline bool used(struct alloc_target *t, u64 span, u32 class, struct batch *b, bool only_full)
+static __always_inline bool used(struct alloc_target *t, u64 span, u32 class, struct batch *b, bool by_block)
 {
 	u64 words[SPAN_TAIL / 8] = {}, nelems = 0, size;
 	u16 n, before = 0;
 
-	b->objects = 0;
+	b->objects = b->weight = 0;
 	b->class = class;
 	if (!span || !user_read(words, sizeof(words), span + t->span_tail))
 		return false;
@@ -208,18 +229,21 @@ static __always_inline bool used(struct alloc_target *t, u64 span, u32 class, st
 	size = FIELD(u64, words, t->span_size);
 	if (FIELD(u8, words, t->span_class) != class || !size || size > 1 << 20)
 		return false;
-	if (only_full && (!user_read(&nelems, t->wide_nelems ? 8 : 2, span + t->span_nelems) || nelems != n))
-		return nelems > n;
+	if (by_block && (!user_read(&nelems, t->wide_nelems ? 8 : 2, span + t->span_nelems) || nelems < n || nelems > 1 << 16))
+		return false;
 	if (t->span_before)
 		before = FIELD(u16, words, t->span_before);
 	if (before > n)
 		return false;
 	b->size = size;
 	b->objects = n - before;
+	b->weight = b->objects * size;
+	if (by_block)
+		weigh_block(b, nelems - before, nelems);
 	return true;
 }
 
-static __always_inline int span_used_up(struct pt_regs *ctx, u32 site, bool only_full)
+static __always_inline int span_used(struct pt_regs *ctx, u32 site, bool by_block)
 {
 	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx), span = 0;
 	u32 class = *(volatile u64 *)&REG_ARG1(ctx) & 0xff;
@@ -228,7 +252,7 @@ static __always_inline int span_used_up(struct pt_regs *ctx, u32 site, bool only
 
 	if (!t)
 		return 0;
-	if (class >= SPAN_CLASSES || !user_read(&span, 8, c + t->mcache_alloc + 8 * class) || !used(t, span, class, &b, only_full))
+	if (class >= SPAN_CLASSES || !user_read(&span, 8, c + t->mcache_alloc + 8 * class) || !used(t, span, class, &b, by_block))
 		count(COUNT_BAD_SPAN);
 	else
 		sample(ctx, t, id, &b);
@@ -239,14 +263,14 @@ SEC("uprobe.multi")
 int alloc_refill(struct pt_regs *ctx)
 {
 	no_private_stack(ctx);
-	return span_used_up(ctx, SITE_REFILL, false);
+	return span_used(ctx, SITE_REFILL, false);
 }
 
 SEC("uprobe.multi")
 int alloc_next_free(struct pt_regs *ctx)
 {
 	no_private_stack(ctx);
-	return span_used_up(ctx, SITE_NEXT_FREE, true);
+	return span_used(ctx, SITE_NEXT_FREE, true);
 }
 
 SEC("uprobe.multi")
@@ -259,7 +283,7 @@ int alloc_large(struct pt_regs *ctx)
 	no_private_stack(ctx);
 	if (!t)
 		return 0;
-	b.size = (size + PAGE_MASK) & ~(u64)PAGE_MASK; /* what the runtime counts */
+	b.size = b.weight = (size + PAGE_MASK) & ~(u64)PAGE_MASK; /* what the runtime counts */
 	sample(ctx, t, id, &b);
 	return 0;
 }

@@ -19,8 +19,8 @@ type AllocFunc uint8
 
 // Functions that see allocations.
 const (
-	Refill       AllocFunc = iota // (*mcache).refill(c, spanClass)
-	NextFree                      // (*mcache).nextFree(c, spanClass), where refill was inlined into it
+	NextFree     AllocFunc = iota // (*mcache).nextFree(c, spanClass)
+	Refill                        // (*mcache).refill(c, spanClass), which nextFree calls; where that was inlined
 	AllocLarge                    // (*mcache).allocLarge(c, size, noscan)
 	ReleaseAll                    // (*mcache).releaseAll(c)
 	ProfileAlloc                  // profilealloc(mp, x, size)
@@ -67,6 +67,7 @@ func FindAllocSites(f *objfile.File, version string) (AllocSites, error) {
 	}
 	p := &program{file: f, table: t, mach: f.Machine()}
 	names := append(memProfileReaders(), "runtime.preemptall", "runtime.gcMarkTinyAllocs")
+	names = append(names, callersOfNextFree()...)
 	for name := range allocFuncs() {
 		names = append(names, name)
 	}
@@ -133,14 +134,23 @@ func (s *AllocSites) ReadTotalAlloc(mem io.ReaderAt, bias uint64) (uint64, error
 	return binary.LittleEndian.Uint64(b[:]), nil
 }
 
+// callersOfNextFree are the functions of the runtime that call it, in one version or another (runtime/malloc.go).
+func callersOfNextFree() []string {
+	return []string{
+		"runtime.mallocgc", "runtime.mallocgcTiny", "runtime.mallocgcSmallNoscan", "runtime.mallocgcSmallScanNoHeader",
+		"runtime.mallocgcSmallScanHeader",
+	}
+}
+
 // choose takes the sites that together see each allocation once.
 func (s *AllocSites) choose(p *program, sites map[AllocFunc]Site) error {
 	if site, ok := sites[ProfileAlloc]; ok && s.Linked {
 		s.Profile = []Site{site}
 	}
-	first := Refill
-	if _, ok := sites[Refill]; !ok || p.inlines("runtime.(*mcache).nextFree", "runtime.(*mcache).refill") {
-		first = NextFree // which sees what refill would: the span is full
+	first := NextFree // which sees what refill would, where the span is full, and more
+	_, ok := sites[NextFree]
+	if !ok || slices.ContainsFunc(callersOfNextFree(), func(fn string) bool { return p.inlines(fn, "runtime.(*mcache).nextFree") }) {
+		first = Refill
 	}
 	for _, fn := range []AllocFunc{first, AllocLarge} {
 		site, ok := sites[fn]

@@ -76,9 +76,10 @@ func TestChooseSites(t *testing.T) {
 		want    []AllocFunc
 		refused bool
 	}{
-		"all":           {sites: all, want: []AllocFunc{Refill, AllocLarge, ReleaseAll}},
+		"all":           {sites: all, want: []AllocFunc{NextFree, AllocLarge, ReleaseAll}},
 		"no refill":     {sites: without(Refill), want: []AllocFunc{NextFree, AllocLarge, ReleaseAll}},
-		"no releaseAll": {sites: without(ReleaseAll), want: []AllocFunc{Refill, AllocLarge}},
+		"no nextFree":   {sites: without(NextFree), want: []AllocFunc{Refill, AllocLarge, ReleaseAll}},
+		"no releaseAll": {sites: without(ReleaseAll), want: []AllocFunc{NextFree, AllocLarge}},
 		"no allocLarge": {sites: without(AllocLarge), refused: true},
 		"neither":       {sites: without(Refill, NextFree), refused: true},
 	} {
