@@ -125,6 +125,11 @@ func (b *builder) suite(ctx context.Context, s *suite) error {
 				return err
 			}
 		}
+		for _, name := range s.stripped {
+			if err := b.target(name, testprog.Options{Go: version, Strip: true}); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

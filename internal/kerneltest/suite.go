@@ -16,6 +16,7 @@ type suite struct {
 	short    string   // the same for -short; "" is run
 	skip     string   // regexp of tests that cannot run there: they build programs, for one
 	targets  []string // programs of internal/testprog/targets that the tests profile
+	stripped []string // the same, without symbols
 	versions []string // Go toolchains that build them on the base kernel, besides the local one
 	amd64    []string // more of these, for amd64
 	arch     string   // the only architecture; "" is all
@@ -68,6 +69,9 @@ func allSuites() []suite {
 			targets: []string{"alloc"}, versions: []string{"1.18.10", "1.23.12", "1.27.4"}, slow: true, timeout: 6 * time.Minute,
 		},
 		{
+			pkg: "./profiler", name: "./profiler OOM", run: "^(TestOOM|TestOOMCopied)$", stripped: []string{"leak"}, slow: true, timeout: 6 * time.Minute,
+		},
+		{
 			pkg: "./benchmarks/accuracy", run: "^TestAccuracy$/^golocal$/^default$", targets: []string{"mixed"}, slow: true,
 			timeout: 6 * time.Minute,
 		},
@@ -108,6 +112,7 @@ func choose(all []suite, c *config) ([]suite, error) {
 		}
 		if i := slices.IndexFunc(chosen, func(have suite) bool { return have.pkg == s.pkg }); i >= 0 && c.run != "" {
 			chosen[i].targets = append(chosen[i].targets, s.targets...) // the same tests; run them once
+			chosen[i].stripped = append(chosen[i].stripped, s.stripped...)
 			continue
 		}
 		chosen = append(chosen, s)

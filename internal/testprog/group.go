@@ -10,12 +10,17 @@ import (
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
-// StartLimited is Start in a memory control group of its own with a limit, in bytes, beyond which the kernel kills.
+// StartLimited is Start in a memory control group of its own with a limit, in bytes, beyond which the kernel kills. What the
+// program uses until it is ready does not count.
 func StartLimited(t testing.TB, limit int, path string, args ...string) *Proc {
 	t.Helper()
 	needs.Root(t)
-	const script = `echo $$ >"$0/cgroup.procs" && exec "$@"`
-	return Start(t, needs.Tool(t, "sh"), append([]string{"-c", script, memoryGroup(t, limit), path}, args...)...)
+	group := memoryGroup(t, limit)
+	p := Start(t, path, args...)
+	if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(fmt.Sprint(p.PID)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // memoryGroup makes a control group with a memory limit and no swap, of whichever version the machine has.
@@ -24,6 +29,7 @@ func memoryGroup(t testing.TB, limit int) string {
 	for _, v := range []struct{ root, limit string }{
 		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"}, {"/sys/fs/cgroup", "memory.max"},
 	} {
+		_ = os.WriteFile(filepath.Join(v.root, "cgroup.subtree_control"), []byte("+memory"), 0o600) // version 2; where init has not done it
 		dir := filepath.Join(v.root, fmt.Sprintf("pprofd-test-%d-%d", os.Getpid(), time.Now().UnixNano()))
 		if os.Mkdir(dir, 0o755) != nil {
 			continue
