@@ -23,6 +23,7 @@ type config struct {
 	window time.Duration // of one half of a pair
 	long   time.Duration // the same for probes that come and go
 	rates  []int         // MB a second; 0: as fast as it goes
+	turns  bool          // measure also how functions share that take turns
 	output string
 }
 
@@ -34,6 +35,7 @@ func main() {
 	flag.DurationVar(&c.long, "long", 6*time.Second, "length of a window with probes that come and go")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.StringVar(&c.only, "only", "", "comma-separated `names` of profilers, as the table has them; with those that need no precision all pairs are measured, too")
+	flag.BoolVar(&c.turns, "turns", true, "measure also what functions are given that take turns in allocating")
 	flag.StringVar(&c.from, "from", "", "comma-separated `files` of earlier runs whose pairs are counted with those of this run")
 	flag.Func("rates", "comma-separated `MB/s` that the target allocates, 0: as fast as it goes (default 100,500,0)", c.parseRates)
 	flag.Parse()
@@ -94,6 +96,11 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 		}
 	}
 	b.table()
+	if b.turns {
+		if err := b.measureTurns(ctx); err != nil {
+			return err
+		}
+	}
 	return b.report.Err()
 }
 

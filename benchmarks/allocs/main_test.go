@@ -33,3 +33,16 @@ func TestShort(t *testing.T) {
 		}
 	}
 }
+
+// TestStacksOf: counts of stacks go to the function that takes turns, and to nobody else.
+func TestStacksOf(t *testing.T) {
+	const output = "Attaching 1 probe...\n\n\n@[\n    runtime.(*mcache).refill+4\n    runtime.mallocgc+99\n    main.siteB+12\n    main.(*worker).run+1\n]: 7\n" +
+		"@[\n    runtime.(*mcache).refill+4\n    main.main+1\n]: 100\n@[\n    main.siteA+12\n]: 21\n"
+	shares, err := sharesOf(stacksOf(output), 2)
+	if err != nil || shares[0] != 75 || shares[1] != 25 {
+		t.Errorf("%v, %v", shares, err)
+	}
+	if _, err := sharesOf(stacksOf("no stacks"), 2); err == nil {
+		t.Error("shares of nothing")
+	}
+}

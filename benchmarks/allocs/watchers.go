@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/pprof/profile"
@@ -144,21 +141,12 @@ func (b *bench) during(ctx context.Context, t *target, w watcher) (on pace, more
 		on, err = t.pace(b.window)
 		return on, nil, err
 	}
-	args := w.command(b, t)
-	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-	var output bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := cmd.Start(); err != nil {
-		return on, nil, err
-	}
-	time.Sleep(w.lead)
-	on, err = t.pace(b.windowOf(w))
-	err = errors.Join(err, cmd.Process.Signal(syscall.SIGINT))
-	if errWait := cmd.Wait(); errWait != nil {
-		err = errors.Join(err, fmt.Errorf("%s: %w\n%s", cmd, errWait, output.Bytes()))
-	}
+	output, err := b.while(ctx, t, &w, func() (err error) {
+		on, err = t.pace(b.windowOf(w))
+		return err
+	})
 	if err == nil {
-		more, err = w.worked(b, output.String())
+		more, err = w.worked(b, output)
 	}
 	return on, more, err
 }

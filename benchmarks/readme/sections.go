@@ -107,6 +107,42 @@ func allocs(b *strings.Builder, m *measured) {
 			fmt.Fprintf(b, "| %s MB/s | %s | %.3f (%.3f … %.3f) |\n", m.cell(name, "off-MB/s", "%.0f", 1), by.text, i.Median, i.Low, i.High)
 		}
 	}
+	turns(b, m)
+}
+
+// turns is what functions are given that take turns in allocating objects of one size.
+func turns(b *strings.Builder, m *measured) {
+	var rows []string
+	for _, toolchain := range []string{"go1.22.12", "local"} {
+		for _, mode := range []string{"alternate", "three"} {
+			for _, gc := range []string{"100", "-1"} {
+				name := fmt.Sprintf("Turns/go=%s/mode=%s/GOGC=%s/profiler=", toolchain, mode, gc)
+				if _, ok := m.Median(name+"probe-always", "%siteA"); !ok {
+					continue
+				}
+				title := map[string]string{"local": m.facts["go"]}[toolchain]
+				if title == "" {
+					title = toolchain
+				}
+				rows = append(rows, fmt.Sprintf("| %s, %s, GOGC=%s | %s | %s |", title, map[string]string{"alternate": "two", "three": "three"}[mode],
+					map[string]string{"100": "100", "-1": "off"}[gc], m.given(name+"probe-always"), m.given(name+"refill")))
+			}
+		}
+	}
+	if len(rows) > 0 {
+		fmt.Fprintf(b, "\n| functions that strictly take turns in allocating objects of one size are given | pprofd, %% | a stack at each refill, %% |\n|---|---|---|\n%s\n", strings.Join(rows, "\n"))
+	}
+}
+
+// given are the shares of functions.
+func (m *measured) given(name string) string {
+	var words []string
+	for _, unit := range []string{"%siteA", "%siteB", "%siteC"} {
+		if _, ok := m.Median(name, unit); ok {
+			words = append(words, m.cell(name, unit, "%.0f", 1))
+		}
+	}
+	return strings.Join(words, " / ")
 }
 
 // scale is the machine that is not here.
