@@ -52,7 +52,7 @@ type Config struct {
 
 	// AllocInterval is the bytes of allocation between two samples, on average: 512 KiB.
 	AllocInterval int64
-	// AllocBudget is the share of one CPU that the probes in a target may cost it, 0.01; beyond, they are there for a part
+	// AllocBudget is the share of one CPU that the probes in a target may cost it, 0.007; beyond, they are there for a part
 	// of the time only. Negative: no limit.
 	AllocBudget float64
 
@@ -85,7 +85,7 @@ var (
 const KindCPU = "cpu"
 
 const (
-	defaultAllocBudget = 0.01
+	defaultAllocBudget = 0.007
 	defaultMaxTargets  = 4096
 )
 

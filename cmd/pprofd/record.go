@@ -158,7 +158,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.onOOM, "on-oom", false, "heap: wait until the kernel kills a process for lack of memory, and write its heap of then")
 	f.StringVar(&o.allocSource, "alloc-source", sourceAuto, "where allocs comes from: read (the runtime's records), probe (its code), auto (probe where there are no records)")
 	f.Int64Var(&o.allocInterval, "alloc-interval", bpf.DefaultAllocInterval, "allocs by probes: bytes of allocation for each sample, on average")
-	f.Float64Var(&o.allocBudget, "alloc-budget", 1, "allocs by probes: percent of one CPU that they may cost a process; above, they are there for a part of the time; 0: no limit")
+	f.Float64Var(&o.allocBudget, "alloc-budget", 0.7, "allocs by probes: percent of one CPU that they may cost a process; above, they are there for a part of the time; 0: no limit")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
 	complete(c, "type", words(knownKinds()))

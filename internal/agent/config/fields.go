@@ -57,7 +57,7 @@ func (c *Config) profileFields() []field {
 		{"allocs.interval", "", "1m", "how long a profile is; 1s to 24h", durationValue(&c.Allocs.Interval, time.Second, 24*time.Hour)},
 		{"allocs.alloc_interval", "", "512KiB", "probe: bytes of allocation for each sample, on average; 1KiB to 1GiB",
 			sizeValue(&c.Allocs.AllocInterval, 1<<10, 1<<30)},
-		{"allocs.budget", "", "1", "probe: percent of one CPU that it may cost a process; above, it is there for a part of the time; 0: no limit",
+		{"allocs.budget", "", "0.7", "probe: percent of one CPU that it may cost a process; above, it is there for a part of the time; 0: no limit",
 			floatValue(&c.Allocs.Budget, 0, 100)},
 	}
 }
