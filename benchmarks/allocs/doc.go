@@ -11,6 +11,9 @@
 // windows. The same is told of the bytes that are allocated in a second of the target's CPU time, which what else runs on the
 // machine disturbs less. MemProfileRate is 0 in windows without.
 //
+// Then programs whose functions strictly take turns in allocating objects of one size are profiled by pprofd and, naively, by a
+// stack at each refill of bpftrace: what each function is given is told beside.
+//
 // It writes lines in the format of Go benchmarks, and a table of medians with the project's goals. It needs root, bpftrace
 // and a quiet machine:
 //

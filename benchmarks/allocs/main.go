@@ -95,12 +95,12 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 			return fmt.Errorf("%s: %w", rateName(mbps), err)
 		}
 	}
-	b.table()
 	if b.turns {
 		if err := b.measureTurns(ctx); err != nil {
 			return err
 		}
 	}
+	b.table()
 	return b.report.Err()
 }
 
@@ -207,6 +207,7 @@ func (b *bench) table() {
 		}
 	}
 	b.computed()
+	b.turnsTable()
 	b.goals()
 }
 
