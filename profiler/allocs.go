@@ -131,7 +131,7 @@ func (p *Profiler) findAllocs(t *target) error {
 		return err
 	}
 	if err := a.sites.Verify(mem, m.Bias); err != nil {
-		if t.age() >= time.Second {
+		if t.age() >= time.Second && !errors.Is(err, goruntime.ErrYoung) {
 			return err
 		}
 		a.unverified = true // until then the kernel side checks each span that it is to read
@@ -294,8 +294,11 @@ func (p *Profiler) verifyAllocsLater(t *target) {
 	if t.alloc == nil || !t.alloc.unverified || t.space == nil || t.age() < time.Second {
 		return
 	}
-	t.alloc.unverified = false
-	if err := t.alloc.sites.Verify(memory{t.space}, t.bias); err != nil && p.alive(&t.process) {
+	err := t.alloc.sites.Verify(memory{t.space}, t.bias)
+	if t.alloc.unverified = errors.Is(err, goruntime.ErrYoung); t.alloc.unverified {
+		return
+	}
+	if err != nil && p.alive(&t.process) {
 		p.detachAllocs(t)
 		p.note("process %d (%s): %v", t.pid, t.comm, err)
 	}

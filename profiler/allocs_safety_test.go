@@ -296,3 +296,39 @@ func withCapabilities(t *testing.T, keep []int, env string) (string, error) {
 	err = <-done
 	return string(out), err
 }
+
+// TestNoSpansYet: a process that uses no spans at the moment is not refused, however old it is: here it stands at its first
+// instruction; a garbage collection may have taken them back as well.
+func TestNoSpansYet(t *testing.T) {
+	needs.BPF(t)
+	runtime.LockOSThread() // who begins to trace goes on with it
+	defer runtime.UnlockOSThread()
+	cmd := exec.Command(testprog.Build(t, "alloc", testprog.Options{}))
+	cmd.SysProcAttr = &unix.SysProcAttr{Ptrace: true, Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	}()
+	time.Sleep(1200 * time.Millisecond)
+	p, _ := start(t, Config{Kind: KindAllocs, AllocBudget: -1})
+	if err := p.Add(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if tg := p.targets[uint32(cmd.Process.Pid)]; !tg.alloc.unverified {
+		t.Error("it is taken for verified")
+	}
+	if err := unix.PtraceDetach(cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		p.verifyAllocsLater(p.targets[uint32(cmd.Process.Pid)])
+		if !p.targets[uint32(cmd.Process.Pid)].alloc.unverified {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("it is not verified 10 s after its start")
+}

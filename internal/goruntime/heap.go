@@ -50,8 +50,9 @@ func (o *HeapOffsets) near() bool {
 	return in(o.SpanCount, 2) && in(o.SpanClass, 1) && in(o.SpanSize, 8) && (o.SpanBefore == 0 || in(o.SpanBefore, 2))
 }
 
-// ErrYoung is wrapped by the error of Verify where the runtime has not started yet: look again later.
-var ErrYoung = errors.New("the runtime has not started")
+// ErrYoung is wrapped by the error of Verify where there is no span to look at: the runtime has not started yet, or a garbage
+// collection has just taken all spans back. Look again later.
+var ErrYoung = errors.New("the runtime uses no spans now")
 
 const (
 	spanClasses = 136 // mheap.go: numSpanClasses
