@@ -224,8 +224,11 @@ func (b *bench) computed() {
 // probeLoss is what probes cost while they are there, in percent, and for which part of the time they are by default.
 func (b *bench) probeLoss(mbps int) (percent, share float64, ok bool) {
 	all, ok1 := b.report.Median(name(mbps, always), perCPU)
-	share, ok2 := b.report.Median(name(mbps, probe), "probed")
-	return 100 * (1 - all), share, ok1 && ok2
+	shares := b.report.Values(name(mbps, probe), "probed")
+	for _, v := range shares { // their mean: slots are random
+		share += v / float64(len(shares))
+	}
+	return 100 * (1 - all), share, ok1 && len(shares) > 0
 }
 
 func (b *bench) goals() {
