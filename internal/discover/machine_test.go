@@ -21,7 +21,7 @@ type machine struct {
 func newMachine(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{t, t.TempDir()}
-	m.write("1/root/etc/passwd", "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/:/x\nother:x:33:1::/:/x\nbad line\n:x:44:1::/:\n")
+	m.write("1/root/etc/passwd", "root:x:0:0:root:/:/bin/sh\nwww-data:x:33:33::/:/x\nother:x:33:1::/:/x\nbad line\n:x:44:1::/:\n")
 	return m
 }
 
