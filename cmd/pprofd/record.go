@@ -316,6 +316,7 @@ func completePIDs(c *cobra.Command, _ []string, _ string) ([]string, cobra.Shell
 // record does what the checked options say. Everything that can be refused is refused before the first sample, the
 // cheapest first: processes, output, the kernel's consent.
 func record(ctx context.Context, stdout, stderr io.Writer, o *recordOptions) error {
+	dropCode()
 	targets, err := chooseTargets(ctx, stderr, o)
 	if err != nil {
 		return err
