@@ -130,10 +130,16 @@ func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
 		return nil, err
 	}
 	if !p.alive(&t.process) {
-		_, err := p.probes.RemoveTarget(pid)
-		return t, err
+		if _, err := p.probes.RemoveTarget(pid); err != nil {
+			p.note("%v", err)
+		}
+		return t, nil
 	}
-	return t, p.attachAllocs(t)
+	if err := p.attachAllocs(t); err != nil { // newcomer removes it from the kernel's targets
+		p.drop(t)
+		return nil, errors.Join(err, t.close())
+	}
+	return t, nil
 }
 
 // name asks what t is called.
