@@ -18,13 +18,15 @@ type Profile struct {
 	Labels     []Label // of the process, sorted by name, without service_name; nil in one-shot commands. Shared: read only.
 	Start      time.Time
 	Duration   time.Duration
-	Data       *profile.Profile
+	Data       *profile.Profile // nil where only Encoded is there: see Decode
+	Encoded    *Encoded         // nil until Encode has made it
 }
 
 // Label says something about the process. Value may be anything that the process made it: valid UTF-8, at most 1 KiB.
 type Label struct{ Name, Value string }
 
-// Exporter takes profiles away.
+// Exporter takes profiles away. Export may be called again with the same profile where it failed (DeliveryError says more);
+// it returns by the end of ctx, and does not change the profile.
 type Exporter interface {
 	Export(context.Context, *Profile) error
 	Close() error
