@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/pprofd/pprofd/benchmarks/board"
 )
@@ -80,6 +83,27 @@ func StartService(path string, args []string) (*Service, error) {
 
 // PID of the service.
 func (s *Service) PID() int { return s.cmd.Process.Pid }
+
+// Pause stops the service until it gets SIGCONT, and sets the niceness of all its threads.
+func (s *Service) Pause(nice int) error {
+	if err := unix.Kill(s.PID(), unix.SIGSTOP); err != nil {
+		return fmt.Errorf("stop service %d: %w", s.PID(), err)
+	}
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", s.PID()))
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		tid, err := strconv.Atoi(t.Name())
+		if err == nil {
+			err = unix.Setpriority(unix.PRIO_PROCESS, tid, nice)
+		}
+		if err != nil {
+			return fmt.Errorf("niceness of service %d: %w", s.PID(), err)
+		}
+	}
+	return nil
+}
 
 // Ask sends a command and returns the answer.
 func (s *Service) Ask(command string) (string, error) {

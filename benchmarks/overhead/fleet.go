@@ -1,8 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/pprofd/pprofd/benchmarks/agents"
 )
@@ -53,9 +57,33 @@ func (b *bench) startFleet(l load) (f fleet, err error) {
 			return f, err
 		}
 		f = append(f, s)
+		if l.processes > crowd {
+			if err := s.Pause(crowdNice); err != nil {
+				return f, err
+			}
+		}
+	}
+	if err := f.resume(); err != nil {
+		return f, err
 	}
 	time.Sleep(settle)
 	return f, nil
+}
+
+// More than crowd services are too many for the CPUs of any machine that this runs on. Each waits until all have started, which
+// would take minutes otherwise, and all have less weight than the profilers, which are to be measured and not to be starved:
+// on a host of services the kernel sees to that by control groups.
+const (
+	crowd     = 100
+	crowdNice = 10
+)
+
+func (f fleet) resume() error {
+	var errs []error
+	for _, s := range f {
+		errs = append(errs, unix.Kill(s.PID(), unix.SIGCONT))
+	}
+	return errors.Join(errs...)
 }
 
 func (f fleet) stop() {
@@ -82,12 +110,30 @@ func (f fleet) sampling(hz int, d time.Duration) agents.Sampling {
 
 // all sends each service a command, by its number; each must answer "ok".
 func (f fleet) all(command func(i int) string) error {
-	for i, s := range f {
-		if answer, err := s.Ask(command(i)); err != nil || answer != "ok" {
-			return fmt.Errorf("service %d: %q: %w", s.PID(), answer, err)
+	return f.each(command, func(_ int, answer string) error {
+		if answer != "ok" {
+			return errors.New("refused")
 		}
+		return nil
+	})
+}
+
+// each sends all services a command at once, since a service that shares its CPU with a hundred takes its time to answer.
+func (f fleet) each(command func(i int) string, take func(i int, answer string) error) error {
+	var g errgroup.Group
+	for i, s := range f {
+		g.Go(func() error {
+			answer, err := s.Ask(command(i))
+			if err == nil {
+				err = take(i, answer)
+			}
+			if err != nil {
+				return fmt.Errorf("service %d: %q: %w", s.PID(), answer, err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return g.Wait()
 }
 
 // rate is how many requests the services answer a second, over a window.
@@ -115,14 +161,8 @@ type count struct {
 
 func (f fleet) counts() ([]count, error) {
 	list := make([]count, len(f))
-	for i, s := range f {
-		answer, err := s.Ask("count")
-		if err != nil {
-			return nil, err
-		}
-		if _, err := fmt.Sscanf(answer, "count %d %d", &list[i].requests, &list[i].at); err != nil {
-			return nil, fmt.Errorf("service %d: %q: %w", s.PID(), answer, err)
-		}
-	}
-	return list, nil
+	return list, f.each(func(int) string { return "count" }, func(i int, answer string) error {
+		_, err := fmt.Sscanf(answer, "count %d %d", &list[i].requests, &list[i].at)
+		return err
+	})
 }

@@ -19,17 +19,10 @@ type watcher struct {
 	during func(ctx context.Context, f fleet, window func() error) error
 }
 
-// bpftraceMost is beside how many processes bpftrace is measured at most: with 200 it takes minutes before it samples, for
-// each window anew.
-const bpftraceMost = 100
-
 // watchers are all profilers with their rates; for many processes only some.
 func (b *bench) watchers(processes int) (list []watcher) {
 	var peers []agents.Agent
 	for _, a := range agents.All() {
-		if a.Name == "bpftrace" && processes > bpftraceMost {
-			continue
-		}
 		if a.Name != ours {
 			peers = append(peers, a)
 			continue
