@@ -12,10 +12,11 @@ func (c *Config) check(d *decoder) {
 	if !c.CPU.Enabled && !c.Heap.Enabled && !c.Allocs.Enabled {
 		d.conflict("no kind of profile is enabled: enable cpu, heap or allocs", "cpu.enabled", "heap.enabled", "allocs.enabled")
 	}
-	if c.Dir.Path == "" {
-		d.conflict("profiles would go nowhere: give a directory", "dir.path")
+	if c.Dir.Path == "" && !c.Servers() {
+		d.conflict("profiles would go nowhere: give a directory, or a server", "dir.path")
 	}
 	c.checkAge(d)
+	c.checkServers(d)
 	if c.Listen != "" {
 		w := c.Web()
 		if err := w.Check(); err != nil {

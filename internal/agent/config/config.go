@@ -20,6 +20,10 @@ type Config struct {
 	Heap       Memory
 	Allocs     Allocs
 	Dir        Dir
+	Spool      Spool
+	Pyroscope  []Pyroscope
+	Parca      []Parca
+	OTLP       []OTLP
 	Listen     string // "": nowhere
 	Auth       Auth
 	Select     []discover.Selector
@@ -47,7 +51,8 @@ type Memory struct {
 
 // Allocs are profiles of allocations.
 type Allocs struct {
-	Memory
+	Memory               // Enabled is what When comes to
+	When          string // auto, true, false
 	Source        string // read, probe, auto
 	AllocInterval int64  // bytes
 	Budget        float64

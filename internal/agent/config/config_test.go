@@ -48,6 +48,21 @@ heap:
   interval: 90s
 allocs: {enabled: true, source: probe, interval: 30s, alloc_interval: 1MiB, budget: 2.5}
 dir: {path: /srv/p, max_size: 1.5GiB, max_age: 36h, max_files: 10}
+spool: {path: /srv/s, max_size: 10MiB, max_age: 2h}
+pyroscope:
+  - url: https://p.example
+    name: main
+    api: ingest
+    tenant: t
+    basic_auth: {username: u, password_file: /p}
+    tls: {ca: /ca, cert: /c, key: /k, server_name: s, insecure_skip_verify: true}
+    headers: {X-Zone: a}
+    timeout: 5s
+    parallel: 2
+    sample_labels: [endpoint]
+  - http://q.example:4040
+parca: {address: "parca:7070", bearer_token_file: /t, insecure: true}
+otlp: [{endpoint: "http://o:4318", protocol: http, experimental: true, profiles: false, interval: 10s}]
 listen: 0.0.0.0:443
 auth:
   token_file: ""
@@ -143,7 +158,7 @@ exclude: user=root
 labels: {0a: x, __b: y, c: [1]}
 log: text
 max_targets: 1e3
-`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, dir, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
+`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, dir, spool, pyroscope, parca, otlp, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
 f:3: cpu.hz: "many" is no whole number
 f:4: cpu: hz is there already, in line 3
 f:5: cpu: unknown key "Kernel"; here may be: enabled, hz, kernel
@@ -190,7 +205,7 @@ auth: {insecure_loopback: true}
 listen: 10.1.2.3:80
 kubernetes: {enabled: false, kubelet: "http://h:1"}
 `, `f:1: cpu.enabled: no kind of profile is enabled: enable cpu, heap or allocs
-f:5: dir.path: profiles would go nowhere: give a directory
+f:5: dir.path: profiles would go nowhere: give a directory, or a server
 f:8: auth.insecure_loopback: listen "10.1.2.3:80": insecure_loopback is for loopback addresses only, *
 f:10: kubernetes.kubelet: it is not asked, since kubernetes.enabled is false: remove one of them`},
 		"nothing to ask":      {"kubernetes:\n  token_file: /t", "f:2: kubernetes.token_file: there is neither kubelet nor api to ask"},
@@ -276,7 +291,7 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	want := []string{"window", "cpu-hz", "dir", "listen", "insecure-loopback", "select", "exclude", "log-level", "log-format"}
+	want := []string{"window", "cpu-hz", "dir", "pyroscope", "parca", "otlp", "listen", "insecure-loopback", "select", "exclude", "log-level", "log-format"}
 	if d := cmp.Diff(want, names); d != "" {
 		t.Error(d)
 	}

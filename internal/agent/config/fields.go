@@ -26,6 +26,7 @@ func sections() []section {
 		{"heap", "Heap profiles: what is in use, by where it was allocated, from the records of the processes' own runtimes."},
 		{"allocs", "Profiles of what is allocated."},
 		{"dir", "Profiles are kept as DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz, the newest of them."},
+		{"spool", "Profiles wait here for the servers below, through outages and restarts. It is there where a server is."},
 		{"auth", "Who may see profiles over HTTP. /metrics, /healthz and /readyz are open."},
 		{"auth.tls", "Encryption. PEM files, which are read again when they change."},
 		{"kubernetes", "Names and labels of pods."},
@@ -38,6 +39,8 @@ func sections() []section {
 func (c *Config) fields() []field {
 	fs := c.profileFields()
 	fs = append(fs, c.placeFields()...)
+	fs = append(fs, c.serverFields()...)
+	fs = append(fs, c.frontFields()...)
 	fs = append(fs, c.targetFields()...)
 	fs = append(fs, c.metadataFields()...)
 	return append(fs, c.agentFields()...)
@@ -51,7 +54,7 @@ func (c *Config) profileFields() []field {
 		{"cpu.kernel", "", "true", "also the kernel's functions, below those that called it", boolValue(&c.CPU.Kernel)},
 		{"heap.enabled", "", "true", "true or false", boolValue(&c.Heap.Enabled)},
 		{"heap.interval", "", "1m", "how often; 1s to 24h", durationValue(&c.Heap.Interval, time.Second, 24*time.Hour)},
-		{"allocs.enabled", "", "false", "true or false", boolValue(&c.Allocs.Enabled)},
+		{"allocs.enabled", "", "auto", "true or false; auto: where there is a server that takes profiles", choiceValue(&c.Allocs.When, "auto", "true", "false")},
 		{"allocs.source", "", "read", "read: the records of the runtime; probe: probes in its code, which cost the process something; " +
 			"auto: probe where there are no records", choiceValue(&c.Allocs.Source, "read", "probe", "auto")},
 		{"allocs.interval", "", "1m", "how long a profile is; 1s to 24h", durationValue(&c.Allocs.Interval, time.Second, 24*time.Hour)},
@@ -68,6 +71,14 @@ func (c *Config) placeFields() []field {
 		{"dir.max_size", "", "1GiB", "of all files; the oldest are removed first; 0: no limit", sizeValue(&c.Dir.MaxSize, 0, 1<<60)},
 		{"dir.max_age", "", "168h", "since the start of a profile's window; 0s: no limit", durationValue(&c.Dir.MaxAge, 0, 1<<63-1)},
 		{"dir.max_files", "", "1000000", "1 to 1000000", intValue(&c.Dir.MaxFiles, 1, file.MaxStoreFiles)},
+		{"spool.path", "", `""`, `where; it has to belong to the agent's user; "": .spool in dir.path`, textValue(&c.Spool.Path, nil)},
+		{"spool.max_size", "", "512MiB", "of all that waits; the oldest is dropped first; 1MiB to 1TiB", sizeValue(&c.Spool.MaxSize, 1<<20, 1<<40)},
+		{"spool.max_age", "", "1h", "what has waited for longer is dropped; 1m to 168h", durationValue(&c.Spool.MaxAge, time.Minute, 168*time.Hour)},
+	}
+}
+
+func (c *Config) frontFields() []field {
+	return []field{
 		{"listen", "listen", "127.0.0.1:6061", `HTTP: HOST:PORT, or unix:/PATH for a socket of mode 0600; "": nowhere`, textValue(&c.Listen, nil)},
 		{"auth.token_file", "", `""`, `file with the token that clients have to send; "": the file token in dir.path, which is made at the first start`,
 			textValue(&c.Auth.TokenFile, nil)},

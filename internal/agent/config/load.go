@@ -79,6 +79,7 @@ func Parse(name string, text []byte, flags map[string][]string) (*Config, error)
 	d.defaults()
 	d.text(text)
 	d.setFlags(flags)
+	c.Allocs.Enabled = c.Allocs.When == "true" || c.Allocs.When == "auto" && c.Servers()
 	if len(d.errs) == 0 { // what two values say to each other is of no interest while one of them is wrong
 		c.check(d)
 	}
@@ -218,7 +219,7 @@ func (d *decoder) section(prefix string, n *yaml.Node) {
 		case i >= 0:
 			d.lines[key] = k.Line
 			d.fields[i].value.decode(v, func(n *yaml.Node, format string, args ...any) { d.failf(n.Line, key, format, args...) })
-		case slices.ContainsFunc(sections(), func(s section) bool { return s.key == key }):
+		case slices.ContainsFunc(d.fields, func(f field) bool { return strings.HasPrefix(f.key, key+".") }):
 			d.section(key+".", v)
 		default:
 			report(k, "unknown key %q; here may be: %s", k.Value, d.below(prefix))
@@ -261,7 +262,7 @@ func (d *decoder) setFlag(f *field, texts []string) {
 			fail(nil, "%q is not UTF-8", s)
 			return
 		}
-		list.Content = append(list.Content, textNode(s))
+		list.Content = append(list.Content, f.value.element(s))
 	}
 	d.flags[f.key] = f.flag
 	switch {
@@ -270,4 +271,16 @@ func (d *decoder) setFlag(f *field, texts []string) {
 	case len(list.Content) > 0: // the last one counts
 		f.value.decode(list.Content[len(list.Content)-1], fail)
 	}
+}
+
+// element is what a word of a flag stands for in the file.
+func (v *value) element(s string) *yaml.Node {
+	if len(v.more) == 0 {
+		return textNode(s)
+	}
+	n := short(v.keys[0].key, textNode(s))
+	for _, key := range slices.Sorted(maps.Keys(v.more)) {
+		n.Content = append(n.Content, textNode(key), &yaml.Node{Kind: yaml.ScalarNode, Value: v.more[key]})
+	}
+	return n
 }

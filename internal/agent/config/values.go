@@ -27,6 +27,8 @@ type value struct {
 	decode     func(n *yaml.Node, report report)
 	encode     func() (*yaml.Node, error)
 	bool, list bool
+	keys       []field           // of each element, where these are sections
+	more       map[string]string // what an element has besides its first key if it comes from a flag
 }
 
 // report takes a problem of a node.
@@ -175,10 +177,10 @@ func boolValue(p *bool) value {
 	return v
 }
 
-func choiceValue(p *string, words ...string) value {
+func choiceValue(p *string, choices ...string) value {
 	return scalar(func(s string) error {
-		if *p = s; !slices.Contains(words, s) {
-			return fmt.Errorf("%q is none of %s", s, strings.Join(words, ", "))
+		if *p = s; !slices.Contains(choices, s) {
+			return fmt.Errorf("%q is none of %s", s, strings.Join(choices, ", "))
 		}
 		return nil
 	}, func() string { return *p })
@@ -196,8 +198,8 @@ func textValue(p *string, check func(string) error) value {
 	return v
 }
 
-// items decodes a list of words.
-func items(n *yaml.Node, report report, add func(string) error) {
+// words decodes a list of words.
+func words(n *yaml.Node, report report, add func(string) error) {
 	if n.Kind != yaml.SequenceNode {
 		report(n, "a list is wanted: [a, b], or a line for each that begins with \"- \"")
 		return
@@ -228,7 +230,7 @@ func listValue(p *[]string, check func(string) error) value {
 	return value{
 		decode: func(n *yaml.Node, report report) {
 			*p = nil
-			items(n, report, func(s string) error {
+			words(n, report, func(s string) error {
 				*p = append(*p, s)
 				return check(s)
 			})
@@ -242,7 +244,7 @@ func selectorsValue(p *[]discover.Selector) value {
 	return value{
 		decode: func(n *yaml.Node, report report) {
 			*p = nil
-			items(n, report, func(s string) error {
+			words(n, report, func(s string) error {
 				sel, err := discover.ParseSelector(s)
 				*p = append(*p, sel)
 				return err
@@ -258,14 +260,17 @@ var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
 const maxLabelValue = 1 << 10 // bytes, as for labels that are found
 
-func labelsValue(p *map[string]string) value {
+func labelsValue(p *map[string]string) value { return mapValue(p, checkLabel) }
+
+// mapValue is names with texts.
+func mapValue(p *map[string]string, check func(name, text string) error) value {
 	return value{
 		decode: func(n *yaml.Node, report report) {
 			*p = nil
 			for key, val := range pairs(n, report) {
 				s, err := word(val)
 				if err == nil {
-					err = checkLabel(key.Value, s)
+					err = check(key.Value, s)
 				}
 				if err != nil {
 					report(key, "%s: %v", key.Value, err)
