@@ -8,6 +8,7 @@ SUDO         := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 LINT         := $(GO) tool -modfile=tools/go.mod golangci-lint
 GOTESTSUM    := $(GO) tool -modfile=tools/go.mod gotestsum
 TARGETS      := internal/testprog/targets
+PROTO        := ./export/parca/profilestorepb
 
 # Packages that need Linux, as patterns of import paths. All others build and pass go vet anywhere: the portable
 # ones are checked for another system below. Tests of the portable packages run programs on Linux; vet suffices there.
@@ -93,15 +94,17 @@ clang-packages:
 	@echo $(CLANG_PACKAGES)
 
 .PHONY: generate
-generate: clang ## compile the BPF programs (bpf/*.c) and write their Go bindings
-	$(GO) generate ./bpf
+generate: clang ## compile the BPF programs (bpf/*.c) and write their Go bindings, and those of *.proto
+	$(GO) generate ./bpf $(PROTO)
 
 .PHONY: generate-check
 generate-check: clang ## fail if make generate would change what is committed
 	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; \
-	cp -r go.mod go.sum bpf "$$tmp"; \
-	(cd "$$tmp" && find bpf -name '*_bpfel.*' -delete && $(GO) generate ./bpf); \
-	if ! diff -rq bpf "$$tmp/bpf"; then echo 'bpf: generated files are not what their sources say: make generate' >&2; exit 1; fi
+	cp -r --parents go.mod go.sum tools bpf $(PROTO) "$$tmp"; \
+	(cd "$$tmp" && find bpf $(PROTO) '(' -name '*_bpfel.*' -o -name '*.pb.go' ')' -delete && $(GO) generate ./bpf $(PROTO)); \
+	for dir in bpf $(PROTO); do \
+		if ! diff -rq $$dir "$$tmp/$$dir"; then echo "$$dir: generated files are not what their sources say: make generate" >&2; exit 1; fi; \
+	done
 
 # go test fuzzes one target at a time. A corpus that found something is in testdata/fuzz of its package.
 .PHONY: fuzz
