@@ -32,8 +32,9 @@ type name struct {
 
 // Intervals of a Profiler with Discovery.
 const (
-	sweepInterval = time.Minute // after which targets are looked for that are gone without an event
-	notesInterval = time.Hour   // after which what was told once may be told again
+	sweepInterval    = time.Minute // after which targets are looked for that are gone without an event
+	cutSweepInterval = time.Second // the same where windows are cut as it comes, without Discovery
+	notesInterval    = time.Hour   // after which what was told once may be told again
 )
 
 // maxRefused bounds how many processes are remembered as no targets while samples of them may come.
@@ -190,7 +191,8 @@ func (p *Profiler) Missing(procs []Process) (missing []Process) {
 // sweep looks for what no event told, each window or, where the processes of the host are many, now and then.
 func (p *Profiler) sweep() {
 	now := time.Now()
-	if p.cfg.Discovery != nil && now.Sub(p.swept) < sweepInterval {
+	since := now.Sub(p.swept)
+	if p.cfg.Discovery != nil && since < sweepInterval || p.cutting.Load() && since < cutSweepInterval {
 		return
 	}
 	p.swept = now

@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,7 +23,6 @@ import (
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/aggregate"
 	"github.com/pprofd/pprofd/objfile"
-	"github.com/pprofd/pprofd/symbolize"
 	"github.com/pprofd/pprofd/unwind"
 )
 
@@ -49,6 +49,8 @@ type Config struct {
 	// exported then. nil: there are no others.
 	Discovery  Discovery
 	MaxTargets int // at the same time; 4,096
+	// NoEmpty leaves out profiles without samples, also without Discovery.
+	NoEmpty bool
 
 	// AllocInterval is the bytes of allocation between two samples, on average: 512 KiB.
 	AllocInterval int64
@@ -122,13 +124,19 @@ type Profiler struct {
 	labels   []bpf.Label
 	labelIDs labelIDs
 	started  time.Time // of the window
+	names    keptNames // kept from cut to cut
 	lastRead bpf.Stats
 	ticks    int
 	changed  time.Time // when a target came or ran another program
 
+	cutting atomic.Bool // Cut is in use: that the ring buffer was read to its end does not mean that Run ends
+	stopped atomic.Bool // it does
+
 	mu    sync.Mutex
 	stats Stats
 	noted time.Time // when Notes began anew
+	cuts  []cut     // that wait
+	ended bool      // none can come
 }
 
 // past counts what is over.
@@ -249,13 +257,16 @@ func (p *Profiler) Run(ctx context.Context) error {
 	var g errgroup.Group
 	g.Go(func() error {
 		<-ctx.Done()
-		return errors.Join(p.probes.Stop(), p.probes.Flush())
+		err := p.probes.Stop()
+		p.stopped.Store(true)
+		return errors.Join(err, p.probes.Flush())
 	})
 	g.Go(func() error {
 		defer cancel()
 		return p.read(ctx, cancel)
 	})
 	err := g.Wait()
+	defer p.endCuts()
 	p.turn.Lock()
 	defer p.turn.Unlock()
 	p.stopAllocs()
@@ -289,8 +300,13 @@ func (p *Profiler) read(ctx context.Context, stop func()) error {
 			}
 		}
 		waiting, err := p.take(ctx, list, got)
-		if err != nil || errors.Is(got, bpf.ErrFlushed) {
+		if err != nil {
 			return err
+		}
+		if errors.Is(got, bpf.ErrFlushed) {
+			if end, err := p.flushed(ctx); end || err != nil {
+				return err
+			}
 		}
 		if !waiting {
 			stop()
@@ -401,7 +417,7 @@ func (p *Profiler) export(ctx context.Context) error {
 	if p.cfg.Exporter == nil {
 		return nil
 	}
-	sym := symbolize.New(p.images.Get, p.cfg.symbols())
+	sym := p.symbolizer(began)
 	o := aggregate.BuildOptions{
 		Kind: p.kind(), Type: "cpu", Unit: "nanoseconds", Period: int64(time.Second) / int64(p.cfg.Frequency),
 		Start: p.started, Duration: duration, Merge: p.cfg.Merge, TargetLabels: p.targetLabels,
@@ -412,7 +428,7 @@ func (p *Profiler) export(ctx context.Context) error {
 	}
 	p.nameAll()
 	for _, t := range p.all {
-		if p.cfg.Discovery == nil {
+		if p.cfg.Discovery == nil && !p.cfg.NoEmpty {
 			o.Targets = append(o.Targets, t.id)
 		}
 		p.tellNotGo(t)
