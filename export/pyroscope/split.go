@@ -1,0 +1,294 @@
+package pyroscope
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/export"
+)
+
+// Limits of one profile. The server takes 2 MiB at once and 4 MiB/s of a tenant (distributor.ingestion-burst-size-mb and
+// ingestion-rate-limit-mb), counting what is not compressed; what is nearly as large as the burst finds the bucket full enough only
+// if nobody else sends. It refuses more than 16,000 samples (validation.max-profile-stacktrace-samples).
+const (
+	maxRaw     = 1 << 20
+	maxSamples = 15_000
+)
+
+// A part that is smaller, and refused as too large nevertheless, is not divided any more.
+const (
+	minRaw     = 64 << 10
+	minSamples = 500
+)
+
+// maxText bounds the names in a stack that is too large alone.
+const maxText = 200
+
+// maxProgress bounds for how many profiles it is remembered which of their parts were sent.
+const maxProgress = 256
+
+// identity of a profile that is sent again: the hash of what it is and holds.
+type identity [sha256.Size]byte
+
+// progress says what became of the parts of a profile, by number. Part 0 is all of it, and n has the halves 2n+1 and 2n+2. The
+// number is also what its time is later, in nanoseconds, since the server keeps one of two profiles of equal labels and time; so a
+// part that is sent twice has the same time, and no two parts have.
+type progress struct{ sent, halved map[int]bool }
+
+func (r *request) identity(enc *export.Encoded) identity {
+	h := sha256.New()
+	p := r.profile
+	fmt.Fprintf(h, "%q %d %d %d %q", p.Kind, p.PID, p.StartTicks, p.Start.UnixNano(), r.series)
+	h.Write(enc.Gzip)
+	return identity(h.Sum(nil))
+}
+
+// begun is how far a profile is; forget ends that.
+func (e *Exporter) begun(id identity) *progress {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if s := e.progress[id]; s != nil {
+		return s
+	}
+	if len(e.oldest) >= maxProgress {
+		delete(e.progress, e.oldest[0])
+		e.oldest = e.oldest[1:]
+	}
+	s := &progress{sent: map[int]bool{}, halved: map[int]bool{}}
+	e.progress[id] = s
+	e.oldest = append(e.oldest, id)
+	e.stats.split.Add(1)
+	return s
+}
+
+// known is how far a profile is that was sent in part before.
+func (e *Exporter) known(r *request, enc *export.Encoded) *progress {
+	e.mu.Lock()
+	some := len(e.progress) > 0
+	e.mu.Unlock()
+	if !some {
+		return nil
+	}
+	id := r.identity(enc)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.progress[id]
+}
+
+func (e *Exporter) forget(id identity) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.progress, id)
+	if i := slices.Index(e.oldest, id); i >= 0 {
+		e.oldest = slices.Delete(e.oldest, i, i+1)
+	}
+}
+
+// deliver sends a profile as it is where it can be, and in parts where it must be.
+func (e *Exporter) deliver(ctx context.Context, r *request, enc *export.Encoded) error {
+	before := e.known(r, enc)
+	if before == nil && r.kind.types == nil && !enc.Labels && enc.Depth <= maxFrames && r.fits(enc) {
+		err := e.whole(ctx, r, enc)
+		if !divisible(err, enc) {
+			return err
+		}
+	}
+	d, err := profile.ParseData(enc.Gzip)
+	if err != nil {
+		return invalid(r.profile, fmt.Errorf("decode: %w", err))
+	}
+	changed, err := e.mend(d, r)
+	if err != nil {
+		return invalid(r.profile, err)
+	}
+	s := &splitter{e: e, r: r, d: d, time: d.TimeNanos}
+	mended := enc
+	if changed {
+		if mended, err = s.encode(0, d.Sample); err != nil {
+			return err
+		}
+	}
+	switch {
+	case mended.Samples == 0: // nothing is in use
+		return nil
+	case before == nil && changed && r.fits(mended):
+		if err := e.whole(ctx, r, mended); !divisible(err, mended) {
+			return err
+		}
+	}
+	id := r.identity(enc)
+	s.done = e.begun(id)
+	s.done.halved[0] = true
+	err = s.send(ctx, 0, d.Sample)
+	if retry := export.RetryOf(err); err == nil || retry != nil && retry.Retry == export.Never {
+		e.forget(id)
+	}
+	return err
+}
+
+func (e *Exporter) whole(ctx context.Context, r *request, enc *export.Encoded) error {
+	r.gzip = enc.Gzip
+	return e.send(ctx, r)
+}
+
+// fits says whether the server takes enc at once, by its usual limits.
+func (r *request) fits(enc *export.Encoded) bool {
+	labels := 0
+	for _, l := range r.series {
+		labels += len(l.Name) + len(l.Value)
+	}
+	return enc.Raw+labels <= maxRaw && enc.Samples <= maxSamples
+}
+
+// divisible says whether err is that of a profile that is too large for this server, and may not be in parts.
+func divisible(err error, enc *export.Encoded) bool {
+	d := export.RetryOf(err)
+	return d != nil && d.Reason == reasonTooLarge && enc.Samples > 1 && (enc.Raw > minRaw || enc.Samples > minSamples)
+}
+
+// splitter sends a profile in parts.
+type splitter struct {
+	e    *Exporter
+	r    *request
+	d    *profile.Profile // nobody else's
+	time int64            // of d
+	done *progress
+}
+
+// send sends part n, or its halves. After a failure that may pass, the rest is left for the next call; what the server does not want,
+// it is not asked again.
+func (s *splitter) send(ctx context.Context, n int, samples []*profile.Sample) error {
+	if s.done.sent[n] {
+		return nil
+	}
+	if !s.done.halved[n] {
+		done, err := s.one(ctx, n, samples)
+		if done || err != nil {
+			return err
+		}
+		s.done.halved[n] = true
+	}
+	middle := len(samples) / 2
+	left := s.send(ctx, 2*n+1, samples[:middle])
+	if d := export.RetryOf(left); left != nil && (d == nil || d.Retry != export.Never) {
+		return left
+	}
+	if right := s.send(ctx, 2*n+2, samples[middle:]); right != nil {
+		return right
+	}
+	return left
+}
+
+// one sends part n as it is, if it fits.
+func (s *splitter) one(ctx context.Context, n int, samples []*profile.Sample) (done bool, err error) {
+	if len(samples) > maxSamples {
+		return false, nil
+	}
+	enc, err := s.encode(n, samples)
+	if err != nil {
+		return false, err
+	}
+	if !s.r.fits(enc) {
+		if len(samples) > 1 {
+			return false, nil
+		}
+		shorten(samples[0])
+		if enc, err = s.encode(n, samples); err != nil {
+			return false, err
+		}
+	}
+	if err := s.e.whole(ctx, s.r, enc); err != nil {
+		if divisible(err, enc) {
+			return false, nil
+		}
+		return false, fmt.Errorf("part %d: %w", n, err)
+	}
+	s.done.sent[n] = true
+	return true, nil
+}
+
+func (s *splitter) encode(n int, samples []*profile.Sample) (*export.Encoded, error) {
+	p := subset(s.d, samples)
+	p.TimeNanos = s.time + int64(n)
+	enc, err := export.Encode(p)
+	if err != nil {
+		return nil, invalid(s.r.profile, fmt.Errorf("encode: %w", err))
+	}
+	return enc, nil
+}
+
+// subset is a profile of some of d's samples, with what they need of d's tables and the program, which is the first mapping. It
+// numbers d's entries anew, so that it has to be encoded before the next is made.
+func subset(d *profile.Profile, samples []*profile.Sample) *profile.Profile {
+	p := &profile.Profile{
+		SampleType: d.SampleType, DefaultSampleType: d.DefaultSampleType, PeriodType: d.PeriodType, Period: d.Period,
+		DurationNanos: d.DurationNanos, Sample: samples, Comments: d.Comments,
+	}
+	for _, m := range d.Mapping {
+		m.ID = 0
+	}
+	for _, f := range d.Function {
+		f.ID = 0
+	}
+	for _, l := range d.Location {
+		l.ID = 0
+	}
+	if len(d.Mapping) > 0 {
+		addMapping(p, d.Mapping[0])
+	}
+	for _, s := range samples {
+		for _, l := range s.Location {
+			addLocation(p, l)
+		}
+	}
+	return p
+}
+
+func addLocation(p *profile.Profile, l *profile.Location) {
+	if l.ID != 0 {
+		return
+	}
+	p.Location = append(p.Location, l)
+	l.ID = uint64(len(p.Location))
+	addMapping(p, l.Mapping)
+	for _, line := range l.Line {
+		if f := line.Function; f != nil && f.ID == 0 {
+			p.Function = append(p.Function, f)
+			f.ID = uint64(len(p.Function))
+		}
+	}
+}
+
+func addMapping(p *profile.Profile, m *profile.Mapping) {
+	if m != nil && m.ID == 0 {
+		p.Mapping = append(p.Mapping, m)
+		m.ID = uint64(len(p.Mapping))
+	}
+}
+
+// shorten leaves the ends of the texts of a stack, which tell more than their beginnings. It has a thousand frames at most.
+func shorten(s *profile.Sample) {
+	for _, l := range s.Location {
+		for _, line := range l.Line {
+			if f := line.Function; f != nil {
+				end(&f.Name, &f.SystemName, &f.Filename)
+			}
+		}
+		if m := l.Mapping; m != nil {
+			end(&m.File, &m.BuildID)
+		}
+	}
+}
+
+func end(texts ...*string) {
+	for _, t := range texts {
+		if n := len(*t); n > maxText {
+			*t = strings.ToValidUTF8((*t)[n-maxText:], "")
+		}
+	}
+}
