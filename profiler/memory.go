@@ -238,7 +238,7 @@ func (m *Memory) note(format string, args ...any) {
 // the error; the others are handed on all the same.
 func (m *Memory) Export(ctx context.Context) error {
 	var errs []error
-	sym := symbolize.New(m.images.Get, &symbolize.Options{Kallsyms: m.cfg.ProcRoot + "/kallsyms"})
+	sym := m.symbolizer()
 	for _, kind := range m.cfg.Kinds {
 		var all []*export.Profile
 		for _, t := range m.targets {

@@ -1,0 +1,103 @@
+package profiler
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/symbolize"
+)
+
+// ErrNoMemoryProfile is wrapped by errors that say that a process's runtime keeps no memory profile of itself.
+var ErrNoMemoryProfile = errors.New("there is no memory profile to be read")
+
+// Read returns the memory profile that the runtime of p has now, as its own runtime/pprof writes it: KindAllocs is of all since the
+// process began. atRuntime: with addresses of the program as p has them, else as its file does. p does not become a target. Errors
+// are those of Add; where p has ended they wrap os.ErrNotExist, where there is nothing to be read ErrNoMemoryProfile.
+func (m *Memory) Read(p Process, kind string, atRuntime bool) (_ *export.Profile, err error) {
+	t, rate, err := m.look(p.PID)
+	if t != nil {
+		defer func() { err = errors.Join(err, t.close()) }()
+	}
+	switch {
+	case t != nil && t.start != p.Start:
+		return nil, ended(p)
+	case errors.Is(err, goruntime.ErrNoMemProfile):
+		return nil, fmt.Errorf("%w: %w", ErrNoMemoryProfile, t.named(p.PID, err))
+	case err != nil:
+		return nil, t.named(p.PID, err)
+	case rate <= 0:
+		return nil, fmt.Errorf("%w: %w", ErrNoMemoryProfile, t.named(p.PID, errMemProfileOff))
+	}
+	out := &export.Profile{Kind: kind, PID: p.PID, StartTicks: p.Start, Comm: t.comm, Start: time.Now()}
+	if err := t.read(m.mode()); err != nil {
+		if !t.current() {
+			return nil, ended(p)
+		}
+		return nil, t.named(p.PID, err)
+	}
+	m.build(out, t, m.symbolizer(), rate)
+	out.Data.Comments = append(out.Data.Comments, published(m.mode()))
+	if atRuntime {
+		move(out.Data, t.bias)
+	}
+	return out, nil
+}
+
+func ended(p Process) error {
+	return fmt.Errorf("process %d has ended, or another one has its PID by now: %w", p.PID, os.ErrNotExist)
+}
+
+func (m *Memory) symbolizer() *symbolize.Symbolizer {
+	return symbolize.New(m.images.Get, &symbolize.Options{Kallsyms: m.cfg.ProcRoot + "/kallsyms"})
+}
+
+// move adds to the addresses of the program, whose mapping is the first.
+func move(p *profile.Profile, bias uint64) {
+	if len(p.Mapping) == 0 {
+		return
+	}
+	main := p.Mapping[0]
+	main.Start, main.Limit = main.Start+bias, main.Limit+bias
+	for _, l := range p.Location {
+		if l.Mapping == main {
+			l.Address += bias
+		}
+	}
+}
+
+// Names returns the names of the functions that p has at addresses of its own, "" where there is none; the innermost where
+// calls are inlined. Errors are those of Read.
+func (m *Memory) Names(p Process, pcs []uint64) (names []string, err error) {
+	proc, err := m.open(p.PID)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, proc.space.Close()) }()
+	if proc.start != p.Start {
+		return nil, ended(p)
+	}
+	addrs := make([]objfile.Addr, len(pcs))
+	for i, pc := range pcs {
+		if a, ok := proc.space.Resolve(pc); ok {
+			addrs[i] = a
+		}
+	}
+	sym := m.symbolizer()
+	names = make([]string, len(pcs))
+	for i, a := range addrs {
+		if a.Image == 0 {
+			continue
+		}
+		if frames := sym.Frames(a); len(frames) > 0 && frames[0].Kind != symbolize.Unknown {
+			names[i] = frames[0].Func
+		}
+	}
+	return names, nil
+}
