@@ -41,8 +41,8 @@ type StoreOptions struct {
 //	DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz
 //
 // The labels of the process are in the file as a comment, `labels {name="value", ...}`. Files appear complete and under their names
-// at once. They are not synced to the disk one by one, which would cost more than all the rest: a machine that loses power
-// loses the last seconds.
+// at once. They are synced to the disk by Sync, many at a time, for one by one that would cost more than all the rest: a machine
+// that loses power loses what was written since.
 //
 // What is there already is counted in the background, once; the files are told apart by their names, so that copying or
 // touching them changes nothing. A Store is safe for concurrent use.
@@ -61,6 +61,8 @@ type Store struct {
 	wall  time.Time
 	mono  time.Duration
 	ages  time.Duration // monotonic time before which nothing is removed for its age
+	// unsynced are paths that were written since the last Sync, maxUnsynced of them at most.
+	unsynced []string
 	raw   bytes.Buffer
 	body  bytes.Buffer
 	zip   *gzip.Writer
@@ -238,8 +240,14 @@ func (s *Store) save(p *export.Profile) error {
 		s.fresh[where.dir()+"/"+f.name()] = true
 	}
 	s.stats.size(&s.index)
+	if len(s.unsynced) < maxUnsynced {
+		s.unsynced = append(s.unsynced, where.dir()+"/"+f.name())
+	}
 	return nil
 }
+
+// maxUnsynced paths are remembered for Sync; more than fewFiles are synced all together.
+const maxUnsynced = 2 * fewFiles
 
 // encode leaves the file's bytes in s.body.
 func (s *Store) encode(p *export.Profile) error {
