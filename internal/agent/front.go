@@ -2,17 +2,23 @@ package agent
 
 import (
 	"context"
+	"net/http"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/pprofd/pprofd/export/pprofhttp"
 	"github.com/pprofd/pprofd/internal/agent/config"
 	"github.com/pprofd/pprofd/internal/agent/notify"
 	"github.com/pprofd/pprofd/internal/agent/web"
 )
 
 // front is what others see of the agent over HTTP; one of a configuration without an address waits.
-type front struct{ server *web.Server }
+type front struct {
+	server *web.Server
+	pull   *puller
+}
 
 func (a *Agent) newFront(c *config.Config) (*front, error) {
 	if c.Listen == "" {
@@ -30,7 +36,9 @@ func (a *Agent) newFront(c *config.Config) (*front, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &front{s}, nil
+	f := &front{s, a.newPuller(c)}
+	pprofhttp.New(f.pull, f.pull).Register(func(pattern string, h http.Handler) { s.Handle(web.Protected, pattern, h) })
+	return f, nil
 }
 
 // serve answers until ctx ends.
@@ -39,7 +47,17 @@ func (f *front) serve(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	return f.server.Serve(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var pull sync.WaitGroup
+	pull.Go(func() {
+		<-ctx.Done()
+		f.pull.stop()
+	})
+	err := f.server.Serve(ctx)
+	cancel()
+	pull.Wait()
+	return err
 }
 
 // watch tells systemd, where it has started the agent, that the agent lives.

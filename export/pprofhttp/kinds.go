@@ -1,0 +1,31 @@
+package pprofhttp
+
+import "net/http"
+
+// kind is what stands behind the prefix.
+type kind struct {
+	about  string
+	lacks  string // why there is none yet
+	answer func(*Handlers, http.ResponseWriter, *http.Request, Request) error
+}
+
+// needsKind is said of kinds that pprofd does not have.
+const needsKind = "pprofd does not take this kind of profile; the program itself can, with net/http/pprof"
+
+// kinds are those that net/http/pprof has.
+var kinds = map[string]kind{
+	KindProfile: {about: "CPU profile, sampled 100 times a second for the seconds given, or 30", answer: (*Handlers).cpu},
+	KindHeap: {about: "A sampling of memory allocations of live objects. With seconds it is what has changed in that time",
+		answer: (*Handlers).memory},
+	KindAllocs: {about: "A sampling of all past memory allocations. With seconds it is those of that time", answer: (*Handlers).memory},
+	"cmdline":  {about: "The command line of the program", answer: (*Handlers).cmdline},
+	"symbol": {about: "Maps given program counters to function names, in a GET raw query or POST body, separated by '+'",
+		answer: (*Handlers).symbol},
+	"goroutine":     {about: "Stack traces of all current goroutines", lacks: needsKind},
+	"goroutineleak": {about: "Stack traces of all leaked goroutines", lacks: needsKind},
+	"block":         {about: "Stack traces that led to blocking on synchronization primitives", lacks: needsKind},
+	"mutex":         {about: "Stack traces of holders of contended mutexes", lacks: needsKind},
+	"threadcreate":  {about: "Stack traces that led to the creation of new OS threads", lacks: needsKind},
+	"trace": {about: "A trace of execution of the program",
+		lacks: "an execution trace is written by the runtime of the program, which pprofd does not make do anything; the program itself can, with net/http/pprof"},
+}

@@ -1,0 +1,330 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/export/pprofhttp"
+	"github.com/pprofd/pprofd/profiler"
+)
+
+// sharing samples CPU time for all who ask for it at the same time, with one profiler, which runs as long as there is somebody. When
+// one comes or goes the window is cut, so that each can be given the windows of its interval, and of these its processes.
+type sharing struct {
+	open   func(export.Exporter) (*profiler.Profiler, error)
+	budget *budget
+
+	mu     sync.Mutex // who comes and goes, one at a time: held while profilers are opened and closed
+	now    *sampling  // nil: nobody is there
+	wanted map[profiler.Process]int
+	over   chan struct{} // closed at the end
+
+	list    sync.Mutex // taken by who samples, too
+	clients map[*client]bool
+}
+
+// sampling is a profiler that runs.
+type sampling struct {
+	*profiler.Profiler
+	cancel context.CancelFunc
+	ended  chan struct{}
+	err    error // once ended is closed
+}
+
+// client is one that waits for its profile.
+type client struct {
+	of    *sampling
+	procs []profiler.Process
+	// The others are guarded by sharing.list.
+	pieces []piece
+	bytes  int64
+	err    error
+}
+
+// piece is what was sampled of one process in one window. Clients share it: it is not changed.
+type piece struct {
+	began time.Time
+	data  *profile.Profile
+}
+
+const (
+	livePoll  = 250 * time.Millisecond // after which it is looked whether the processes still run
+	maxPieces = 32                     // beyond, they are merged
+	busyAfter = 5 * time.Second
+)
+
+func newSharing(b *budget, open func(export.Exporter) (*profiler.Profiler, error)) *sharing {
+	return &sharing{
+		open: open, budget: b, wanted: make(map[profiler.Process]int), over: make(chan struct{}), clients: make(map[*client]bool),
+	}
+}
+
+// interval is what was sampled, for how long.
+type interval struct {
+	parts    []*profile.Profile // shared: not to be changed
+	from, to time.Time
+}
+
+// sample samples procs for d, or until they, ctx or the agent end.
+func (s *sharing) sample(ctx context.Context, procs []profiler.Process, d time.Duration) (*interval, error) {
+	c, err := s.join(procs)
+	if err != nil {
+		return nil, err
+	}
+	defer s.leave(c)
+	from, err := c.of.Cut(ctx)
+	if err != nil {
+		return nil, c.died(err)
+	}
+	if err := s.wait(ctx, c, from, d); err != nil {
+		return nil, err
+	}
+	to, err := c.of.Cut(ctx)
+	if err != nil {
+		return nil, c.died(err)
+	}
+	parts, err := s.take(c, from, to)
+	return &interval{parts, from, to}, err
+}
+
+// died says why the profiler ended, if it did.
+func (c *client) died(err error) error {
+	select {
+	case <-c.of.ended:
+		return cmp.Or(c.of.err, err)
+	default:
+		return err
+	}
+}
+
+// join makes a client of whoever wants procs, of which one at least must run.
+func (s *sharing) join(procs []profiler.Process) (*client, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.over:
+		return nil, errEnding
+	default:
+	}
+	if err := s.begin(); err != nil {
+		return nil, err
+	}
+	c := &client{of: s.now}
+	var errs []error
+	for _, p := range procs {
+		if err := s.add(p); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		c.procs = append(c.procs, p)
+	}
+	s.list.Lock()
+	s.clients[c] = true
+	s.list.Unlock()
+	if len(c.procs) == 0 {
+		s.leaveLocked(c)
+		return nil, errors.Join(errs...)
+	}
+	return c, nil
+}
+
+// add makes p a target, if it is none.
+func (s *sharing) add(p profiler.Process) error {
+	if s.wanted[p] == 0 {
+		if err := s.now.Add(p.PID); err != nil {
+			return err
+		}
+		if !s.now.runs(p) {
+			return fmt.Errorf("process %d has ended: %w", p.PID, os.ErrNotExist)
+		}
+	}
+	s.wanted[p]++
+	return nil
+}
+
+// runs says whether p is sampled: another process may have its PID.
+func (s *sampling) runs(p profiler.Process) bool { return len(s.Missing([]profiler.Process{p})) == 0 }
+
+// begin starts the profiler, if it does not run.
+func (s *sharing) begin() error {
+	if s.now != nil {
+		select {
+		case <-s.now.ended: // by itself: those who wait for it are told so
+			clear(s.wanted)
+		default:
+			return nil
+		}
+	}
+	p, err := s.open(s)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	now := &sampling{Profiler: p, cancel: cancel, ended: make(chan struct{})}
+	s.now = now
+	go func() {
+		defer close(now.ended)
+		now.err = errors.Join(p.Run(ctx), p.Close())
+	}()
+	return nil
+}
+
+// leave lets c go, and ends the profiler with the last one.
+func (s *sharing) leave(c *client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaveLocked(c)
+}
+
+func (s *sharing) leaveLocked(c *client) {
+	s.list.Lock()
+	delete(s.clients, c)
+	s.budget.give(c.bytes)
+	c.pieces, c.bytes = nil, 0
+	s.list.Unlock()
+	if c.of != s.now {
+		return // it had ended before
+	}
+	others := false
+	for other := range s.clients {
+		others = others || other.of == s.now
+	}
+	if !others {
+		s.now.cancel()
+		<-s.now.ended
+		s.now = nil
+		clear(s.wanted)
+		return
+	}
+	for _, p := range c.procs {
+		s.drop(p)
+	}
+}
+
+// drop ends the sampling of p if nobody else wants it.
+func (s *sharing) drop(p profiler.Process) {
+	if s.wanted[p]--; s.wanted[p] > 0 {
+		return
+	}
+	delete(s.wanted, p)
+	if s.now.runs(p) {
+		_ = s.now.Remove(p.PID) // which fails if it has ended since
+	}
+}
+
+// wait waits until the interval has passed, or there is no reason to wait any longer.
+func (s *sharing) wait(ctx context.Context, c *client, from time.Time, d time.Duration) error {
+	end := time.NewTimer(time.Until(from.Add(d)))
+	defer end.Stop()
+	tick := time.NewTicker(livePoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.of.ended:
+			return cmp.Or(c.of.err, errors.New("sampling has ended"))
+		case <-s.over:
+			return nil
+		case <-end.C:
+			return nil
+		case <-tick.C:
+		}
+		if err := s.merge(c, from); err != nil || len(c.of.Missing(c.procs)) == len(c.procs) {
+			return err
+		}
+	}
+}
+
+// Export gives a piece to those who want it.
+func (s *sharing) Export(_ context.Context, p *export.Profile) error {
+	proc := profiler.Process{PID: p.PID, Start: p.StartTicks}
+	p.Data.Comments = slices.DeleteFunc(p.Data.Comments, func(c string) bool { return strings.HasPrefix(c, "samples recorded ") })
+	s.list.Lock()
+	defer s.list.Unlock()
+	for c := range s.clients {
+		if slices.Contains(c.procs, proc) {
+			s.give(c, piece{p.Start, p.Data})
+		}
+	}
+	return nil
+}
+
+// Close has nothing to do.
+func (*sharing) Close() error { return nil }
+
+var errTooMuch = errors.New("what is being sampled takes too much memory")
+
+func (s *sharing) give(c *client, p piece) {
+	n := weight(p.data)
+	if !s.budget.take(n) {
+		c.err = &pprofhttp.Error{Status: http.StatusServiceUnavailable, After: busyAfter, Err: errTooMuch}
+		return
+	}
+	c.pieces, c.bytes = append(c.pieces, p), c.bytes+n
+}
+
+// merge makes one of many pieces. from is where the client's interval begins.
+func (s *sharing) merge(c *client, from time.Time) error {
+	s.list.Lock()
+	pieces, err := c.pieces, c.err
+	s.list.Unlock()
+	if err != nil || len(pieces) < maxPieces {
+		return err
+	}
+	var merged []piece
+	if list := within(pieces, from, time.Time{}); len(list) > 0 {
+		all, err := profile.Merge(list)
+		if err != nil {
+			return fmt.Errorf("merge %d profiles: %w", len(list), err)
+		}
+		merged = append(merged, piece{from, all})
+	}
+	s.list.Lock()
+	defer s.list.Unlock()
+	rest := c.pieces[len(pieces):]
+	s.budget.give(c.bytes)
+	c.pieces, c.bytes = nil, 0
+	for _, p := range append(merged, rest...) {
+		s.give(c, p)
+	}
+	return c.err
+}
+
+// within are the pieces of [from, to); to may be zero.
+func within(pieces []piece, from, to time.Time) (list []*profile.Profile) {
+	for _, p := range pieces {
+		if !p.began.Before(from) && (to.IsZero() || p.began.Before(to)) {
+			list = append(list, p.data)
+		}
+	}
+	return list
+}
+
+func (s *sharing) take(c *client, from, to time.Time) ([]*profile.Profile, error) {
+	s.list.Lock()
+	defer s.list.Unlock()
+	return within(c.pieces, from, to), c.err
+}
+
+// end lets all clients take what there is, and no other come.
+func (s *sharing) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.over:
+	default:
+		close(s.over)
+	}
+}

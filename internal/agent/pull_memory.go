@@ -1,0 +1,140 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/export/pprofhttp"
+	"github.com/pprofd/pprofd/internal/discover"
+	"github.com/pprofd/pprofd/profiler"
+)
+
+// memory takes a heap or allocs profile, or what has changed within a duration, as net/http/pprof computes it.
+func (u *puller) memory(ctx context.Context, procs []discover.Info, q pprofhttp.Request) (*profile.Profile, error) {
+	before, err := u.readings(ctx, procs, q)
+	if err != nil || q.Duration == 0 {
+		return before.merge(err)
+	}
+	size := before.weight()
+	if !u.budget.take(size) {
+		return nil, &pprofhttp.Error{Status: http.StatusServiceUnavailable, After: busyAfter, Err: errTooMuch}
+	}
+	defer u.budget.give(size)
+	end := time.NewTimer(q.Duration)
+	defer end.Stop()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-u.ended:
+		return nil, errEnding
+	case <-end.C:
+	}
+	after, err := u.readings(ctx, procs, q)
+	if err != nil {
+		return nil, err
+	}
+	return difference(before, after)
+}
+
+// readings are what was read of some processes.
+type readings map[profiler.Process]*profile.Profile
+
+func (r readings) weight() (n int64) {
+	for _, p := range r {
+		n += weight(p)
+	}
+	return n
+}
+
+// merge makes one profile of r, unless there was an error before.
+func (r readings) merge(err error) (*profile.Profile, error) {
+	if err != nil {
+		return nil, err
+	}
+	parts := slices.Collect(maps.Values(r))
+	if len(parts) == 1 {
+		return parts[0], nil
+	}
+	all, err := profile.Merge(parts)
+	if err != nil {
+		return nil, fmt.Errorf("merge %d profiles: %w", len(parts), err)
+	}
+	for _, p := range parts {
+		all.TimeNanos = max(all.TimeNanos, p.TimeNanos)
+	}
+	return all, nil
+}
+
+// difference is what after has more than before, which is changed, of the processes in both.
+func difference(before, after readings) (*profile.Profile, error) {
+	alone := func(p profiler.Process, _ *profile.Profile) bool { return before[p] == nil || after[p] == nil }
+	maps.DeleteFunc(before, alone)
+	maps.DeleteFunc(after, alone)
+	if len(after) == 0 {
+		return nil, fmt.Errorf("the processes that there were at the beginning have ended: %w", os.ErrNotExist)
+	}
+	was, err := before.merge(nil)
+	if err != nil {
+		return nil, err
+	}
+	is, err := after.merge(nil)
+	if err != nil {
+		return nil, err
+	}
+	from, to := was.TimeNanos, is.TimeNanos
+	was.Scale(-1)
+	p, err := profile.Merge([]*profile.Profile{was, is})
+	if err != nil {
+		return nil, fmt.Errorf("compute the difference of two profiles: %w", err)
+	}
+	p.TimeNanos, p.DurationNanos = to, to-from
+	return p, nil
+}
+
+// read runs f, one at a time: each may have to search large programs.
+func (u *puller) read(ctx context.Context, f func(*profiler.Memory) error) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case u.reading <- struct{}{}:
+	}
+	defer func() { <-u.reading }()
+	m := profiler.NewMemory(profiler.MemoryConfig{Log: u.a.log, ProcRoot: u.a.o.ProcRoot, Version: u.a.o.Version})
+	return errors.Join(f(m), m.Close())
+}
+
+// readings reads the profiles that processes have of themselves now: of one at least.
+func (u *puller) readings(ctx context.Context, procs []discover.Info, q pprofhttp.Request) (readings, error) {
+	kind := profiler.KindHeap
+	if q.Kind == pprofhttp.KindAllocs {
+		kind = profiler.KindAllocs
+	}
+	got := make(readings)
+	var errs []error
+	err := u.read(ctx, func(m *profiler.Memory) error {
+		for _, p := range keys(procs) {
+			one, err := m.Read(p, kind, q.Runtime)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			got[p] = one.Data
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+		return nil
+	})
+	if err == nil && len(got) == 0 {
+		err = errors.Join(errs...)
+	}
+	return got, err
+}
