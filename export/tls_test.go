@@ -112,7 +112,7 @@ func answerSerial(c *tls.Conn) {
 	if certs := c.ConnectionState().PeerCertificates; len(certs) > 0 {
 		answer = certs[0].SerialNumber.String()
 	}
-	io.WriteString(c, answer)
+	_, _ = io.WriteString(c, answer)
 }
 
 func ask(t *testing.T, addr string, config *tls.Config) (string, error) {
