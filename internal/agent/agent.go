@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pprofd/pprofd/internal/agent/config"
@@ -41,6 +42,8 @@ type Agent struct {
 	log       *slog.Logger
 	discovery *discover.Discovery
 	metrics   *metrics
+	registry  *prometheus.Registry // of all metrics
+	servers   *servers
 	again     chan struct{} // asks for a scan
 	began     time.Time
 	most      int // processes since memory was given back; of scan alone, as is
@@ -62,8 +65,12 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.metrics = newMetrics(a)
-	if err := a.begin(o.Config); err != nil {
+	if a.registry, err = newRegistry(a.metrics); err != nil {
 		return nil, err
+	}
+	a.servers = newServers(o.Log, o.Version, a.registry)
+	if err := a.begin(o.Config); err != nil {
+		return nil, errors.Join(err, a.servers.close(context.Background()))
 	}
 	return a, nil
 }
@@ -94,6 +101,9 @@ func (a *Agent) sample(ctx context.Context) error {
 		}
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), endPatience)
 		errEnd := pipe.close(end)
+		if err != nil || next == nil {
+			errEnd = errors.Join(errEnd, a.servers.close(end))
+		}
 		cancel()
 		stop()
 		if err == nil {
@@ -106,7 +116,7 @@ func (a *Agent) sample(ctx context.Context) error {
 			a.log.Error("the windows of the configuration before were not delivered", "error", errEnd)
 		}
 		if err := a.replace(c, next); err != nil {
-			return err
+			return errors.Join(err, a.servers.close(context.Background()))
 		}
 	}
 }
@@ -157,6 +167,9 @@ func (a *Agent) begin(c *config.Config) error {
 	pipe, err := a.newPipeline(c)
 	if err != nil {
 		return err
+	}
+	if err := a.servers.configure(c); err != nil {
+		return errors.Join(err, pipe.close(context.Background()))
 	}
 	front, err := a.newFront(c)
 	if err != nil {
@@ -252,7 +265,8 @@ func (a *Agent) found(list []discover.Proc) {
 	a.procs, a.scanned = procs, a.scanned || first
 	a.mu.Unlock()
 	pipe.set(procs)
-	pipe.store.Expire() // profiles that are too old, also where no new one comes
+	pipe.expire()
+	_ = a.servers.commit() // has removed what is too old; logs errors
 	a.giveBack(len(procs))
 	if first {
 		a.log.Info("profiling", "processes", len(procs))

@@ -24,21 +24,23 @@ func (a *Agent) newFront(c *config.Config) (*front, error) {
 	if c.Listen == "" {
 		return &front{}, nil
 	}
-	r := prometheus.NewRegistry()
-	for _, m := range []prometheus.Collector{
-		a.metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
-		if err := r.Register(m); err != nil {
-			return nil, err
-		}
-	}
-	s, err := web.New(c.Web(), web.Options{Registry: r, Healthy: a.healthy, Ready: a.ready, Log: a.log})
+	s, err := web.New(c.Web(), web.Options{Registry: a.registry, Healthy: a.healthy, Ready: a.ready, Log: a.log})
 	if err != nil {
 		return nil, err
 	}
 	f := &front{s, a.newPuller(c)}
 	pprofhttp.New(f.pull, f.pull).Register(func(pattern string, h http.Handler) { s.Handle(web.Protected, pattern, h) })
 	return f, nil
+}
+
+func newRegistry(m *metrics) (*prometheus.Registry, error) {
+	r := prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }
 
 // serve answers until ctx ends.

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pprofd/pprofd/export/file"
+	"github.com/pprofd/pprofd/export/queue"
+	"github.com/pprofd/pprofd/export/spool"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -18,27 +20,27 @@ type metrics struct {
 	memory      *readTotals
 
 	mu   sync.Mutex
-	past map[string]QueueStats // by destination: of queues that have ended
-	now  map[string]*queue
+	past map[string]handoverStats // by destination: of queues that have ended
+	now  map[string]*handover
 }
 
 func newMetrics(a *Agent) *metrics {
 	return &metrics{
-		a: a, cpu: newTotals(), allocs: newTotals(), memory: newReadTotals(), past: make(map[string]QueueStats), now: make(map[string]*queue),
+		a: a, cpu: newTotals(), allocs: newTotals(), memory: newReadTotals(), past: make(map[string]handoverStats), now: make(map[string]*handover),
 	}
 }
 
 // destination makes q the queue of its destination.
-func (m *metrics) destination(q *queue) {
+func (m *metrics) destination(q *handover) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if before := m.now[q.name]; before != nil {
-		m.past[q.name] = addQueue(m.past[q.name], before.Stats())
+		m.past[q.name] = addHandover(m.past[q.name], before.Stats())
 	}
 	m.now[q.name] = q
 }
 
-func addQueue(past, now QueueStats) QueueStats {
+func addHandover(past, now handoverStats) handoverStats {
 	now.Delivered += past.Delivered
 	now.Failed += past.Failed
 	now.Dropped += past.Dropped
@@ -49,12 +51,12 @@ func addQueue(past, now QueueStats) QueueStats {
 	return now
 }
 
-func (m *metrics) queues() map[string]QueueStats {
+func (m *metrics) handovers() map[string]handoverStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := make(map[string]QueueStats)
+	all := make(map[string]handoverStats)
 	for name, q := range m.now {
-		all[name] = addQueue(m.past[name], q.Stats())
+		all[name] = addHandover(m.past[name], q.Stats())
 	}
 	return all
 }
@@ -97,12 +99,27 @@ var (
 	descMetadata  = desc("discovery_metadata_errors_total", "Those that failed.", "source")
 	descQueue     = desc("export_queue_profiles", "Profiles that wait to be delivered.", "destination")
 	descQueueSize = desc("export_queue_bytes", "Memory that they take, estimated.", "destination")
+	descOldest    = desc("export_queue_oldest_seconds", "How long the oldest of the profiles that wait has waited.", "destination")
 	descExports   = desc("exports_total", "Profiles by what became of them.", "destination", "result")
 	descExporting = desc("export_seconds_total", "Time that deliveries took.", "destination")
+	descAttempts  = desc("export_attempts_total", "Deliveries that were attempted and have come to an end.", "destination")
+	descDropped   = desc("export_dropped_total", "Profiles that the destination will not get.", "destination", "reason")
+	descSamples   = desc("export_samples_total", "Samples (of memory: objects) in profiles that were delivered.", "destination")
+	descDroppedS  = desc("export_dropped_samples_total", "Samples in those that will not be.", "destination", "reason")
 	descExported  = desc("export_last_success_timestamp_seconds", "When a profile was delivered last.", "destination")
 	descFiles     = desc("store_files", "Files in the directory of profiles.")
 	descBytes     = desc("store_bytes", "Their size, as the disk counts.")
 	descRemoved   = desc("store_removed_total", "Files that were removed, mostly to keep to the limits.", "reason")
+
+	descSpool         = desc("spool_bytes", "What waits on disk for servers, as the disk counts.")
+	descSpoolMemory   = desc("spool_memory_bytes", "What waits in memory, since the disk does not take it.")
+	descSpoolOldest   = desc("spool_oldest_seconds", "How long the oldest of it has waited.")
+	descSpoolBatches  = desc("spool_batches", "Batches of profiles that wait.")
+	descSpoolProfiles = desc("spool_profiles_total", "Profiles that were put there.")
+	descSpoolSamples  = desc("spool_samples_total", "Samples in them.")
+	descSpoolRefused  = desc("spool_rejected_total", "Profiles that could not be encoded.")
+	descSpoolRemoved  = desc("spool_removed_total", "Batches that were removed before all servers had them.", "reason")
+	descSpoolFailures = desc("spool_failures_total", "Failures.", "of")
 
 	descNotRemoved = desc("store_remove_failures_total", "Files that the limits asked to remove, and that could not be.")
 )
@@ -110,20 +127,20 @@ var (
 // Describe says nothing: what there is depends on the configuration.
 func (*metrics) Describe(chan<- *prometheus.Desc) {}
 
-// sink collects constant metrics.
-type sink chan<- prometheus.Metric
+// scrape collects constant metrics.
+type scrape chan<- prometheus.Metric
 
-func (s sink) counter(d *prometheus.Desc, v float64, labels ...string) {
+func (s scrape) counter(d *prometheus.Desc, v float64, labels ...string) {
 	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
 }
 
-func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+func (s scrape) gauge(d *prometheus.Desc, v float64, labels ...string) {
 	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
 // Collect asks all parts.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	s := sink(ch)
+	s := scrape(ch)
 	s.gauge(descBuild, 1, m.a.o.Version, runtime.Version())
 	c, pipe, _ := m.a.present()
 	for _, k := range pipe.kinds {
@@ -141,13 +158,22 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	s.readings(m.memory)
 	s.discovery(m.a)
-	for name, q := range m.queues() {
-		s.queue(name, q)
+	for name, q := range m.handovers() {
+		s.handover(name, q)
 	}
-	s.store(pipe.store.Stats())
+	if pipe.store != nil {
+		s.store(pipe.store.Stats())
+	}
+	spool, servers := m.a.servers.stats()
+	if spool != nil {
+		s.spool(spool)
+	}
+	for name, q := range servers {
+		s.server(name, q)
+	}
 }
 
-func (s sink) store(n file.StoreStats) {
+func (s scrape) store(n file.StoreStats) {
 	s.gauge(descFiles, float64(n.Files))
 	s.gauge(descBytes, float64(n.Bytes))
 	for reason, files := range map[string]uint64{
@@ -158,6 +184,47 @@ func (s sink) store(n file.StoreStats) {
 	s.counter(descNotRemoved, float64(n.NotRemoved))
 }
 
+func (s scrape) spool(n *spool.Stats) {
+	s.gauge(descSpool, float64(n.Bytes))
+	s.gauge(descSpoolMemory, float64(n.Memory))
+	s.gauge(descSpoolOldest, n.Oldest.Seconds())
+	s.gauge(descSpoolBatches, float64(n.Batches))
+	s.counter(descSpoolProfiles, float64(n.Written.Profiles))
+	s.counter(descSpoolSamples, float64(n.Written.Samples))
+	s.counter(descSpoolRefused, float64(n.Rejected))
+	for reason, batches := range map[string]int64{
+		spool.TooOld: n.RemovedAge, spool.SpoolSize: n.RemovedSize, spool.DiskFull: n.RemovedFull, spool.Corrupt: n.RemovedCorrupt,
+	} {
+		s.counter(descSpoolRemoved, float64(batches), reason)
+	}
+	for of, times := range map[string]int64{
+		"write": n.Failures, "profile": n.BadProfiles, "acks_read": n.BadAcks, "acks_write": n.AckFailures, "leftover": n.Leftovers,
+	} {
+		s.counter(descSpoolFailures, float64(times), of)
+	}
+}
+
+func (s scrape) server(name string, q queue.Stats) {
+	s.gauge(descQueue, float64(q.Pending.Profiles), name)
+	s.gauge(descQueueSize, float64(q.Bytes), name)
+	s.gauge(descOldest, q.Oldest.Seconds(), name)
+	dropped := int64(0)
+	for reason, n := range q.Dropped {
+		dropped += n.Profiles
+		s.counter(descDropped, float64(n.Profiles), name, reason)
+		s.counter(descDroppedS, float64(n.Samples), name, reason)
+	}
+	for result, times := range map[string]int64{"delivered": q.Delivered.Profiles, "failed": q.Failures, "dropped": dropped} {
+		s.counter(descExports, float64(times), name, result)
+	}
+	s.counter(descSamples, float64(q.Delivered.Samples), name)
+	s.counter(descAttempts, float64(q.Sends), name)
+	s.counter(descExporting, q.Took.Seconds(), name)
+	if !q.LastSuccess.IsZero() {
+		s.gauge(descExported, float64(q.LastSuccess.UnixMilli())/1e3, name)
+	}
+}
+
 func number(b bool) float64 {
 	if b {
 		return 1
@@ -165,7 +232,7 @@ func number(b bool) float64 {
 	return 0
 }
 
-func (s sink) sampler(kind string, t *totals) {
+func (s scrape) sampler(kind string, t *totals) {
 	n, running := t.get()
 	if !running && n.Targets == 0 {
 		return
@@ -183,7 +250,7 @@ func (s sink) sampler(kind string, t *totals) {
 	}
 }
 
-func (s sink) readings(t *readTotals) {
+func (s scrape) readings(t *readTotals) {
 	n, running := t.get()
 	if !running && n.Readings == 0 {
 		return
@@ -197,7 +264,7 @@ func (s sink) readings(t *readTotals) {
 	}
 }
 
-func (s sink) discovery(a *Agent) {
+func (s scrape) discovery(a *Agent) {
 	n := a.discovery.Stats()
 	s.counter(descLooks, float64(n.Looks))
 	s.counter(descLate, float64(n.Late))
@@ -214,7 +281,7 @@ func (s sink) discovery(a *Agent) {
 	}
 }
 
-func (s sink) queue(name string, q QueueStats) {
+func (s scrape) handover(name string, q handoverStats) {
 	s.gauge(descQueue, float64(q.Depth), name)
 	s.gauge(descQueueSize, float64(q.Bytes), name)
 	for result, times := range map[string]uint64{"delivered": q.Delivered, "failed": q.Failed, "dropped": q.Dropped} {

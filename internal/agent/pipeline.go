@@ -16,8 +16,8 @@ import (
 
 // pipeline is what one configuration samples and where it goes.
 type pipeline struct {
-	queue  *queue
-	store  *file.Store
+	queue  *handover
+	store  *file.Store // nil: no files
 	kinds  []*kind
 	cancel context.CancelFunc
 	ran    sync.WaitGroup
@@ -25,11 +25,15 @@ type pipeline struct {
 
 // newPipeline opens the destinations. The kinds open what they need themselves: one that cannot does not stop the others.
 func (a *Agent) newPipeline(c *config.Config) (*pipeline, error) {
-	store, err := file.OpenStore(file.StoreOptions{Dir: c.Dir.Path, MaxSize: c.Dir.MaxSize, MaxAge: c.Dir.MaxAge, MaxFiles: c.Dir.MaxFiles})
+	store, err := openStore(c)
 	if err != nil {
 		return nil, fmt.Errorf("directory for profiles: %w", err)
 	}
-	p := &pipeline{store: store, queue: newQueue("dir", store, a.log)}
+	name := "dir"
+	if store == nil {
+		name = "spool"
+	}
+	p := &pipeline{store: store, queue: newHandover(name, newSink(store, a.servers, a.log), a.log)}
 	a.metrics.destination(p.queue)
 	add := func(name string, open func() (source, error)) {
 		p.kinds = append(p.kinds, &kind{name: name, open: open, log: a.log, changed: a.rescan})
@@ -48,6 +52,20 @@ func (a *Agent) newPipeline(c *config.Config) (*pipeline, error) {
 		add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p.queue), a.metrics.allocs, nil) })
 	}
 	return p, nil
+}
+
+func openStore(c *config.Config) (*file.Store, error) {
+	if c.Dir.Path == "" {
+		return nil, nil
+	}
+	return file.OpenStore(file.StoreOptions{Dir: c.Dir.Path, MaxSize: c.Dir.MaxSize, MaxAge: c.Dir.MaxAge, MaxFiles: c.Dir.MaxFiles})
+}
+
+// expire removes profiles that are too old, also where no new one comes.
+func (p *pipeline) expire() {
+	if p.store != nil {
+		p.store.Expire()
+	}
 }
 
 // reads are the kinds of profiles that are read.

@@ -61,7 +61,7 @@ pyroscope:
     parallel: 2
     sample_labels: [endpoint]
   - http://q.example:4040
-parca: {address: "parca:7070", bearer_token_file: /t, insecure: true}
+parca: {address: "parca:7070", bearer_token_file: /t, insecure: true, sample_labels: [a, b]}
 otlp: [{endpoint: "http://o:4318", protocol: http, experimental: true, profiles: false, interval: 10s}]
 listen: 0.0.0.0:443
 auth:

@@ -27,13 +27,14 @@ type Pyroscope struct {
 	API          string // push, ingest
 	Tenant       string
 	BasicAuth    BasicAuth
-	SampleLabels []string
+	SampleLabels []string // "*": all
 }
 
 // Parca is a server of that kind.
 type Parca struct {
 	Server
-	Insecure bool
+	Insecure     bool
+	SampleLabels []string
 }
 
 // OTLP is a server of that kind.
@@ -113,7 +114,8 @@ func (p *Pyroscope) fields() []field {
 		{"tenant", "", `""`, "of a server that has several (X-Scope-OrgID)", textValue(&p.Tenant, nil)},
 		{"basic_auth.username", "", `""`, "name that is sent with the password", textValue(&p.BasicAuth.Username, nil)},
 		{"basic_auth.password_file", "", `""`, "file with the password; it is read again when it changes", textValue(&p.BasicAuth.PasswordFile, checkAbsolute)},
-		{"sample_labels", "", "[]", "names of goroutines' labels that are sent; each of their values is a series of its own", listValue(&p.SampleLabels, checkSampleLabel)},
+		{"sample_labels", "", `["*"]`, "names of goroutines' labels that are sent, each of their values as a series of its own; \"*\": all but those of too many values",
+			listValue(&p.SampleLabels, checkSampleLabel)},
 	}...)
 }
 
@@ -122,6 +124,8 @@ const plainDoc = "without encryption, which an address on this host and http:// 
 func (p *Parca) fields() []field {
 	return append(p.Server.fields("parca", "address", "HOST:7070", checkAddress), []field{
 		{"insecure", "", "false", plainDoc, boolValue(&p.Insecure)},
+		{"sample_labels", "", "[]", "names of goroutines' labels that are sent, each of their values as a series of its own",
+			listValue(&p.SampleLabels, checkSampleLabel)},
 	}...)
 }
 

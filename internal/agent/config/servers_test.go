@@ -32,9 +32,9 @@ func TestServers(t *testing.T) {
 				},
 				API: "ingest", Tenant: "t", BasicAuth: BasicAuth{"u", "/p"}, SampleLabels: []string{"endpoint"},
 			},
-			{Server: named("pyroscope:q.example:4040", "http://q.example:4040"), API: "push"},
+			{Server: named("pyroscope:q.example:4040", "http://q.example:4040"), API: "push", SampleLabels: []string{"*"}},
 		},
-		[]Parca{{Server: parca, Insecure: true}},
+		[]Parca{{Server: parca, Insecure: true, SampleLabels: []string{"a", "b"}}},
 		[]OTLP{{
 			Server: named("otlp:o:4318", "http://o:4318"), Protocol: "http", Experimental: true, Metrics: true, Interval: 10 * time.Second,
 		}},

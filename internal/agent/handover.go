@@ -15,11 +15,11 @@ import (
 	"github.com/pprofd/pprofd/export"
 )
 
-// queue hands profiles on in a goroutine of its own: who makes them waits for a slow destination for a while, and then no
+// handover hands profiles on in a goroutine of its own: who makes them waits for a slow destination for a while, and then no
 // more. What it holds is bounded by its size in memory.
-type queue struct {
+type handover struct {
 	name     string
-	out      export.Exporter
+	out      outlet
 	log      *slog.Logger
 	profiles chan *export.Profile
 	room     *semaphore.Weighted
@@ -27,12 +27,19 @@ type queue struct {
 	stuck    atomic.Bool // the last one to wait gave up, and nothing has been handed on since
 
 	mu    sync.Mutex
-	stats QueueStats
+	stats handoverStats
 	done  chan struct{}
+	err   error // of closing out; valid when done is closed
 }
 
-// QueueStats counts since the start of the agent.
-type QueueStats struct {
+// outlet takes profiles, some of them at a time: Flush ends such a batch.
+type outlet interface {
+	export.Exporter
+	Flush() error
+}
+
+// handoverStats counts since the start of the agent.
+type handoverStats struct {
 	Delivered, Failed, Dropped uint64
 	Depth                      int   // profiles that wait, or are on their way
 	Bytes                      int64 // of memory that they take, estimated
@@ -45,12 +52,13 @@ const (
 	queueBytes    = 24 << 20
 	queueProfiles = 1 << 10
 	queuePatience = 5 * time.Second
+	batchTime     = time.Second // from the first profile of a batch to its end
 )
 
 var errQueueFull = errors.New("its queue is full")
 
-func newQueue(name string, out export.Exporter, log *slog.Logger) *queue {
-	q := &queue{
+func newHandover(name string, out outlet, log *slog.Logger) *handover {
+	q := &handover{
 		name: name, out: out, log: log, profiles: make(chan *export.Profile, queueProfiles),
 		room: semaphore.NewWeighted(queueBytes), patience: queuePatience, done: make(chan struct{}),
 	}
@@ -59,18 +67,18 @@ func newQueue(name string, out export.Exporter, log *slog.Logger) *queue {
 }
 
 // Export puts p into the queue. Where there is no room for so long that the destination must be stuck, p is dropped.
-func (q *queue) Export(ctx context.Context, p *export.Profile) error {
+func (q *handover) Export(ctx context.Context, p *export.Profile) error {
 	size := weight(p.Data)
 	if !q.room.TryAcquire(size) && !q.wait(ctx, size) {
-		q.count(func(s *QueueStats) { s.Dropped++ })
+		q.count(func(s *handoverStats) { s.Dropped++ })
 		return fmt.Errorf("%s: %s profile of process %d is lost: %w", q.name, p.Kind, p.PID, errQueueFull)
 	}
-	q.count(func(s *QueueStats) { s.Depth, s.Bytes = s.Depth+1, s.Bytes+size })
+	q.count(func(s *handoverStats) { s.Depth, s.Bytes = s.Depth+1, s.Bytes+size })
 	q.profiles <- p // has room: each profile weighs at least as much as its share of queueBytes
 	return nil
 }
 
-func (q *queue) wait(ctx context.Context, size int64) bool {
+func (q *handover) wait(ctx context.Context, size int64) bool {
 	if q.stuck.Load() {
 		return false
 	}
@@ -97,50 +105,70 @@ func weight(p *profile.Profile) int64 {
 }
 
 // Close does nothing: who made the queue ends it.
-func (*queue) Close() error { return nil }
+func (*handover) Close() error { return nil }
 
-func (q *queue) run() {
+func (q *handover) run() {
 	defer close(q.done)
-	for p := range q.profiles {
-		size := weight(p.Data)
-		began := time.Now()
-		err := q.out.Export(context.Background(), p)
-		took := time.Since(began)
-		if err != nil {
-			q.log.Error("profile could not be delivered", "destination", q.name, "error", err)
-		}
-		q.count(func(s *QueueStats) {
-			s.Depth, s.Bytes, s.Took = s.Depth-1, s.Bytes-size, s.Took+took
-			if err != nil {
-				s.Failed, s.LastError = s.Failed+1, err.Error()
+	for flush := (<-chan time.Time)(nil); ; {
+		select {
+		case p, ok := <-q.profiles:
+			if !ok {
+				q.err = q.out.Close()
 				return
 			}
-			s.Delivered, s.LastSuccess = s.Delivered+1, time.Now()
-		})
-		q.stuck.Store(false)
-		q.room.Release(size)
+			q.hand(p)
+			if flush == nil {
+				flush = time.After(batchTime)
+			}
+		case <-flush:
+			flush = nil
+			if err := q.out.Flush(); err != nil {
+				q.count(func(s *handoverStats) { s.LastError = err.Error() })
+			}
+		}
 	}
 }
 
-func (q *queue) count(f func(*QueueStats)) {
+// hand hands p on.
+func (q *handover) hand(p *export.Profile) {
+	size := weight(p.Data)
+	began := time.Now()
+	err := q.out.Export(context.Background(), p)
+	took := time.Since(began)
+	if err != nil {
+		q.log.Error("profile could not be delivered", "destination", q.name, "error", err)
+	}
+	q.count(func(s *handoverStats) {
+		s.Depth, s.Bytes, s.Took = s.Depth-1, s.Bytes-size, s.Took+took
+		if err != nil {
+			s.Failed, s.LastError = s.Failed+1, err.Error()
+			return
+		}
+		s.Delivered, s.LastSuccess = s.Delivered+1, time.Now()
+	})
+	q.stuck.Store(false)
+	q.room.Release(size)
+}
+
+func (q *handover) count(f func(*handoverStats)) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	f(&q.stats)
 }
 
 // Stats says how it goes.
-func (q *queue) Stats() QueueStats {
+func (q *handover) Stats() handoverStats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.stats
 }
 
 // end waits until all is handed on, at most until ctx ends, and closes the destination. Nobody may call Export any more.
-func (q *queue) end(ctx context.Context) error {
+func (q *handover) end(ctx context.Context) error {
 	close(q.profiles)
 	select {
 	case <-q.done:
-		return q.out.Close()
+		return q.err
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %d profiles could not be delivered before the end", q.name, q.Stats().Depth)
 	}

@@ -26,6 +26,7 @@ func (g *gate) Export(_ context.Context, p *export.Profile) error {
 	return g.err
 }
 
+func (*gate) Flush() error { return nil }
 func (*gate) Close() error { return nil }
 
 func profileOf(samples []*profile.Sample) *export.Profile {
@@ -37,7 +38,7 @@ func profileOf(samples []*profile.Sample) *export.Profile {
 func TestQueueIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{open: make(chan struct{})}
-		q := newQueue("test", g, slog.New(slog.DiscardHandler))
+		q := newHandover("test", g, slog.New(slog.DiscardHandler))
 		samples := make([]*profile.Sample, 20_000) // 4 MB
 		for i := range samples {
 			samples[i] = &profile.Sample{}
@@ -73,7 +74,7 @@ func TestQueueIsBounded(t *testing.T) {
 func TestQueueEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &gate{open: make(chan struct{}), err: errors.New("no space left")}
-		q := newQueue("test", g, slog.New(slog.DiscardHandler))
+		q := newHandover("test", g, slog.New(slog.DiscardHandler))
 		for range 3 {
 			if err := q.Export(t.Context(), profileOf(nil)); err != nil {
 				t.Fatal(err)

@@ -1,0 +1,280 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/export/queue"
+	"github.com/pprofd/pprofd/export/spool"
+	"github.com/pprofd/pprofd/internal/agent/config"
+)
+
+// servers are the destinations that are reached over the network, and the spool in which profiles wait for them. A new
+// configuration leaves those alone that it does not change: what is on its way arrives, and what waits goes on to wait.
+type servers struct {
+	log      *slog.Logger
+	version  string
+	registry *prometheus.Registry // whose metrics OTLP servers get
+
+	changing sync.Mutex // held while the configuration changes
+
+	mu      sync.Mutex
+	opt     spool.Options
+	spool   *spool.Spool // nil: there is no server for profiles
+	running map[string]*server
+	failing *troubles // of the spool
+}
+
+// server is one of them, running.
+type server struct {
+	wanted
+	troubles *troubles
+	queue    *queue.Queue       // nil: it takes no profiles
+	cancel   context.CancelFunc // of the rest
+	ran      sync.WaitGroup
+}
+
+func newServers(log *slog.Logger, version string, r *prometheus.Registry) *servers {
+	t := newTroubles(log, "spool")
+	t.bad, t.good = "profiles are kept in memory only, as far as there is room", "profiles are kept on disk again"
+	return &servers{log: log, version: version, registry: r, running: make(map[string]*server), failing: t}
+}
+
+// configure makes the servers those of c. Where it fails, some may be gone: to go back, configure with what was before.
+func (s *servers) configure(c *config.Config) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	list, opt := s.wanted(c), spool.Options{Dir: c.SpoolPath(), MaxSize: c.Spool.MaxSize, MaxAge: c.Spool.MaxAge}
+	anew := s.spool == nil || !c.Servers() || !reflect.DeepEqual(opt, s.opt)
+	add := slices.DeleteFunc(slices.Clone(list), func(w wanted) bool { return !anew && s.has(w) })
+	opened, err := openAll(add)
+	if err != nil {
+		return err
+	}
+	s.stop(func(r *server) bool { return anew || !slices.ContainsFunc(list, r.same) })
+	if anew {
+		if err := s.reopen(c.Servers(), opt); err != nil {
+			return errors.Join(err, closeAll(opened))
+		}
+	}
+	return s.start(list, opened)
+}
+
+func (s *servers) has(w wanted) bool {
+	r := s.running[w.name]
+	return r != nil && r.same(w)
+}
+
+// same says whether w is configured as it was.
+func (w *wanted) same(other wanted) bool {
+	return w.name == other.name && w.authorities == other.authorities && reflect.DeepEqual(w.config, other.config)
+}
+
+// reopen opens the spool with other options, or ends to have one.
+func (s *servers) reopen(needed bool, opt spool.Options) error {
+	err := s.closeSpool()
+	if !needed || err != nil {
+		return err
+	}
+	opened, err := spool.Open(opt)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spool, s.opt = opened, opt
+	return nil
+}
+
+func (s *servers) closeSpool() error {
+	s.mu.Lock()
+	old := s.spool
+	s.spool = nil
+	s.mu.Unlock()
+	if old == nil {
+		return nil
+	}
+	return old.Close()
+}
+
+// start runs those that do not run. The spool is told of all.
+func (s *servers) start(list []wanted, opened map[string]parts) error {
+	var destinations []spool.Destination
+	for _, w := range list {
+		if w.takesProfiles() {
+			destinations = append(destinations, spool.Destination{Name: w.name, MaxAge: w.maxAge})
+		}
+	}
+	var cursors []*spool.Cursor
+	if s.spool != nil {
+		var err error
+		if cursors, err = s.spool.Attach(destinations...); err != nil {
+			return errors.Join(err, closeAll(opened))
+		}
+	}
+	for i, d := range destinations {
+		if p, ok := opened[d.Name]; ok {
+			p.cursor = cursors[i]
+			opened[d.Name] = p
+		}
+	}
+	for _, w := range list {
+		if p, ok := opened[w.name]; ok {
+			if err := s.run(w, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *servers) run(w wanted, p parts) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &server{wanted: w, troubles: newTroubles(s.log, w.name), cancel: cancel}
+	if p.exporter != nil {
+		q, err := queue.New(queue.Options{
+			Name: w.name, Cursor: p.cursor, Exporter: noticed{p.exporter, r.troubles}, Parallel: w.parallel, Timeout: exportTimeouts * w.timeout,
+			Failed: r.troubles.failed, Dropped: r.troubles.dropped,
+		})
+		if err != nil {
+			cancel()
+			return errors.Join(err, p.close())
+		}
+		r.queue = q
+		r.ran.Go(func() { _ = q.Run(context.Background()) }) // until Close
+	}
+	if p.metrics != nil {
+		r.ran.Go(func() { _ = errors.Join(p.metrics.Run(ctx), p.metrics.Close()) })
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running[w.name] = r
+	return nil
+}
+
+// exportTimeouts of a request are what a profile may take: a large one is sent in parts.
+const exportTimeouts = 4
+
+// stop ends those that which names, at once. What is on its way to them may arrive twice.
+func (s *servers) stop(which func(*server) bool) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = s.end(now, which) // what is not delivered waits
+}
+
+// end ends some servers; until ctx ends, fresh profiles are delivered.
+func (s *servers) end(ctx context.Context, which func(*server) bool) error {
+	s.mu.Lock()
+	list := slices.DeleteFunc(slices.Collect(maps.Values(s.running)), func(r *server) bool { return !which(r) })
+	for _, r := range list {
+		delete(s.running, r.name)
+	}
+	s.mu.Unlock()
+	errs := make([]error, len(list))
+	var ended sync.WaitGroup
+	for i, r := range list {
+		ended.Go(func() { errs[i] = r.end(ctx) })
+	}
+	ended.Wait()
+	return errors.Join(errs...)
+}
+
+func (r *server) end(ctx context.Context) (err error) {
+	if r.queue != nil {
+		err = r.queue.Close(ctx)
+		if waits := r.queue.Stats().Pending.Profiles; waits > 0 && ctx.Err() == nil {
+			r.troubles.log.Warn("not all was delivered; it waits for the next start", "destination", r.name, "profiles", waits)
+		}
+	}
+	r.cancel()
+	r.ran.Wait()
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.name, err)
+	}
+	return nil
+}
+
+// close delivers what is fresh until ctx ends; what is left waits on disk for the next start.
+func (s *servers) close(ctx context.Context) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	return errors.Join(s.end(ctx, func(*server) bool { return true }), s.closeSpool())
+}
+
+func (s *servers) present() *spool.Spool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spool
+}
+
+// take puts p into the spool, where there is one.
+func (s *servers) take(p *export.Profile) error {
+	if spool := s.present(); spool != nil {
+		return s.noted(spool.Append(p))
+	}
+	return nil
+}
+
+// commit offers to the servers what was taken, once it is on the disk, and removes what is too old.
+func (s *servers) commit() error {
+	if spool := s.present(); spool != nil {
+		return s.noted(spool.Commit())
+	}
+	return nil
+}
+
+// noted logs that profiles do not survive a power failure, or that they do again.
+func (s *servers) noted(err error) error {
+	if err != nil {
+		s.failing.failed(err, 0)
+	} else {
+		s.failing.succeeded()
+	}
+	return err
+}
+
+// stats are those of the spool, if there is one, and of each server that takes profiles.
+func (s *servers) stats() (*spool.Stats, map[string]queue.Stats) {
+	s.mu.Lock()
+	running, open := maps.Clone(s.running), s.spool
+	s.mu.Unlock()
+	all := make(map[string]queue.Stats)
+	for name, r := range running {
+		if r.queue != nil {
+			all[name] = r.queue.Stats()
+		}
+	}
+	if open == nil {
+		return nil, all
+	}
+	st := open.Stats()
+	return &st, all
+}
+
+// noticed tells of success, too.
+type noticed struct {
+	export.Exporter
+	troubles *troubles
+}
+
+func (n noticed) Export(ctx context.Context, p *export.Profile) error {
+	err := n.Exporter.Export(ctx, p)
+	if err == nil {
+		n.troubles.succeeded()
+	}
+	return err
+}
+
+// maxPyroscopeAge: servers take profiles of the last hour unless configured otherwise (validation.reject-older-than); on the
+// way some time passes.
+const maxPyroscopeAge = time.Hour - time.Minute
