@@ -98,7 +98,7 @@ func New(o Options) (*Queue, error) {
 		opt:     o,
 		backlog: rate.NewLimiter(rate.Limit(o.BacklogRate), max(1, int(o.BacklogRate/10))),
 		wake:    make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
-		pause: newPause(o.MinPause, o.MaxPause), trouble: make(trouble),
+		pause: newPause(o.MinPause, o.MaxPause), trouble: trouble{of: make(map[uint64]*failures)},
 	}, nil
 }
 
@@ -179,21 +179,21 @@ func (q *Queue) next() (*spool.Record, time.Duration, error) {
 	if left := q.pause.left(now); left > 0 {
 		return nil, q.unless(leaving, left), nil
 	}
-	r, err := q.opt.Cursor.Take(spool.Lane{Than: q.opt.Fresh, Except: q.trouble.rests(now)})
-	if r == nil && err == nil && !leaving {
-		var wait time.Duration
-		if r, wait, err = q.older(now); r == nil && err == nil {
-			return nil, q.unless(q.ended && q.opt.Cursor.Stats().Pending.Profiles == 0, wait), nil
+	wait := forever
+	for _, again := range []bool{false, true} {
+		except := q.trouble.rests(now, again)
+		r, err := q.opt.Cursor.Take(spool.Lane{Than: q.opt.Fresh, Except: except})
+		if r == nil && err == nil && !leaving {
+			r, wait, err = q.older(now, except)
+		}
+		if r != nil {
+			q.flying++
+		}
+		if r != nil || err != nil {
+			return r, 0, err
 		}
 	}
-	switch {
-	case err != nil:
-		return nil, 0, err
-	case r == nil:
-		return nil, q.unless(true, 0), nil
-	}
-	q.flying++
-	return r, 0, nil
+	return nil, q.unless(leaving || q.ended && q.opt.Cursor.Stats().Pending.Profiles == 0, wait), nil
 }
 
 // unless is how long to wait, if it is not over: then only for what is on its way.
@@ -208,7 +208,7 @@ func (q *Queue) unless(end bool, wait time.Duration) time.Duration {
 }
 
 // older takes from the backlog, if its rate allows that.
-func (q *Queue) older(now time.Duration) (*spool.Record, time.Duration, error) {
+func (q *Queue) older(now time.Duration, except func(uint64) bool) (*spool.Record, time.Duration, error) {
 	wait := q.trouble.next(now)
 	at := time.Time{}.Add(now)
 	if left := 1 - q.backlog.TokensAt(at); left > 0 {
@@ -218,7 +218,7 @@ func (q *Queue) older(now time.Duration) (*spool.Record, time.Duration, error) {
 		}
 		return nil, wait, nil
 	}
-	r, err := q.opt.Cursor.Take(spool.Lane{Than: q.opt.Fresh, Older: true, Except: q.trouble.rests(now)})
+	r, err := q.opt.Cursor.Take(spool.Lane{Than: q.opt.Fresh, Older: true, Except: except})
 	if r != nil {
 		q.backlog.AllowN(at, 1)
 	}
@@ -234,6 +234,7 @@ func (q *Queue) send(ctx context.Context, r *spool.Record) {
 	q.mu.Lock()
 	q.stats.Sends++
 	q.stats.Took += now - began
+	q.trouble.over(err == nil)
 	if err == nil {
 		q.stats.LastSuccess = wall
 		q.pause.reset()
@@ -311,7 +312,7 @@ func (q *Queue) landed(r *spool.Record, over bool) {
 	defer q.mu.Unlock()
 	q.flying--
 	if over {
-		delete(q.trouble, r.Seq)
+		delete(q.trouble.of, r.Seq)
 	}
 	select {
 	case q.wake <- struct{}{}:
@@ -320,7 +321,7 @@ func (q *Queue) landed(r *spool.Record, over bool) {
 }
 
 // Close sends what is fresh until ctx ends, or the destination fails (Patient: all there is, whether it fails or not), waits for
-// Run, and closes the exporter. What is not delivered stays in the spool.
+// Run, and closes the exporter. What is not delivered stays in the spool; all of it, if Run was not called before.
 func (q *Queue) Close(ctx context.Context) error {
 	q.mu.Lock()
 	running, first := q.cancel, !q.ended

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -42,68 +44,76 @@ func (p *pause) failed(now, after time.Duration) time.Duration {
 	return p.left(now)
 }
 
-// trouble is what is known of records that failed. Those that fail again rest, so that one that the destination hangs on does
-// not keep the others from being sent.
-type trouble map[uint64]*failures
-
-type failures struct {
-	once  int // that the destination could not cope with it
-	later int
-	until time.Duration
+// trouble is what is known of records that failed, so that one that the destination hangs on does not keep the others from being
+// sent: after it another one has its turn. If that succeeds, and the first fails again, it rests, longer each time.
+type trouble struct {
+	of        map[uint64]*failures
+	ends      int // of attempts
+	successes int
 }
 
-func (t trouble) of(seq uint64) *failures {
-	f := t[seq]
-	if f == nil {
+type failures struct {
+	once      int           // times that the destination could not cope with it
+	rests     int           // times that others succeeded in between
+	until     time.Duration // of the rest
+	ends      int           // of attempts, when it failed last
+	successes int
+}
+
+func (t *trouble) get(seq uint64) (f *failures, first bool) {
+	f, ok := t.of[seq]
+	if !ok {
 		t.prune()
 		f = new(failures)
-		t[seq] = f
+		t.of[seq] = f
 	}
-	return f
+	return f, !ok
 }
 
 // prune forgets the oldest records where there are too many. They may have left the spool.
-func (t trouble) prune() {
-	if len(t) < maxTrouble {
-		return
+func (t *trouble) prune() {
+	if len(t.of) >= maxTrouble {
+		delete(t.of, slices.Min(slices.Collect(maps.Keys(t.of))))
 	}
-	var oldest uint64
-	for seq := range t {
-		if oldest == 0 || seq < oldest {
-			oldest = seq
-		}
-	}
-	delete(t, oldest)
 }
 
 // once notes such a failure of a record. true: it is the second one.
-func (t trouble) once(seq uint64) bool {
-	f := t.of(seq)
+func (t *trouble) once(seq uint64) bool {
+	f, _ := t.get(seq)
 	f.once++
 	return f.once > 1
 }
 
-// later notes that a record could not be sent now. From the second time on it rests, four times as long each time.
-func (t trouble) later(seq uint64, now time.Duration) {
-	f := t.of(seq)
-	f.later++
-	if f.later > 1 {
-		f.until = now + min(restFirst<<min(2*(f.later-2), 20), restMost)
+// later notes that a record could not be sent now.
+func (t *trouble) later(seq uint64, now time.Duration) {
+	f, first := t.get(seq)
+	if !first && t.successes > f.successes {
+		f.until = now + min(restFirst<<min(2*f.rests, 20), restMost)
+		f.rests++
+	}
+	f.ends, f.successes = t.ends, t.successes
+}
+
+// over: an attempt has come to an end.
+func (t *trouble) over(success bool) {
+	t.ends++
+	if success {
+		t.successes++
 	}
 }
 
-// rests returns a function that says which records are to be passed over now.
-func (t trouble) rests(now time.Duration) func(uint64) bool {
+// rests returns a function that says which records are to be passed over now. again: if there are no others, their turn is now.
+func (t *trouble) rests(now time.Duration, again bool) func(uint64) bool {
 	return func(seq uint64) bool {
-		f := t[seq]
-		return f != nil && f.until > now
+		f := t.of[seq]
+		return f != nil && (f.until > now || !again && f.ends == t.ends && f.once == 0)
 	}
 }
 
 // next is how long it takes until the first of them can be sent again; forever, if none rests.
-func (t trouble) next(now time.Duration) time.Duration {
+func (t *trouble) next(now time.Duration) time.Duration {
 	first := forever
-	for _, f := range t {
+	for _, f := range t.of {
 		if d := f.until - now; d > 0 && (first == forever || d < first) {
 			first = d
 		}
