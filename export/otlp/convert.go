@@ -26,7 +26,6 @@ type conversion struct {
 	p     *export.Profile
 	d     *profile.Profile
 	types []int // of d.SampleType
-	part  int   // number of the request
 	o     *Options
 }
 
@@ -37,15 +36,16 @@ func (x *Exporter) Export(ctx context.Context, p *export.Profile) error {
 	if err != nil {
 		return &export.DeliveryError{Retry: export.Never, Reason: "invalid", Err: err}
 	}
-	return x.ship(ctx, c, c.d.Sample)
+	return x.ship(ctx, c, c.d.Sample, 0)
 }
 
-// ship sends samples, in as few requests as the server takes.
-func (x *Exporter) ship(ctx context.Context, c *conversion, samples []*profile.Sample) error {
+// ship sends samples, in as few requests as the server takes. Parts are numbered as the nodes of a tree, of which 0 is the root: a
+// number means the same samples always, even where the server's limit has changed since they were sent before.
+func (x *Exporter) ship(ctx context.Context, c *conversion, samples []*profile.Sample, part uint64) error {
 	if len(samples) == 0 {
 		return nil
 	}
-	request, err := c.request(samples)
+	request, err := c.request(samples, part)
 	if err != nil {
 		return &export.DeliveryError{Retry: export.Never, Reason: "invalid", Err: err}
 	}
@@ -56,12 +56,11 @@ func (x *Exporter) ship(ctx context.Context, c *conversion, samples []*profile.S
 	}
 	if e := export.RetryOf(err); e != nil && e.Reason == tooLarge && len(samples) > 1 {
 		half := len(samples) / 2
-		if err := x.ship(ctx, c, samples[:half]); err != nil {
+		if err := x.ship(ctx, c, samples[:half], 2*part+1); err != nil {
 			return err
 		}
-		return x.ship(ctx, c, samples[half:])
+		return x.ship(ctx, c, samples[half:], 2*part+2)
 	}
-	c.part++
 	return err
 }
 
@@ -115,7 +114,7 @@ func newConversion(p *export.Profile, o *Options) (*conversion, error) {
 }
 
 // request is an ExportProfilesServiceRequest with these samples.
-func (c *conversion) request(samples []*profile.Sample) ([]byte, error) {
+func (c *conversion) request(samples []*profile.Sample, part uint64) ([]byte, error) {
 	all := pprofile.NewProfiles()
 	rp := all.ResourceProfiles().AppendEmpty()
 	rp.SetSchemaUrl(schema)
@@ -128,9 +127,12 @@ func (c *conversion) request(samples []*profile.Sample) ([]byte, error) {
 	sp.SetSchemaUrl(schema)
 	c.scope(sp.Scope())
 	t := newDictionary(all.Dictionary(), c.d)
-	list := t.rows(samples)
+	list, at := t.rows(samples), uint64(max(0, c.d.TimeNanos))+part
 	for _, n := range c.types {
-		c.profile(sp.Profiles().AppendEmpty(), t, n, list)
+		to := sp.Profiles().AppendEmpty()
+		to.SetTime(pcommon.Timestamp(at))
+		to.SetProfileID(c.id(n, at))
+		c.profile(to, t, n, list)
 	}
 	return (&pprofile.ProtoMarshaler{}).MarshalProfiles(all)
 }
@@ -149,16 +151,13 @@ func (c *conversion) scope(s pcommon.InstrumentationScope) {
 }
 
 func (c *conversion) profile(to pprofile.Profile, t *dictionary, n int, list []row) {
-	at := uint64(max(0, c.d.TimeNanos)) + uint64(c.part)
 	st, pt := c.d.SampleType[n], c.d.PeriodType
 	to.SampleType().SetTypeStrindex(t.text(st.Type))
 	to.SampleType().SetUnitStrindex(t.text(st.Unit))
 	to.PeriodType().SetTypeStrindex(t.text(pt.Type))
 	to.PeriodType().SetUnitStrindex(t.text(pt.Unit))
 	to.SetPeriod(c.d.Period)
-	to.SetTime(pcommon.Timestamp(at))
 	to.SetDurationNano(uint64(max(0, c.d.DurationNanos)))
-	to.SetProfileID(c.id(n, at))
 	to.AttributeIndices().FromRaw(t.profileAttributes(c.d))
 	to.Samples().EnsureCapacity(len(list))
 	for _, r := range list {

@@ -27,6 +27,7 @@ const method = "/opentelemetry.proto.collector.profiles.v1development.ProfilesSe
 // Connections, of both protocols.
 const (
 	maxAnswer  = 4 << 20          // bytes; the protocol recommends it
+	grpcAnswer = maxAnswer + 1    // is nobody else's limit: see ofRequest
 	maxPause   = 5 * time.Second  // between two attempts to connect: the queue waits by itself
 	pingAfter  = 15 * time.Second // without a sign of life during a request
 	pingWithin = 10 * time.Second // is the answer to a ping there, or the connection is dead
@@ -68,7 +69,7 @@ func (o *Options) dial() (*grpc.ClientConn, error) {
 		grpc.WithDisableRetry(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 10 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingWithin}),
-		grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name), grpc.MaxCallRecvMsgSize(maxAnswer)),
+		grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name), grpc.MaxCallRecvMsgSize(grpcAnswer)),
 		grpc.WithUnaryInterceptor(o.addMetadata),
 	)
 }

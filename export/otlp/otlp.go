@@ -8,7 +8,7 @@
 //     Their samples are as many and in the same order, so that readers can put them together again.
 //   - Profiles of a heap are reduced to what is in use (inuse_*), and have no duration: they show an instant. All others count
 //     what happened within their duration.
-//   - A profile that is larger than a server takes (Options.MaxRequest) is sent in parts, whose times differ by a nanosecond.
+//   - A profile that is larger than a server takes (Options.MaxRequest) is sent in parts, whose times differ by nanoseconds.
 //   - A profile's id is made of the process, the kind, the time and the part: sent again, it is the same.
 package otlp
 

@@ -66,7 +66,7 @@ func ofGRPC(err error) error {
 	switch {
 	case s.Code() == codes.ResourceExhausted && said:
 		v.retry = export.Later
-	case s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "larger than max"): // google.golang.org/grpc: rpc_util.go
+	case s.Code() == codes.ResourceExhausted && ofRequest(s.Message()):
 		v.reason = tooLarge
 	case v.retry == export.Never:
 		after = 0
@@ -75,6 +75,12 @@ func ofGRPC(err error) error {
 }
 
 const tooLarge = "too_large"
+
+// ofRequest says whether a message of google.golang.org/grpc (rpc_util.go) is of a server to which the request is too large; it is the
+// same as that of a client to which the answer is, but for the limit.
+func ofRequest(message string) bool {
+	return strings.Contains(message, "larger than max") && !strings.Contains(message, strconv.Itoa(grpcAnswer))
+}
 
 // retryDelay is how long the server wants to be left alone, if it says so.
 func retryDelay(s *status.Status) (time.Duration, bool) {
