@@ -1,7 +1,6 @@
 package file
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/export/internal/private"
 )
 
 // Open prepares one output file: it finds out now, before anything is sampled, whether it can be written.
@@ -146,9 +146,7 @@ type temp struct {
 }
 
 func newTemp(root *os.Root, final, path string, owner *Owner) (*temp, error) {
-	tmp := tempPrefix + rand.Text()
-	// O_EXCL creates or fails: it follows no link and opens no file that somebody else has made.
-	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, tmp, err := private.CreateTemp(root)
 	if err != nil {
 		return nil, fmt.Errorf("output %s: cannot write in its directory: %w", path, err)
 	}

@@ -10,13 +10,12 @@ import (
 	"io/fs"
 	"math"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/export/internal/private"
 )
 
 // MaxStoreFiles is the most that a Store holds: it remembers 24 bytes of each file.
@@ -63,9 +62,9 @@ type Store struct {
 	ages  time.Duration // monotonic time before which nothing is removed for its age
 	// unsynced are paths that were written since the last Sync, maxUnsynced of them at most.
 	unsynced []string
-	raw   bytes.Buffer
-	body  bytes.Buffer
-	zip   *gzip.Writer
+	raw      bytes.Buffer
+	body     bytes.Buffer
+	zip      *gzip.Writer
 }
 
 var _ export.Exporter = (*Store)(nil)
@@ -95,75 +94,11 @@ func OpenStore(o StoreOptions) (*Store, error) {
 }
 
 func (s *Store) open() error {
-	if err := os.MkdirAll(filepath.Dir(s.opt.Dir), 0o755); err != nil {
-		return err
-	}
-	if err := os.Mkdir(s.opt.Dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if err := checkLink(s.opt.Dir); err != nil {
-		return err
-	}
-	root, err := os.OpenRoot(s.opt.Dir)
+	d, err := private.Open(s.opt.Dir)
 	if err != nil {
 		return err
 	}
-	s.root = root
-	if s.lock, err = root.Open("."); err != nil {
-		return err
-	}
-	if err := checkOwn(s.lock); err != nil {
-		return err
-	}
-	if err := lockDir(s.lock); err != nil {
-		return err
-	}
-	t, err := newTemp(root, "", s.opt.Dir, nil)
-	if err != nil && !isFull(err) { // a full disk is what the limits are for
-		return err
-	}
-	if err == nil {
-		t.abort()
-	}
-	return nil
-}
-
-// checkLink: a link leads where its owner wants.
-func checkLink(dir string) error {
-	st, err := os.Lstat(dir)
-	if err != nil || st.Mode()&fs.ModeSymlink == 0 {
-		return err
-	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if ok && (sys.Uid == 0 || int(sys.Uid) == os.Geteuid()) {
-		return nil
-	}
-	return errors.New("is a symbolic link of another user: name the directory itself")
-}
-
-func checkOwn(dir *os.File) error {
-	st, err := dir.Stat()
-	if err != nil {
-		return err
-	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	switch {
-	case !ok || int(sys.Uid) != os.Geteuid():
-		return fmt.Errorf("belongs to another user than this program's (uid %d): choose another directory, or chown it", os.Geteuid())
-	case st.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("others may write to it (mode %04o): chmod go-w it", st.Mode().Perm())
-	}
-	return nil
-}
-
-func lockDir(dir *os.File) error {
-	err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return errors.New("another pprofd writes to it: stop that one, or choose another directory")
-	}
-	if err != nil {
-		return fmt.Errorf("lock: %w", err)
-	}
+	s.root, s.lock = d.Root, d.Self
 	return nil
 }
 
@@ -281,7 +216,7 @@ func (s *Store) encode(p *export.Profile) error {
 // write makes the file of s.body, and room for it where the disk is full.
 func (s *Store) write(p place, f *stored, blocks int64) error {
 	err := s.create(p, f)
-	if isFull(err) && s.makeRoom(blocks) {
+	if private.IsFull(err) && s.makeRoom(blocks) {
 		err = s.create(p, f)
 	}
 	return err
@@ -341,8 +276,4 @@ const blockLen = 4096
 // blocksOf is what size bytes take of a disk.
 func blocksOf(size int64) uint32 {
 	return uint32(min((size+blockLen-1)/blockLen, math.MaxUint32))
-}
-
-func isFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/export/internal/private"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
@@ -31,7 +32,7 @@ func TestStoreDiskFull(t *testing.T) {
 		newest = fmt.Sprintf("api/%d-%d0/", 1+i, 1+i)
 	}
 	st := s.Stats()
-	if all := paths(t, dir); !slices.Contains(all, newest) || st.RemovedFull < 60 || st.Failed != 0 || strings.Contains(strings.Join(all, " "), tempPrefix) {
+	if all := paths(t, dir); !slices.Contains(all, newest) || st.RemovedFull < 60 || st.Failed != 0 || strings.Contains(strings.Join(all, " "), private.TempPrefix) {
 		t.Errorf("%+v, %q", st, all)
 	}
 	agrees(t, s)

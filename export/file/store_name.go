@@ -12,7 +12,6 @@ import (
 const (
 	storeTime   = "20060102T150405.000Z"
 	storeSuffix = ".pb.gz"
-	tempPrefix  = ".pprofd-"
 
 	maxElement = 100 // bytes of a service's directory name
 	maxKind    = 32  // bytes of a kind in a file name

@@ -21,6 +21,7 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/export/internal/private"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
@@ -457,7 +458,7 @@ func TestStoreKilled(t *testing.T) {
 		if err := cmd.Wait(); err == nil || !strings.Contains(err.Error(), "killed") {
 			t.Fatal(err)
 		}
-		temps += strings.Count(strings.Join(files(t, dir), " "), tempPrefix)
+		temps += strings.Count(strings.Join(files(t, dir), " "), private.TempPrefix)
 	}
 	t.Logf("%d temporary files were left", temps)
 	s := indexedStore(t, StoreOptions{Dir: dir})

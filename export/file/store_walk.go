@@ -7,8 +7,9 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"strings"
 	"time"
+
+	"github.com/pprofd/pprofd/export/internal/private"
 )
 
 // tree goes through the directories of a Store. What has no name that a Store gives is passed over.
@@ -188,7 +189,7 @@ func (s *Store) indexBatch(d *os.Root, p place, entries []fs.DirEntry) {
 		if !e.Type().IsRegular() || s.stopped.Load() {
 			continue
 		}
-		if isTemp(e.Name()) {
+		if private.IsTemp(e.Name()) {
 			s.removeLeftover(d, e.Name())
 			continue
 		}
@@ -224,11 +225,9 @@ func (s *Store) dropTemps() {
 	t := &tree{root: s.root, stop: s.stopped.Load, fail: func(error) {}}
 	t.each(s.root, func(entries []fs.DirEntry) {
 		for _, e := range entries {
-			if isTemp(e.Name()) && e.Type().IsRegular() {
+			if private.IsTemp(e.Name()) && e.Type().IsRegular() {
 				s.removeLeftover(s.root, e.Name())
 			}
 		}
 	})
 }
-
-func isTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }

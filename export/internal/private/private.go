@@ -15,7 +15,7 @@ import (
 // Dir is an open directory. Names are taken relative to it, so that nobody can exchange it in between.
 type Dir struct {
 	*os.Root
-	lock *os.File
+	Self *os.File // the directory itself, locked
 }
 
 // Open opens the directory, or makes it with mode 0700. It has to belong to this user, nobody else may write to it, and
@@ -43,13 +43,13 @@ func Open(path string) (*Dir, error) {
 }
 
 func (d *Dir) claim() (err error) {
-	if d.lock, err = d.Root.Open("."); err != nil {
+	if d.Self, err = d.Root.Open("."); err != nil {
 		return err
 	}
-	if err := checkOwn(d.lock); err != nil {
+	if err := checkOwn(d.Self); err != nil {
 		return err
 	}
-	if err := lock(d.lock); err != nil {
+	if err := lock(d.Self); err != nil {
 		return err
 	}
 	f, name, err := CreateTemp(d.Root)
@@ -65,7 +65,7 @@ func (d *Dir) claim() (err error) {
 
 // Sync waits until the names in the directory are on the disk.
 func (d *Dir) Sync() error {
-	if err := d.lock.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: the file system has nothing to sync
+	if err := d.Self.Sync(); err != nil && !errors.Is(err, syscall.EINVAL) { // EINVAL: the file system has nothing to sync
 		return err
 	}
 	return nil
@@ -74,8 +74,8 @@ func (d *Dir) Sync() error {
 // Close lets others open it.
 func (d *Dir) Close() error {
 	var err error
-	if d.lock != nil {
-		err = d.lock.Close()
+	if d.Self != nil {
+		err = d.Self.Close()
 	}
 	return errors.Join(err, d.Root.Close())
 }
@@ -119,30 +119,21 @@ func lock(dir *os.File) error {
 	return nil
 }
 
-const tempPrefix = ".pprofd-"
+// TempPrefix begins the names of CreateTemp.
+const TempPrefix = ".pprofd-"
 
 // CreateTemp makes a file with a name of its own in root, mode 0600. It follows no link and opens no file that somebody
 // else has made.
 func CreateTemp(root *os.Root) (f *os.File, name string, err error) {
-	name = tempPrefix + rand.Text()
+	name = TempPrefix + rand.Text()
 	f, err = root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	return f, name, err
 }
 
 // IsTemp says whether CreateTemp gives such names. Where nobody is writing, such a file was left by a program that was killed.
-func IsTemp(name string) bool { return strings.HasPrefix(name, tempPrefix) }
+func IsTemp(name string) bool { return strings.HasPrefix(name, TempPrefix) }
 
 // IsFull says whether err is for want of space on the disk, or of this user's share of it.
 func IsFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
-
-// IsPassing says whether err is of the system, not of the file: it may be another one at another time.
-func IsPassing(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS, syscall.EIO, syscall.EINTR} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
