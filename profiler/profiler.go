@@ -496,8 +496,7 @@ func (p *Profiler) deliver(ctx context.Context, b aggregate.Built, d time.Durati
 	}
 	b.Profile.Comments = append(b.Profile.Comments, "pprofd "+p.cfg.Version)
 	b.Profile.Comments = append(b.Profile.Comments, p.source(b.Target)...)
-	b.Profile.Comments = append(b.Profile.Comments,
-		fmt.Sprintf("samples recorded %d, lost %d", b.Samples.Count+b.Lost.Count, b.Lost.Count))
+	b.Profile.Comments = append(b.Profile.Comments, export.SamplesComment(uint64(b.Samples.Count+b.Lost.Count), uint64(b.Lost.Count)))
 	p.past.windows.Profiles++
 	err := p.cfg.Exporter.Export(ctx, out)
 	if err != nil {

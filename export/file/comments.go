@@ -19,17 +19,29 @@ var errEncoding = errors.New("the encoded profile is broken")
 // labelComments are what a file has to say about its process: pprof has labels of samples only. They are one line, as Prometheus
 // writes labels, since go tool pprof prints all comments above each of its tables.
 func labelComments(p *export.Profile) []string {
-	var pairs []string
+	var labels []export.Label
 	if p.Service != "" {
-		pairs = append(pairs, pair("service_name", p.Service))
+		labels = append(labels, export.Label{Name: labelService, Value: p.Service})
 	}
-	for _, l := range p.Labels {
-		pairs = append(pairs, pair(l.Name, l.Value))
-	}
-	if pairs == nil {
+	return labelComment(append(labels, p.Labels...))
+}
+
+const (
+	labelService = "service_name"
+	labelsBegin  = "labels {"
+	labelsEnd    = "}"
+)
+
+// labelComment is one comment, or none.
+func labelComment(labels []export.Label) []string {
+	if len(labels) == 0 {
 		return nil
 	}
-	return []string{"labels {" + strings.Join(pairs, ", ") + "}"}
+	pairs := make([]string, len(labels))
+	for i, l := range labels {
+		pairs[i] = pair(l.Name, l.Value)
+	}
+	return []string{labelsBegin + strings.Join(pairs, ", ") + labelsEnd}
 }
 
 var quoted = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
