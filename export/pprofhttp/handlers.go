@@ -270,10 +270,19 @@ func (h *Handlers) symbol(w http.ResponseWriter, r *http.Request, q Request) err
 	b.WriteString("num_symbols: 1\n") // pprof only wants to know that there are some
 	for i, name := range names {
 		if name != "" {
-			fmt.Fprintf(&b, "%#x %s\n", pcs[i], name)
+			fmt.Fprintf(&b, "%#x %s\n", pcs[i], short(name))
 		}
 	}
 	w.Header().Set("Content-Type", plain)
 	_, err = io.WriteString(w, b.String())
 	return gone(err)
+}
+
+// short leaves out type arguments, as runtime.Func.Name does.
+func short(name string) string {
+	from, to := strings.IndexByte(name, '['), strings.LastIndexByte(name, ']')
+	if from < 0 || to < from {
+		return name
+	}
+	return name[:from] + "[...]" + name[to+1:]
 }

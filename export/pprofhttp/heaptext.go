@@ -15,7 +15,8 @@ import (
 
 // writeHeap writes a heap or allocs profile as text, in the form of runtime/pprof (writeHeapInternal of runtime/pprof/pprof.go), which
 // pprof reads. It has the numbers of what was sampled, from which readers estimate the rest; a profile has those estimates already,
-// so they are taken back. There are no runtime.MemStats, and no offsets in functions.
+// so they are taken back. There are no runtime.MemStats, no offsets in functions, and no functions of the runtime's own allocator, which
+// runtime/pprof leaves out of other forms, too.
 func writeHeap(out io.Writer, p *profile.Profile) error {
 	list := make([]heapLine, len(p.Sample))
 	var all heapLine

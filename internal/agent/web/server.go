@@ -36,7 +36,7 @@ type Options struct {
 
 // Limits on what a client can make the agent spend.
 const (
-	maxConns     = 128 // at a time; more are closed at once
+	maxConns     = 512 // at a time, more are closed at once: who scrapes many processes waits for a profile of each
 	maxHeader    = 16 << 10
 	maxBody      = 1 << 20
 	headerTime   = 5 * time.Second
