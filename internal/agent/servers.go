@@ -26,6 +26,9 @@ type servers struct {
 	version  string
 	registry *prometheus.Registry // whose metrics OTLP servers get
 
+	clock spool.Clock // of tests; nil: the system's
+	after func(time.Duration) <-chan time.Time
+
 	changing sync.Mutex // held while the configuration changes
 
 	mu      sync.Mutex
@@ -40,6 +43,7 @@ type server struct {
 	wanted
 	troubles *troubles
 	queue    *queue.Queue       // nil: it takes no profiles
+	begun    chan struct{}      // closed as queue begins: one that is closed before sends nothing
 	cancel   context.CancelFunc // of the rest
 	ran      sync.WaitGroup
 }
@@ -86,7 +90,9 @@ func (s *servers) reopen(needed bool, opt spool.Options) error {
 	if !needed || err != nil {
 		return err
 	}
-	opened, err := spool.Open(opt)
+	with := opt
+	with.Clock = s.clock
+	opened, err := spool.Open(with)
 	if err != nil {
 		return err
 	}
@@ -140,18 +146,21 @@ func (s *servers) start(list []wanted, opened map[string]parts) error {
 
 func (s *servers) run(w wanted, p parts) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &server{wanted: w, troubles: newTroubles(s.log, w.name), cancel: cancel}
+	r := &server{wanted: w, troubles: newTroubles(s.log, w.name), begun: make(chan struct{}), cancel: cancel}
 	if p.exporter != nil {
 		q, err := queue.New(queue.Options{
 			Name: w.name, Cursor: p.cursor, Exporter: noticed{p.exporter, r.troubles}, Parallel: w.parallel, Timeout: exportTimeouts * w.timeout,
-			Failed: r.troubles.failed, Dropped: r.troubles.dropped,
+			Failed: r.troubles.failed, Dropped: r.troubles.dropped, Clock: s.clock, After: s.after,
 		})
 		if err != nil {
 			cancel()
 			return errors.Join(err, p.close())
 		}
 		r.queue = q
-		r.ran.Go(func() { _ = q.Run(context.Background()) }) // until Close
+		r.ran.Go(func() {
+			close(r.begun)
+			_ = q.Run(context.Background()) // until Close
+		})
 	}
 	if p.metrics != nil {
 		r.ran.Go(func() { _ = errors.Join(p.metrics.Run(ctx), p.metrics.Close()) })
@@ -191,6 +200,7 @@ func (s *servers) end(ctx context.Context, which func(*server) bool) error {
 
 func (r *server) end(ctx context.Context) (err error) {
 	if r.queue != nil {
+		<-r.begun
 		err = r.queue.Close(ctx)
 		if waits := r.queue.Stats().Pending.Profiles; waits > 0 && ctx.Err() == nil {
 			r.troubles.log.Warn("not all was delivered; it waits for the next start", "destination", r.name, "profiles", waits)
