@@ -51,30 +51,37 @@ func startPulled(t *testing.T, programs string, args ...string) *pulled {
 	return a
 }
 
+// answer is one of the agent.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
 // ask sends a request with the token.
-func (a *pulled) ask(ctx context.Context, path string) (*http.Response, []byte, error) {
+func (a *pulled) ask(ctx context.Context, path string) (answer, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+a.addr+path, http.NoBody)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	r.Header.Set("Authorization", "Bearer "+a.token)
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
-		return nil, nil, err
+		return answer{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	return resp, b, err
+	return answer{resp.StatusCode, resp.Header, b}, err
 }
 
 // get is ask for what must be there.
 func (a *pulled) get(t *testing.T, path string) (http.Header, []byte) {
 	t.Helper()
-	resp, b, err := a.ask(t.Context(), path)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %v, %v\n%s", path, resp, err, b)
+	got, err := a.ask(t.Context(), path)
+	if err != nil || got.status != http.StatusOK {
+		t.Fatalf("%s: %v, %d\n%s", path, err, got.status, got.body)
 	}
-	return resp.Header, b
+	return got.header, got.body
 }
 
 func (a *pulled) profile(t *testing.T, path string) *profile.Profile {
@@ -415,12 +422,12 @@ func TestPullTogether(t *testing.T) {
 		}
 		done.Go(func() {
 			time.Sleep(time.Duration(i) * 150 * time.Millisecond)
-			resp, b, err := a.ask(t.Context(), path)
-			if err != nil || resp.StatusCode != http.StatusOK {
-				t.Errorf("%s: %v, %v: %s", path, resp, err, b)
+			got, err := a.ask(t.Context(), path)
+			if err != nil || got.status != http.StatusOK {
+				t.Errorf("%s: %v, %d: %s", path, err, got.status, got.body)
 				return
 			}
-			profiles[i], err = profile.ParseData(b)
+			profiles[i], err = profile.ParseData(got.body)
 			if err != nil {
 				t.Error(err)
 			}
@@ -479,7 +486,7 @@ func TestPullEndsEarly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	gone := make(chan error, 1)
 	go func() {
-		_, _, err := a.ask(ctx, path)
+		_, err := a.ask(ctx, path)
 		gone <- err
 	}()
 	until(t, "it is sampled", func() bool { return events(a.cmd.Process.Pid) > before })
@@ -499,17 +506,17 @@ func TestPullEndsEarly(t *testing.T) {
 		t.Errorf("%v of %v are in the profile of a process that has ended", got, most)
 	}
 
-	answer := make(chan []byte, 1)
+	last := make(chan []byte, 1)
 	go func() {
-		_, b, _ := a.ask(t.Context(), path)
-		answer <- b
+		got, _ := a.ask(t.Context(), path)
+		last <- got.body
 	}()
 	until(t, "it is sampled", func() bool { return events(a.cmd.Process.Pid) > before })
 	time.Sleep(time.Second)
 	if took := a.end(t); took > 5*time.Second {
 		t.Errorf("the end took %v", took)
 	}
-	if p := parsed(t, <-answer); sumOf(p, 0) < 10 {
+	if p := parsed(t, <-last); sumOf(p, 0) < 10 {
 		t.Errorf("%d samples of what was sampled when the agent ended", sumOf(p, 0))
 	}
 }
@@ -566,12 +573,12 @@ func TestPullRefuses(t *testing.T) {
 		"/service/nobody/debug/pprof/heap":      {404, "no process of a service"},
 		"/service/spin/debug/pprof/symbol?0x1":  {501, "for one of them"},
 	} {
-		resp, b, err := a.ask(t.Context(), path)
+		got, err := a.ask(t.Context(), path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if resp.StatusCode != want.status || !strings.Contains(string(b), want.text) || resp.Header.Get("X-Go-Pprof") != "1" {
-			t.Errorf("%s: %d %q, want %d and %q; %v", path, resp.StatusCode, b, want.status, want.text, resp.Header)
+		if got.status != want.status || !strings.Contains(string(got.body), want.text) || got.header.Get("X-Go-Pprof") != "1" {
+			t.Errorf("%s: %d %q, want %d and %q; %v", path, got.status, got.body, want.status, want.text, got.header)
 		}
 	}
 	header, b := a.get(t, pid(heap, "heap?gc=1"))
@@ -580,8 +587,8 @@ func TestPullRefuses(t *testing.T) {
 	}
 	a.token = "0123456789abcdef"
 	for _, path := range []string{pid(spin, "profile"), pid(spin, ""), "/service/spin/debug/pprof/heap", "/targets"} {
-		if resp, b, err := a.ask(t.Context(), path); err != nil || resp.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%s with another token: %v, %v, %s", path, resp, err, b)
+		if got, err := a.ask(t.Context(), path); err != nil || got.status != http.StatusUnauthorized {
+			t.Errorf("%s with another token: %v, %d", path, err, got.status)
 		}
 	}
 	if err := syscall.Kill(foreign.Process.Pid, 0); err != nil {

@@ -125,7 +125,7 @@ func TestScrape(t *testing.T) {
 			t.Errorf("labels %v", g.Labels)
 		}
 		for name, value := range g.Labels {
-			if !name.IsValid() || !value.IsValid() {
+			if !model.LegacyValidation.IsValidLabelName(string(name)) || !value.IsValid() {
 				t.Errorf("label %q = %q", name, value)
 			}
 		}
