@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/pprofd/pprofd/export/pprofhttp/ui/render"
 	"github.com/pprofd/pprofd/internal/testprog/leaks"
 )
 
@@ -15,7 +17,7 @@ const asPprofd = "PPROFD_TEST_AS_PPROFD"
 
 // The waiting child of a program behind -- is a copy of this binary, too.
 func TestMain(m *testing.M) {
-	if os.Getenv(asPprofd) != "" || len(os.Args) > 1 && os.Args[1] == execName {
+	if os.Getenv(asPprofd) != "" || len(os.Args) > 1 && slices.Contains([]string{execName, render.Arg}, os.Args[1]) {
 		main()
 	}
 	os.Exit(leaks.Run(m))
@@ -79,7 +81,7 @@ func TestWrongUseExitsWith2AndOneLine(t *testing.T) {
 }
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
-	for _, command := range []string{"", "record", "ps", "doctor", "url", "version", "man"} {
+	for _, command := range []string{"", "record", "ls", "merge", "diff", "ps", "doctor", "url", "version", "man"} {
 		code, out, errOut := call(t, append(strings.Fields(command), "--help")...)
 		if code != 0 || errOut != "" || !strings.Contains(out, "Examples:\n  ") {
 			t.Errorf("%q --help: exit code %d, %q\n%s", command, code, errOut, out)

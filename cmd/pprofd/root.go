@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,7 @@ The processes need no import, no restart and no symbols; nothing is written into
 			*started = true
 		},
 	}
-	root.AddCommand(newRecord(), newAgent(), newPS(), newDoctor(), newURL(), newVersion(), newMan(), newExec())
+	root.AddCommand(newRecord(), newAgent(), newLS(), newMerge(), newDiff(), newPS(), newDoctor(), newURL(), newVersion(), newMan(), newExec(), newRender(os.Stdin, stdout))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.InitDefaultCompletionCmd("") // any argument: cobra leaves it out for programs that it takes to have no subcommands

@@ -30,6 +30,7 @@ func (a *Agent) newFront(c *config.Config) (*front, error) {
 	}
 	f := &front{s, a.newPuller(c)}
 	pprofhttp.New(f.pull, f.pull).Register(func(pattern string, h http.Handler) { s.Handle(web.Protected, pattern, h) })
+	serveUI(s, f.pull)
 	return f, nil
 }
 
