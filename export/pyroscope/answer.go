@@ -28,7 +28,7 @@ const maxAfter = time.Hour
 
 // tooLarge are the server's words for a profile that exceeds a limit of size, whatever the status (facts 1.4, 1.5: 400 and 422 of
 // validation.max-profile-size-bytes and validation.max-profile-stacktrace-samples, 429 of Connect's limit of a message).
-var tooLarge = regexp.MustCompile(`max_profile_size|max_profile_stacktrace_samples,|payload size exceeds|larger than configured max|body too large`)
+var tooLarge = regexp.MustCompile(`max_profile_size|max_profile_stacktrace_samples,|payload size exceeds|larger than configured max|http\.MaxBytesReader limit|body too large`)
 
 // verdict is what an answer means. failed is what the client library says, nil if it is content.
 func (a *answer) verdict(failed error) error {
@@ -39,10 +39,10 @@ func (a *answer) verdict(failed error) error {
 		return nil
 	}
 	d := &export.DeliveryError{}
-	switch {
-	case a.status == 0:
+	switch a.status {
+	case 0:
 		d.Reason, d.Err = unanswered(failed), unwrapped(failed)
-	case a.status == http.StatusOK:
+	case http.StatusOK:
 		// It may have taken the profile: then it removes one of the two. Or somebody else answers.
 		d.Reason, d.Err = "bad_answer", fmt.Errorf("the answer is not that of a Pyroscope server: %w", a.odd(failed))
 	default:
@@ -145,7 +145,7 @@ func unanswered(err error) string {
 		dns    *net.DNSError
 		cert   *tls.CertificateVerificationError
 		record tls.RecordHeaderError
-		alert  tls.AlertError
+		op     *net.OpError
 		netErr net.Error
 	)
 	switch {
@@ -155,7 +155,8 @@ func unanswered(err error) string {
 		return "canceled"
 	case errors.As(err, &dns):
 		return "dns"
-	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &alert):
+	case errors.As(err, &cert), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch),
+		errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error"): // an alert
 		return "tls"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return "timeout"

@@ -2,7 +2,6 @@ package pyroscope
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -104,5 +103,5 @@ func (l *lastError) Errorf(format string, args ...any) {
 			return
 		}
 	}
-	l.err = errors.New(fmt.Sprintf(format, args...))
+	l.err = fmt.Errorf(format, args...)
 }

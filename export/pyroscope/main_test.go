@@ -66,7 +66,7 @@ func (m *maker) location(name string) *profile.Location {
 }
 
 // add adds a sample: the stack from the leaf on, with ";", and the same value for each type.
-func (m *maker) add(stack string, v int64, labels ...string) *profile.Sample {
+func (m *maker) add(stack string, v int64, labels ...string) {
 	s := &profile.Sample{}
 	for name := range strings.SplitSeq(stack, ";") {
 		s.Location = append(s.Location, m.location(name))
@@ -81,7 +81,6 @@ func (m *maker) add(stack string, v int64, labels ...string) *profile.Sample {
 		s.Label[labels[i]] = append(s.Label[labels[i]], labels[i+1])
 	}
 	m.p.Sample = append(m.p.Sample, s)
-	return s
 }
 
 // many adds n samples with stacks of their own.

@@ -41,7 +41,10 @@ func (e *Exporter) mend(d *profile.Profile, r *request) (bool, error) {
 	m.labels()
 	m.stacks()
 	if m.changed {
-		d.Comments = nil // it does not keep them
+		d.Comments = nil // the server keeps neither them, nor labels that are numbers
+		for _, s := range d.Sample {
+			s.NumLabel, s.NumUnit = nil, nil
+		}
 	}
 	return m.changed, nil
 }
@@ -84,15 +87,12 @@ func (m *mender) types() error {
 	return nil
 }
 
-// labels leaves those labels of samples that become few series, and those of spans. Numbers are dropped here, as they would be there.
+// labels leaves those labels of samples that become few series, and those of spans.
 func (m *mender) labels() {
 	rules := m.rules()
 	var sets []labelSet
 	index := map[string]int{}
 	for _, s := range m.d.Sample {
-		if m.changed && len(s.NumLabel) > 0 {
-			s.NumLabel, s.NumUnit = nil, nil
-		}
 		if len(s.Label) == 0 {
 			continue
 		}

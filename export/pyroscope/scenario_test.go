@@ -149,6 +149,12 @@ func scenarios() []scenario {
 			m.add("f;main", 4)
 		}, want{samplesType, map[string]string{"endpoint": "/a, {b}"}, "", 1}, want{samplesType, map[string]string{"endpoint": "/c"}, "", 2},
 			want{samplesType, pid, "", 7}), false},
+		{"spans", made("cpu", func(m *maker) {
+			m.add("f;main", 1, "span_id", "00000000000000a1", "trace_id", "000000000000000000000000000000b1")
+			m.add("f;main", 2, "profile_id", "00000000000000a2")
+			m.add("f;main", 4, "span_id", "not one")
+		}, want{samplesType, map[string]string{"span_id": "00000000000000a1"}, "", 1},
+			want{samplesType, map[string]string{"span_id": "00000000000000a2"}, "", 2}, want{samplesType, pid, "", 7}), false},
 		{"a stack that is too deep", made("cpu", func(m *maker) { m.add(deep(1500), 3); m.add("leaf;main", 1) }, want{samplesType, nil, "leaf", 4}), false},
 		{"too many samples", made("cpu", func(m *maker) { m.many(40_000, 3) }, want{samplesType, pid, "", 40_000 * 40_001 / 2}), false},
 		{"too many bytes", made("heap", func(m *maker) { m.many(12_000, 90) }, want{memoryType("inuse_objects"), pid, "", 3 * 12_000 * 12_001 / 2}), false},
@@ -213,11 +219,19 @@ func fakeSum(s *fake.Server, service string, w want) (n int64) {
 		if x.Type != w.typ || x.Labels["service_name"] != service {
 			continue
 		}
-		match := true
+		match, span := true, ""
 		for k, v := range w.labels {
+			if k == "span_id" {
+				span = v
+				continue
+			}
 			match = match && x.Labels[k] == v
 		}
-		if !match {
+		switch {
+		case !match:
+			continue
+		case span != "":
+			n += x.Spans[span]
 			continue
 		}
 		if w.leaf == "" {

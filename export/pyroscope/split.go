@@ -20,11 +20,8 @@ const (
 	maxSamples = 15_000
 )
 
-// A part that is smaller, and refused as too large nevertheless, is not divided any more.
-const (
-	minRaw     = 64 << 10
-	minSamples = 500
-)
+// maxRefused is how often what is within those limits is divided, since it was refused as too large nevertheless.
+const maxRefused = 6
 
 // maxText bounds the names in a stack that is too large alone.
 const maxText = 200
@@ -91,44 +88,38 @@ func (e *Exporter) forget(id identity) {
 
 // deliver sends a profile as it is where it can be, and in parts where it must be.
 func (e *Exporter) deliver(ctx context.Context, r *request, enc *export.Encoded) error {
-	before := e.known(r, enc)
-	if before == nil && r.kind.types == nil && !enc.Labels && enc.Depth <= maxFrames && r.fits(enc) {
-		err := e.whole(ctx, r, enc)
-		if !divisible(err, enc) {
+	s := &splitter{e: e, r: r, done: e.known(r, enc)}
+	if s.done == nil && r.kind.types == nil && !enc.Labels && enc.Depth <= maxFrames && r.fits(enc) {
+		if err := e.whole(ctx, r, enc); !s.divisible(err, enc.Samples) {
 			return err
 		}
+		s.refused++
 	}
 	d, err := profile.ParseData(enc.Gzip)
 	if err != nil {
 		return invalid(r.profile, fmt.Errorf("decode: %w", err))
 	}
+	s.d, s.time = d, d.TimeNanos
 	changed, err := e.mend(d, r)
 	if err != nil {
 		return invalid(r.profile, err)
 	}
-	s := &splitter{e: e, r: r, d: d, time: d.TimeNanos}
 	mended := enc
 	if changed {
 		if mended, err = s.encode(0, d.Sample); err != nil {
 			return err
 		}
 	}
-	switch {
-	case mended.Samples == 0: // nothing is in use
+	if mended.Samples == 0 { // nothing is in use
 		return nil
-	case before == nil && changed && r.fits(mended):
-		if err := e.whole(ctx, r, mended); !divisible(err, mended) {
+	}
+	if s.done == nil && s.refused == 0 && r.fits(mended) {
+		if err := e.whole(ctx, r, mended); !s.divisible(err, mended.Samples) {
 			return err
 		}
+		s.refused++
 	}
-	id := r.identity(enc)
-	s.done = e.begun(id)
-	s.done.halved[0] = true
-	err = s.send(ctx, 0, d.Sample)
-	if retry := export.RetryOf(err); err == nil || retry != nil && retry.Retry == export.Never {
-		e.forget(id)
-	}
-	return err
+	return s.parts(ctx, r.identity(enc))
 }
 
 func (e *Exporter) whole(ctx context.Context, r *request, enc *export.Encoded) error {
@@ -145,19 +136,30 @@ func (r *request) fits(enc *export.Encoded) bool {
 	return enc.Raw+labels <= maxRaw && enc.Samples <= maxSamples
 }
 
-// divisible says whether err is that of a profile that is too large for this server, and may not be in parts.
-func divisible(err error, enc *export.Encoded) bool {
-	d := export.RetryOf(err)
-	return d != nil && d.Reason == reasonTooLarge && enc.Samples > 1 && (enc.Raw > minRaw || enc.Samples > minSamples)
-}
-
 // splitter sends a profile in parts.
 type splitter struct {
-	e    *Exporter
-	r    *request
-	d    *profile.Profile // nobody else's
-	time int64            // of d
-	done *progress
+	e       *Exporter
+	r       *request
+	d       *profile.Profile // nobody else's
+	time    int64            // of d
+	done    *progress        // nil: none of it was sent before
+	refused int              // how often what is being sent was refused as too large, and divided
+}
+
+// divisible says whether err is that of a profile that is too large for this server, and may not be in parts.
+func (s *splitter) divisible(err error, samples int) bool {
+	d := export.RetryOf(err)
+	return d != nil && d.Reason == reasonTooLarge && samples > 1 && s.refused < maxRefused
+}
+
+func (s *splitter) parts(ctx context.Context, id identity) error {
+	s.done = s.e.begun(id)
+	s.done.halved[0] = true
+	err := s.send(ctx, 0, s.d.Sample)
+	if d := export.RetryOf(err); err == nil || d != nil && d.Retry == export.Never {
+		s.e.forget(id)
+	}
+	return err
 }
 
 // send sends part n, or its halves. After a failure that may pass, the rest is left for the next call; what the server does not want,
@@ -166,6 +168,8 @@ func (s *splitter) send(ctx context.Context, n int, samples []*profile.Sample) e
 	if s.done.sent[n] {
 		return nil
 	}
+	before := s.refused
+	defer func() { s.refused = before }()
 	if !s.done.halved[n] {
 		done, err := s.one(ctx, n, samples)
 		if done || err != nil {
@@ -203,7 +207,8 @@ func (s *splitter) one(ctx context.Context, n int, samples []*profile.Sample) (d
 		}
 	}
 	if err := s.e.whole(ctx, s.r, enc); err != nil {
-		if divisible(err, enc) {
+		if s.divisible(err, len(samples)) {
+			s.refused++
 			return false, nil
 		}
 		return false, fmt.Errorf("part %d: %w", n, err)

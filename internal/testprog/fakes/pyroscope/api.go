@@ -162,7 +162,7 @@ func (in *incoming) form(contentType string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	defer form.RemoveAll()
+	defer func() { _ = form.RemoveAll() }() // files of large parts, in the directory for such
 	parts := map[string][]byte{}
 	for name, files := range form.File {
 		f, err := files[0].Open()

@@ -35,6 +35,7 @@ const (
 	ResetAnswer             // the connection is reset in the middle of the answer
 	Garbage                 // 200, and a body that is none of this API
 	Noise                   // what comes back is no HTTP
+	Through                 // none: between others, a request that is answered as usual
 )
 
 // Fail has the next requests meet these faults, one each; then it is as before.
@@ -64,6 +65,9 @@ func (s *Server) fault() *Fault {
 	if len(s.faults) > 0 {
 		f := s.faults[0]
 		s.faults = s.faults[1:]
+		if f.What == Through {
+			return nil
+		}
 		return &f
 	}
 	return s.always
@@ -89,6 +93,7 @@ func (s *Server) fail(f *Fault, t *tally, r *http.Request) {
 		}
 	}
 	usual := s.usual(f, r)
+	defer usual.Body.Close()
 	switch f.What {
 	case Answer:
 		f.answer(t)
