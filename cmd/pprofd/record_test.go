@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/pprof/profile"
 
+	"github.com/pprofd/pprofd/export/file"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
@@ -433,5 +434,11 @@ func TestRecordWithoutRights(t *testing.T) {
 	}
 	if code, says := run("ps"); code != 0 || !strings.Contains(says, "could not be read") {
 		t.Errorf("ps: exit code %d, %q", code, says)
+	}
+	if s, err := file.OpenStore(file.StoreOptions{Dir: filepath.Join(dir, "store")}); err != nil || s.Close() != nil {
+		t.Fatal(err)
+	}
+	if code, says := run("ls", filepath.Join(dir, "store")); code != exitFailure || !strings.Contains(says, "permission denied: profiles are the agent's user's alone; try sudo") {
+		t.Errorf("ls: exit code %d, %q", code, says)
 	}
 }

@@ -98,7 +98,7 @@ func growth(was, is int64) string {
 // Diff returns after less before: what has shrunk is negative, as `go tool pprof -base` has it. Time, duration and comments are those
 // of after. Both are Diff's from then on.
 func Diff(before, after *profile.Profile) (*profile.Profile, error) {
-	if err := fits(after, before); err != nil {
+	if err := SameKind(before, after); err != nil {
 		return nil, err
 	}
 	t, d, comments := after.TimeNanos, after.DurationNanos, after.Comments

@@ -31,7 +31,7 @@ type Merger struct {
 // Add adds p, which is the Merger's from then on, and the labels of its process.
 func (m *Merger) Add(p *profile.Profile, labels []export.Label) error {
 	if len(m.group) > 0 {
-		if err := fits(m.group[0], p); err != nil {
+		if err := SameKind(m.group[0], p); err != nil {
 			return err
 		}
 	}
@@ -93,8 +93,8 @@ func (m *Merger) Profile() (*profile.Profile, error) {
 	return p, nil
 }
 
-// fits says why profiles of different kinds cannot be added up or subtracted.
-func fits(a, b *profile.Profile) error {
+// SameKind says why profiles of different kinds cannot be added up or subtracted.
+func SameKind(a, b *profile.Profile) error {
 	if x, y := typesOf(a), typesOf(b); x != y {
 		return fmt.Errorf("profiles of different kinds: one has %s, another %s", x, y)
 	}
