@@ -69,6 +69,12 @@ func parseServers(t testing.TB, dir, text string, timeout time.Duration) *config
 	if err != nil {
 		t.Fatal(err)
 	}
+	shorten(c, dir, timeout)
+	return c
+}
+
+// shorten says where the spool is, and how long servers may take.
+func shorten(c *config.Config, dir string, timeout time.Duration) {
 	c.Spool.Path = dir
 	for i := range c.Pyroscope {
 		c.Pyroscope[i].Timeout = timeout
@@ -79,7 +85,6 @@ func parseServers(t testing.TB, dir, text string, timeout time.Duration) *config
 	for i := range c.OTLP {
 		c.OTLP[i].Timeout = timeout
 	}
-	return c
 }
 
 func (d *delivery) configure(text string) {
