@@ -59,12 +59,13 @@ func sent(t testing.TB, p *export.Profile, o Options) pprofile.Profiles {
 
 var protocols = []string{"grpc", "http"}
 
+var sum int
+
 //go:noinline
-func burn(n int) (sum int) {
+func burn(n int) {
 	for i := range n {
 		sum += inlined(i)
 	}
-	return sum
 }
 
 func inlined(i int) int { return i*i%7 + len(fmt.Sprint(i)) }
@@ -499,8 +500,8 @@ func TestWhatCannotBeSent(t *testing.T) {
 // TestParts: a profile that is too large arrives in several requests, whole.
 func TestParts(t *testing.T) {
 	for _, protocol := range protocols {
-		for name, o := range map[string]Options{"known limit": {MaxRequest: 20_000}, "unknown limit": {}} {
-			s := fake.Start(t, fake.Options{MaxRequest: 20_000})
+		for name, o := range map[string]Options{"known limit": {MaxRequest: 60_000}, "unknown limit": {}} {
+			s := fake.Start(t, fake.Options{MaxRequest: 60_000})
 			o.Protocol = protocol
 			x := exporter(t, s, o)
 			d := many(2000)

@@ -11,12 +11,14 @@ import (
 	"go.opentelemetry.io/collector/pdata/pprofile/pprofileotlp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/pprofd/pprofd/export"
 )
@@ -70,7 +72,7 @@ func (o *Options) dial() (*grpc.ClientConn, error) {
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: pause, MinConnectTimeout: 10 * time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingAfter, Timeout: pingWithin}),
 		grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name), grpc.MaxCallRecvMsgSize(grpcAnswer)),
-		grpc.WithUnaryInterceptor(o.addMetadata),
+		grpc.WithPerRPCCredentials(perCall{o}),
 	)
 }
 
@@ -84,17 +86,23 @@ func (o *Options) tls() (*tls.Config, error) {
 	return c, nil
 }
 
-// addMetadata is a grpc.UnaryClientInterceptor.
-func (o *Options) addMetadata(ctx context.Context, method string, req, reply any, c *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	h, err := o.headers()
+// perCall adds headers and token to each call.
+type perCall struct{ o *Options }
+
+// RequireTransportSecurity is false: whether there is TLS is said by Options.
+func (perCall) RequireTransportSecurity() bool { return false }
+
+// GetRequestMetadata is called by gRPC. Its errors have a code that is worth a retry: a file may be about to change.
+func (c perCall) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	h, err := c.o.headers()
 	if err != nil {
-		return err
+		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	list := make([]string, 0, 2*len(h))
+	md := make(map[string]string, len(h))
 	for k, v := range h {
-		list = append(list, strings.ToLower(k), v)
+		md[strings.ToLower(k)] = v
 	}
-	return call(metadata.AppendToOutgoingContext(ctx, list...), method, req, reply, c, opts...)
+	return md, nil
 }
 
 // headers are those that each request has.

@@ -87,7 +87,7 @@ func Start(t testing.TB, o Options) *Server {
 	s.grpc = grpc.NewServer(opts...)
 	pprofileotlp.RegisterGRPCServer(s.grpc, &profileServer{s: s})
 	pmetricotlp.RegisterGRPCServer(s.grpc, &metricServer{s: s})
-	s.http = &http.Server{Handler: s.handler(), TLSConfig: o.TLS, ReadHeaderTimeout: 10 * time.Second}
+	s.http = &http.Server{Handler: s.handler(), TLSConfig: o.TLS.Clone(), ReadHeaderTimeout: 10 * time.Second}
 	var ends sync.WaitGroup
 	s.grpcAddr = serve(t, &ends, o.GRPC, &s.wires, s.grpc.Serve)
 	s.httpAddr = serve(t, &ends, o.HTTP, &s.wires, func(l net.Listener) error {
