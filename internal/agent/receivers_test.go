@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -29,6 +30,7 @@ type receiver interface {
 	fail(f fault, n int) (taken bool)                  // what the next n requests meet; taken: the profile is kept all the same
 	got() (sums map[string]int64, came map[string]int) // samples, and how often they came, by labels, kind and time
 	overGRPC() bool
+	secure(c *tls.Config, ca string) // the server has TLS, whose certificate the file ca signs; "": clients do not know
 }
 
 // fault is what happens to requests.
@@ -48,6 +50,25 @@ var grpcCodes = map[fault]codes.Code{
 	"NotFound": codes.NotFound, "AlreadyExists": codes.AlreadyExists, "PermissionDenied": codes.PermissionDenied, "ResourceExhausted": codes.ResourceExhausted,
 	"FailedPrecondition": codes.FailedPrecondition, "Aborted": codes.Aborted, "OutOfRange": codes.OutOfRange, "Unimplemented": codes.Unimplemented,
 	"Internal": codes.Internal, "Unavailable": codes.Unavailable, "DataLoss": codes.DataLoss, "Unauthenticated": codes.Unauthenticated,
+}
+
+// wire is how receivers are reached.
+type wire struct {
+	tls *tls.Config
+	ca  string
+}
+
+func (w *wire) secure(c *tls.Config, ca string) { w.tls, w.ca = c, ca }
+
+// url is an address, and options of TLS.
+func (w *wire) url(addr string) string {
+	switch {
+	case w.tls == nil:
+		return "'http://" + addr + "'"
+	case w.ca == "":
+		return "'https://" + addr + "'"
+	}
+	return "'https://" + addr + "', tls: {ca: " + w.ca + "}"
 }
 
 // statusOf is 0 for what is none.
@@ -83,12 +104,22 @@ func freePort(t *testing.T) string {
 }
 
 type pyroscopeReceiver struct {
+	wire
 	*fakepyroscope.Server
 	api string
+	o   fakepyroscope.Options
 }
 
 func newPyroscope(t *testing.T, api string, now func() time.Time) *pyroscopeReceiver {
-	return &pyroscopeReceiver{fakepyroscope.New(fakepyroscope.Options{Addr: freePort(t), Limits: fakepyroscope.Limits{Rate: -1}, Now: now}), api}
+	r := &pyroscopeReceiver{api: api, o: fakepyroscope.Options{Addr: freePort(t), Limits: fakepyroscope.Limits{Rate: -1}, Now: now}}
+	r.Server = fakepyroscope.New(r.o)
+	return r
+}
+
+func (r *pyroscopeReceiver) secure(c *tls.Config, ca string) {
+	r.wire.secure(c, ca)
+	r.o.TLS = c
+	r.Server = fakepyroscope.New(r.o)
 }
 
 func (r *pyroscopeReceiver) listen(t *testing.T) {
@@ -104,7 +135,7 @@ func (r *pyroscopeReceiver) silence() { r.Close() }
 func (*pyroscopeReceiver) overGRPC() bool { return false }
 
 func (r *pyroscopeReceiver) section() string {
-	return fmt.Sprintf("pyroscope: {url: 'http://%s', api: %s, name: server}", r.Addr(), r.api)
+	return fmt.Sprintf("pyroscope: {url: %s, api: %s, name: server}", r.url(r.Addr()), r.api)
 }
 
 func (r *pyroscopeReceiver) fail(f fault, n int) (taken bool) {
@@ -142,6 +173,7 @@ func (r *pyroscopeReceiver) got() (map[string]int64, map[string]int) {
 
 // parcaReceiver is a new server each time that it listens; what came stays.
 type parcaReceiver struct {
+	wire
 	addr string
 
 	mu   sync.Mutex
@@ -151,7 +183,7 @@ type parcaReceiver struct {
 
 func (r *parcaReceiver) listen(t *testing.T) {
 	t.Helper()
-	s := fakeparca.Start(t, fakeparca.Options{Addr: r.addr})
+	s := fakeparca.Start(t, fakeparca.Options{Addr: r.addr, TLS: r.tls})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last, r.all = s, append(r.all, s)
@@ -162,7 +194,7 @@ func (r *parcaReceiver) silence() { r.last.Stop() }
 func (*parcaReceiver) overGRPC() bool { return true }
 
 func (r *parcaReceiver) section() string {
-	return fmt.Sprintf("parca: {address: '%s', name: server}", r.addr)
+	return fmt.Sprintf("parca: {address: %s, name: server}", r.url(r.addr))
 }
 
 func (r *parcaReceiver) fail(f fault, n int) (taken bool) {
@@ -198,6 +230,7 @@ func (r *parcaReceiver) got() (map[string]int64, map[string]int) {
 
 // otlpReceiver is, too.
 type otlpReceiver struct {
+	wire
 	grpc, http string
 	overHTTP   bool
 
@@ -208,7 +241,7 @@ type otlpReceiver struct {
 
 func (r *otlpReceiver) listen(t *testing.T) {
 	t.Helper()
-	s := fakeotlp.Start(t, fakeotlp.Options{GRPC: r.grpc, HTTP: r.http})
+	s := fakeotlp.Start(t, fakeotlp.Options{GRPC: r.grpc, HTTP: r.http, TLS: r.tls})
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last, r.all = s, append(r.all, s)
@@ -220,9 +253,9 @@ func (r *otlpReceiver) overGRPC() bool { return !r.overHTTP }
 
 func (r *otlpReceiver) section() string {
 	if r.overHTTP {
-		return fmt.Sprintf("otlp: {endpoint: 'http://%s', protocol: http, experimental: true, metrics: false, name: server}", r.http)
+		return fmt.Sprintf("otlp: {endpoint: %s, protocol: http, experimental: true, metrics: false, name: server}", r.url(r.http))
 	}
-	return fmt.Sprintf("otlp: {endpoint: '%s', experimental: true, metrics: false, name: server}", r.grpc)
+	return fmt.Sprintf("otlp: {endpoint: %s, experimental: true, metrics: false, name: server}", r.url(r.grpc))
 }
 
 func (r *otlpReceiver) fail(f fault, n int) (taken bool) {
