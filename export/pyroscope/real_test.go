@@ -1,18 +1,12 @@
 package pyroscope
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,9 +16,10 @@ import (
 	"github.com/grafana/pyroscope/api/gen/proto/go/querier/v1/querierv1connect"
 
 	"github.com/pprofd/pprofd/export"
+	fake "github.com/pprofd/pprofd/internal/testprog/fakes/pyroscope"
 )
 
-// realServer is a Pyroscope server of its own, from PYROSCOPE_BIN or the PATH.
+// realServer is a real one, that can be asked.
 type realServer struct {
 	url    string
 	client querierv1connect.QuerierServiceClient
@@ -32,75 +27,10 @@ type realServer struct {
 
 func startReal(t *testing.T) *realServer {
 	t.Helper()
-	bin := os.Getenv("PYROSCOPE_BIN")
-	if bin == "" {
-		var err error
-		if bin, err = exec.LookPath("pyroscope"); err != nil {
-			t.Skip("no Pyroscope server: PYROSCOPE_BIN is not set, and there is no pyroscope on the PATH")
-		}
-	}
-	const ip = "127.0.0.1"
-	port := func() string { return strconv.Itoa(freePort(t)) }
-	http, grpc, raft := port(), port(), port()
-	args := []string{
-		"-server.http-listen-address=" + ip, "-server.http-listen-port=" + http, "-server.grpc-listen-address=" + ip, "-server.grpc-listen-port=" + grpc,
-		"-metastore.address=" + ip + ":" + grpc, "-query-backend.address=" + ip + ":" + grpc, "-metastore.raft.server-id=" + ip,
-		"-metastore.raft.bind-address=" + ip + ":" + raft, "-metastore.raft.advertise-address=" + ip + ":" + raft, "-metastore.raft.bootstrap-peers=" + ip + ":" + raft,
-		"-memberlist.bind-addr=" + ip, "-memberlist.advertise-addr=" + ip, "-memberlist.bind-port=" + port(),
-		"-metastore.min-ready-duration=0s", "-ingester.min-ready-duration=0s", "-segment-writer.min-ready-duration=0s",
-		"-architecture.storage=v2", // beside version 1, nothing is shown for a minute
-		"-self-profiling.disable-push=true", "-usage-stats.enabled=false",
-	}
-	for _, ring := range []string{"segment-writer.lifecycler.addr", "ingester.lifecycler.addr", "distributor.ring.instance-addr", "query-frontend.instance-addr",
-		"query-scheduler.ring.instance-addr", "compactor.ring.instance-addr", "overrides-exporter.ring.instance-addr", "store-gateway.sharding-ring.instance-addr"} {
-		args = append(args, "-"+ring+"="+ip)
-	}
-	log := &bytes.Buffer{}
-	cmd := exec.Command(bin, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = t.TempDir(), log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error)
-	go func() { ended <- cmd.Wait(); close(ended) }()
-	stop := sync.OnceValue(func() error {
-		_ = cmd.Process.Kill() // it may have ended by itself
-		return <-ended
-	})
-	t.Cleanup(func() { _ = stop() })
-	r := &realServer{url: "http://" + ip + ":" + http}
-	r.client = querierv1connect.NewQuerierServiceClient(client(t), r.url)
-	for end := time.Now().Add(90 * time.Second); !ready(t, r.url); time.Sleep(time.Second) {
-		if time.Now().After(end) {
-			t.Fatalf("%s did not become ready (%v): %s", bin, stop(), log.Bytes()[max(0, log.Len()-2000):])
-		}
-	}
-	return r
-}
-
-func client(t *testing.T) *http.Client {
+	url := fake.Real(t)
 	tr := &http.Transport{}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr}
-}
-
-func ready(t *testing.T, url string) bool {
-	res, err := client(t).Get(url + "/ready")
-	if err != nil {
-		return false
-	}
-	res.Body.Close()
-	return res.StatusCode == http.StatusOK
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return &realServer{url: url, client: querierv1connect.NewQuerierServiceClient(&http.Client{Transport: tr}, url)}
 }
 
 // sum is what the server answers for w.

@@ -208,9 +208,6 @@ func (in *incoming) wellFormed() error {
 		if len(s.Value) != len(p.SampleType) {
 			return invalid("malformed_profile: %d values of %d sample types", len(s.Value), len(p.SampleType))
 		}
-		if slices.Contains(s.LocationId, 0) {
-			return invalid("malformed_profile: location id 0 in a sample")
-		}
 		for _, l := range s.Label {
 			refs["label"] = append(refs["label"], l.Key, l.Str)
 		}
