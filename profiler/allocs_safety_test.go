@@ -88,8 +88,8 @@ func (r *allocRun) end(t *testing.T) {
 func TestProbesAreGone(t *testing.T) {
 	for name, noMulti := range map[string]bool{"uprobe_multi": false, "perf events": true} {
 		t.Run(name, func(t *testing.T) {
-			proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "50")
-			other := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "50")
+			proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "50", "-life", "15m")
+			other := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "50", "-life", "15m")
 			r := runAllocs(t, Config{noMulti: noMulti}, proc.PID)
 			tg := r.p.targets[uint32(proc.PID)]
 			checkCode(t, proc.PID, tg, true)

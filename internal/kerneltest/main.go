@@ -79,7 +79,7 @@ func parse(args []string) (c *config, err error) {
 	fs.StringVar(&c.run, "run", "", "`regexp` of the tests to run, in place of the suite's")
 	fs.BoolVar(&c.short, "short", false, "only the quick part of the suite, with -test.short")
 	fs.BoolVar(&c.systemd, "systemd", false, "boot Debian's systemd, and run the tests that need it, only")
-	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "how long one machine may run")
+	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "how long one machine may run, on the host's architecture; three times as long on the other")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func (c *config) once(ctx context.Context, out io.Writer, m *machine, b *builder
 		return nil, err
 	}
 	fmt.Fprintf(out, "== %s on %s: built in %v\n", filepath.Base(m.kernel), r.Arch, time.Since(start).Round(time.Second))
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timeout*slowness(r.Arch))
 	defer cancel()
 	p = newReport(out, len(suites), r)
 	err = m.boot(ctx, p)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -146,9 +147,18 @@ func (s *suite) adapt(c *config) {
 // title is what the report calls the suite.
 func (s *suite) title() string { return cmp.Or(s.name, s.pkg) }
 
+// slowness is how much longer tests may take on an architecture: one that is not the host's is emulated two to three times
+// slower than the host's own.
+func slowness(arch string) time.Duration {
+	if arch == runtime.GOARCH {
+		return 1
+	}
+	return 3
+}
+
 // forKernel keeps the suites that are for a kernel.
 func forKernel(suites []suite, k *kernel, arch string) []suite {
-	return slices.DeleteFunc(slices.Clone(suites), func(s suite) bool {
+	suites = slices.DeleteFunc(slices.Clone(suites), func(s suite) bool {
 		if s.arch != "" && s.arch != arch {
 			return true
 		}
@@ -163,6 +173,10 @@ func forKernel(suites []suite, k *kernel, arch string) []suite {
 			return false
 		}
 	})
+	for i := range suites {
+		suites[i].timeout *= slowness(arch)
+	}
+	return suites
 }
 
 // toolchains are those that build the suite's targets: the local one first, and alone if local.
