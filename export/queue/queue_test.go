@@ -158,8 +158,8 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-func numbers(from, to int) (list []int) {
-	for n := from; n <= to; n++ {
+func upTo(last int) (list []int) {
+	for n := 1; n <= last; n++ {
 		list = append(list, n)
 	}
 	return list
@@ -181,7 +181,7 @@ func TestDelivers(t *testing.T) {
 			synctest.Wait()
 			pass(10 * time.Second)
 		}
-		if d := cmp.Diff(numbers(1, 100), r.got()); d != "" {
+		if d := cmp.Diff(upTo(100), r.got()); d != "" {
 			t.Error(d)
 		}
 		st := r.queue.Stats()
@@ -269,7 +269,7 @@ func TestOutage(t *testing.T) {
 			pass(10 * time.Second)
 		}
 		got := r.got()
-		if d := cmp.Diff(numbers(1, 1200), slices.Sorted(slices.Values(got))); d != "" {
+		if d := cmp.Diff(upTo(1200), slices.Sorted(slices.Values(got))); d != "" {
 			t.Fatal(d)
 		}
 		// Committed since n: 10*n is when. The pause may have been 45 s.
@@ -316,6 +316,31 @@ func TestRetryAfter(t *testing.T) {
 		want := []attempt{{1, 0, false}, {1, 3 * time.Minute, false}, {1, 3*time.Minute + time.Hour, true}}
 		if d := cmp.Diff(want, r.tried, cmp.AllowUnexported(attempt{})); d != "" {
 			t.Error(d)
+		}
+	})
+}
+
+// TestPausesBeginAnew after a success.
+func TestPausesBeginAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failures := 12
+		r := newRig(t, Options{}, 0, func(context.Context, int) error {
+			failures--
+			if failures >= 0 || failures == -3 {
+				return errDown
+			}
+			return nil
+		})
+		defer r.end()
+		r.window(5)
+		pass(20 * time.Minute)
+		if n := len(r.tried); n != 18 {
+			t.Fatalf("%d attempts", n)
+		}
+		for i, seconds := range map[int]float64{1: 1.5, 2: 3, 3: 6, 4: 12, 11: 45, 15: 1.5} {
+			if d := (r.tried[i].at - r.tried[i-1].at).Seconds(); d > seconds || d < seconds/3 {
+				t.Errorf("attempt %d after %v s", i, d)
+			}
 		}
 	})
 }
@@ -398,7 +423,7 @@ func TestHangs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		want := slices.Delete(numbers(1, 300), 2, 3)
+		want := slices.Delete(upTo(300), 2, 3)
 		if d := cmp.Diff(want, slices.Sorted(slices.Values(r.got()))); d != "" {
 			t.Error(d)
 		}
@@ -558,7 +583,7 @@ func TestRunEnds(t *testing.T) {
 		if err := q.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if d := cmp.Diff(numbers(1, 5), r.got()); d != "" { // one that hangs does not keep the other
+		if d := cmp.Diff(upTo(5), r.got()); d != "" { // one that hangs does not keep the other
 			t.Error(d)
 		}
 		if err := q.Close(t.Context()); err != nil {
@@ -628,7 +653,7 @@ func TestNothingLost(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 2))
 			var mu sync.Mutex
 			got := make(map[int]int)
-			answer := func(ctx context.Context, n int) error {
+			answer := func(_ context.Context, n int) error {
 				time.Sleep(time.Duration(n%100) * time.Millisecond)
 				mu.Lock()
 				defer mu.Unlock()
@@ -673,7 +698,7 @@ func TestNothingLost(t *testing.T) {
 				all.Profiles += d.Profiles
 				all.Samples += d.Samples
 			}
-			if want := (spool.Count{Profiles: int64(r.next), Samples: sum(numbers(1, r.next))}); all != want || st.Pending.Profiles != 0 {
+			if want := (spool.Count{Profiles: int64(r.next), Samples: sum(upTo(r.next))}); all != want || st.Pending.Profiles != 0 {
 				t.Errorf("%+v: %+v of %+v", st, all, want)
 			}
 			if len(st.Dropped) < 3 {

@@ -202,7 +202,7 @@ func (c *Cursor) drop(b *batch, seq uint64, samples int64, reason string) {
 	c.s.release(b)
 }
 
-// Done: the destination has it. An error says that it may get it again after a restart.
+// Done says that the destination has it. An error says that it may get it again after a restart.
 func (c *Cursor) Done(r *Record) error {
 	return c.finish(r, func(samples int64) ack {
 		c.count("", 1, samples)
@@ -210,7 +210,7 @@ func (c *Cursor) Done(r *Record) error {
 	})
 }
 
-// Drop: it will not be delivered. reason is a short name ("http_400"); beyond 32 of them they are counted as "other".
+// Drop says that it will not be delivered. reason is a short name ("http_400"); beyond 32 of them they are counted as "other".
 func (c *Cursor) Drop(r *Record, reason string) error {
 	return c.finish(r, func(samples int64) ack {
 		return ack{dropped, c.count(cmp.Or(reason, otherReason), 1, samples), r.Seq, r.Seq, samples}
@@ -237,7 +237,7 @@ func (c *Cursor) finish(r *Record, how func(samples int64) ack) error {
 	return nil
 }
 
-// Release: it was not delivered, and can be taken again.
+// Release says that it was not delivered, and can be taken again.
 func (c *Cursor) Release(r *Record) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()

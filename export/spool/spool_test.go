@@ -361,24 +361,54 @@ func TestDestinations(t *testing.T) {
 	}
 }
 
-// TestUnconfigured counts what the others' batches held for one that is no more.
+// TestUnconfigured counts what the others' batches held for one that is no more, but not what came later.
 func TestUnconfigured(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	attach(t, s, "a", "b")
+	fill(t, s, 1, 4)
+	fill(t, s, 5, 5)
+	attach(t, s, "a")
+	fill(t, s, 6, 7)
+	s.Close()
+	s = open(t, Options{Dir: dir})
+	a := attach(t, s, "a")[0]
+	var list []*Record
+	for range 7 {
+		list = append(list, take(t, a, anything))
+	}
+	for _, r := range slices.Delete(list, 4, 5) {
+		if err := a.Done(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := attach(t, s, "b")
+	if st := b[0].Stats(); st.Dropped[Unconfigured] != (Count{4, 10}) || st.Pending != (Count{1, 5}) {
+		t.Errorf("%+v", st)
+	}
+}
+
+// TestUnconfiguredWhileSending: what is on its way then is not counted as dropped if it arrives.
+func TestUnconfiguredWhileSending(t *testing.T) {
 	s := open(t, Options{Dir: t.TempDir()})
 	c := attach(t, s, "a", "b")
 	fill(t, s, 1, 4)
 	fill(t, s, 5, 5)
+	r, failing := take(t, c[1], anything), take(t, c[1], anything)
 	attach(t, s, "a")
-	r := take(t, c[0], anything)
-	for range 3 {
+	for range 4 {
 		if err := c[0].Done(take(t, c[0], anything)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c[0].Done(r); err != nil {
-		t.Fatal(err)
+	if err := c[1].Done(r); err != nil {
+		t.Error(err)
 	}
-	c = attach(t, s, "b")
-	if st := c[0].Stats(); st.Dropped[Unconfigured] != (Count{4, 10}) || st.Pending.Profiles != 1 {
+	c[1].Release(failing)
+	if again := attach(t, s, "a", "b"); again[1] != c[1] {
+		t.Error("b has another cursor")
+	}
+	if st := c[1].Stats(); st.Dropped[Unconfigured] != (Count{3, 9}) || st.Delivered != (Count{1, 1}) || st.Pending != (Count{1, 5}) {
 		t.Errorf("%+v", st)
 	}
 }

@@ -51,7 +51,7 @@ func TestOpenMakesIt(t *testing.T) {
 func TestOpenRefuses(t *testing.T) {
 	needs.Root(t)
 	dir := t.TempDir()
-	for name, make := range map[string]func(path string) error{
+	for name, prepare := range map[string]func(path string) error{
 		"is a symbolic link": func(path string) error {
 			return errors.Join(os.Mkdir(path+"-", 0o700), os.Symlink(path+"-", path), os.Lchown(path, 1, 1))
 		},
@@ -60,7 +60,7 @@ func TestOpenRefuses(t *testing.T) {
 		"not a directory":         func(path string) error { return os.WriteFile(path, nil, 0o600) },
 	} {
 		path := filepath.Join(dir, strings.ReplaceAll(name, " ", "-"))
-		if err := make(path); err != nil {
+		if err := prepare(path); err != nil {
 			t.Fatal(err)
 		}
 		if d, err := Open(path); err == nil || !strings.Contains(err.Error(), name) {
