@@ -87,7 +87,8 @@ func LoadAlloc(o AllocOptions) (*AllocProbes, error) {
 	if err := loadSpec(spec, &p.objs); err != nil {
 		return nil, err
 	}
-	p.feed = feed{targets: p.objs.Targets, losses: p.objs.Losses, counters: p.objs.Counters, samples: p.objs.Samples, wire: allocWire}
+	p.feed = feed{targets: p.objs.Targets, losses: p.objs.Losses, counters: p.objs.Counters, samples: p.objs.Samples,
+		strangers: p.objs.Strangers, wire: allocWire}
 	if err := p.follow(p.objs.ProcessExec, p.objs.ProcessExit); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

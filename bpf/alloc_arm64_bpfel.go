@@ -74,6 +74,15 @@ type allocAllocTotals struct {
 	}
 }
 
+type allocExecutable struct {
+	_       structs.HostLayout
+	Inode   uint64
+	Size    int64
+	Changed int64
+	Dev     uint32
+	Unused  uint32
+}
+
 type allocLoss struct {
 	_     structs.HostLayout
 	Count uint64
@@ -149,6 +158,7 @@ const (
 	allocMapNowhere        = "nowhere"
 	allocMapSamples        = "samples"
 	allocMapScratches      = "scratches"
+	allocMapStrangers      = "strangers"
 	allocMapTargets        = "targets"
 	allocProgAllocLarge    = "alloc_large"
 	allocProgAllocNextFree = "alloc_next_free"
@@ -229,6 +239,7 @@ type allocMapSpecs struct {
 	Nowhere   *ebpf.MapSpec `ebpf:"nowhere"`
 	Samples   *ebpf.MapSpec `ebpf:"samples"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
+	Strangers *ebpf.MapSpec `ebpf:"strangers"`
 	Targets   *ebpf.MapSpec `ebpf:"targets"`
 }
 
@@ -273,6 +284,7 @@ type allocMaps struct {
 	Nowhere   *ebpf.Map `ebpf:"nowhere"`
 	Samples   *ebpf.Map `ebpf:"samples"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
+	Strangers *ebpf.Map `ebpf:"strangers"`
 	Targets   *ebpf.Map `ebpf:"targets"`
 }
 
@@ -284,6 +296,7 @@ func (m *allocMaps) Close() error {
 		m.Nowhere,
 		m.Samples,
 		m.Scratches,
+		m.Strangers,
 		m.Targets,
 	)
 }

@@ -117,8 +117,14 @@ func (t *btfTypes) index(size int) error {
 	return nil
 }
 
-// wantedStruct reports whether kernel.h may declare a struct of this name: all of its are called so.
-func wantedStruct(name []byte) bool { return bytes.HasSuffix(name, []byte("_struct")) }
+// wantedStruct reports whether kernel.h may declare a struct of this name.
+func wantedStruct(name []byte) bool {
+	switch string(name) {
+	case "file", "inode", "super_block", "timespec64":
+		return true
+	}
+	return bytes.HasSuffix(name, []byte("_struct"))
+}
 
 // btfType is struct btf_type.
 type btfType struct {

@@ -26,6 +26,15 @@ const (
 	cpuCounterCOUNT_MAX        cpuCounter = 7
 )
 
+type cpuExecutable struct {
+	_       structs.HostLayout
+	Inode   uint64
+	Size    int64
+	Changed int64
+	Dev     uint32
+	Unused  uint32
+}
+
 type cpuLabelHeader struct {
 	_          structs.HostLayout
 	KeyBytes   uint16
@@ -239,6 +248,7 @@ const (
 	cpuMapLosses       = "losses"
 	cpuMapSamples      = "samples"
 	cpuMapScratches    = "scratches"
+	cpuMapStrangers    = "strangers"
 	cpuMapTargets      = "targets"
 	cpuProgCpuSample   = "cpu_sample"
 	cpuProgProcessExec = "process_exec"
@@ -310,6 +320,7 @@ type cpuMapSpecs struct {
 	Losses    *ebpf.MapSpec `ebpf:"losses"`
 	Samples   *ebpf.MapSpec `ebpf:"samples"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
+	Strangers *ebpf.MapSpec `ebpf:"strangers"`
 	Targets   *ebpf.MapSpec `ebpf:"targets"`
 }
 
@@ -351,6 +362,7 @@ type cpuMaps struct {
 	Losses    *ebpf.Map `ebpf:"losses"`
 	Samples   *ebpf.Map `ebpf:"samples"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
+	Strangers *ebpf.Map `ebpf:"strangers"`
 	Targets   *ebpf.Map `ebpf:"targets"`
 }
 
@@ -360,6 +372,7 @@ func (m *cpuMaps) Close() error {
 		m.Losses,
 		m.Samples,
 		m.Scratches,
+		m.Strangers,
 		m.Targets,
 	)
 }

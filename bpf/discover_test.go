@@ -1,11 +1,15 @@
 package bpf
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
 // TestDiscover: a process that nobody named is told of at its exec, sampled from then on, and told of at its exit; one that
@@ -97,4 +101,45 @@ func pidnsOfUs(t *testing.T) uint64 {
 		t.Fatal(err)
 	}
 	return st.Ino
+}
+
+// TestIgnore: processes that execute a file that is ignored are not told of, until the file changes.
+func TestIgnore(t *testing.T) {
+	p := load(t, Options{Frequency: 99, Event: EventCPUClock, Discover: true, MaxTargets: 100})
+	program := filepath.Join(t.TempDir(), "program")
+	b, err := os.ReadFile(needs.Tool(t, "true"))
+	if err == nil {
+		err = os.WriteFile(program, b, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, program, 0, unix.STATX_BASIC_STATS, &st); err != nil {
+		t.Fatal(err)
+	}
+	run := func() (pid uint32) {
+		t.Helper()
+		c := exec.CommandContext(t.Context(), program)
+		if err := c.Run(); err != nil {
+			t.Fatal(err)
+		}
+		return uint32(c.Process.Pid)
+	}
+	before := run()
+	file := Executable{Major: st.Dev_major, Minor: st.Dev_minor, Inode: st.Ino, Size: st.Size, Changed: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}
+	if err := p.Ignore(file); err != nil {
+		t.Fatal(err)
+	}
+	ignored := run()
+	if err := os.Chmod(program, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	changed := run()
+
+	told := map[uint32]bool{}
+	drain(t, p, func(r *Record) { told[r.PID] = true })
+	if !told[before] || !told[changed] || told[ignored] {
+		t.Errorf("told before %v, ignored %v, once it has changed %v", told[before], told[ignored], told[changed])
+	}
 }

@@ -39,6 +39,14 @@ struct {
 	__type(value, struct loss);
 } losses SEC(".maps");
 
+/* Executables whose processes are no targets: user space has looked at them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1); /* with discover more */
+	__type(key, struct executable);
+	__type(value, u8);
+} strangers SEC(".maps");
+
 const volatile u64 pidns_dev; /* our PID namespace; 0: the initial one */
 const volatile u64 pidns_ino;
 const volatile u32 wakeup_bytes = 1 << 18;
@@ -90,8 +98,10 @@ static __always_inline u64 wakeup(void)
 static __always_inline int emit_event(u8 type, u32 pid, u64 start)
 {
 	struct record_header r = {.type = type, .pid = pid, .start = start};
+	/* Of many targets one or the other always ends, and nobody waits for that. */
+	u64 flags = discover && type == RECORD_EXIT ? wakeup() : BPF_RB_FORCE_WAKEUP;
 
-	if (bpf_ringbuf_output(&samples, &r, sizeof(r), BPF_RB_FORCE_WAKEUP))
+	if (bpf_ringbuf_output(&samples, &r, sizeof(r), flags))
 		count(COUNT_EVENT_LOST);
 	return 0;
 }
@@ -109,6 +119,34 @@ static __always_inline int newcomer(u32 pid, u64 start)
 	return emit_event(RECORD_EXEC, pid, start);
 }
 
+/* change_time of a file, in nanoseconds. */
+static __always_inline s64 change_time(struct inode *i)
+{
+	struct inode___seconds *seconds = (void *)i;
+	struct inode___hidden *hidden = (void *)i;
+	struct inode___plain *plain = (void *)i;
+
+	if (bpf_core_field_exists(seconds->i_ctime_sec))
+		return BPF_CORE_READ(seconds, i_ctime_sec) * 1000000000 + (BPF_CORE_READ(seconds, i_ctime_nsec) & 0x7fffffff);
+	if (bpf_core_field_exists(hidden->__i_ctime))
+		return BPF_CORE_READ(hidden, __i_ctime.tv_sec) * 1000000000 + BPF_CORE_READ(hidden, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(plain, i_ctime.tv_sec) * 1000000000 + BPF_CORE_READ(plain, i_ctime.tv_nsec);
+}
+
+/* stranger: the process has executed a file of which nobody wants to know. */
+static __always_inline bool stranger(struct task_struct *task)
+{
+	struct inode *i = BPF_CORE_READ(task, mm, exe_file, f_inode);
+	struct executable e = {
+		.inode = BPF_CORE_READ(i, i_ino),
+		.size = BPF_CORE_READ(i, i_size),
+		.changed = change_time(i),
+		.dev = BPF_CORE_READ(i, i_sb, s_dev),
+	};
+
+	return bpf_map_lookup_elem(&strangers, &e);
+}
+
 /* (struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), kernel include/trace/events/sched.h */
 SEC("raw_tracepoint/sched_process_exec")
 int process_exec(struct bpf_raw_tracepoint_args *ctx)
@@ -121,10 +159,11 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!t && !discover)
 		return 0;
-	u64 start = start_ticks(bpf_get_current_task_btf());
+	struct task_struct *task = bpf_get_current_task_btf();
+	u64 start = start_ticks(task);
 
 	if (!t || (t->start && t->start != start))
-		return discover ? newcomer(pid, start) : 0;
+		return discover && !stranger(task) ? newcomer(pid, start) : 0;
 	/* The layout was made for the program that this exec replaces, except where it was made for this exec. */
 	if (t->flags & TARGET_WAIT_EXEC)
 		t->flags &= ~TARGET_WAIT_EXEC;

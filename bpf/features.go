@@ -75,6 +75,7 @@ func wanted() []feature {
 		program(ebpf.PerfEvent, "perf_event programs", "4.9", "take samples", true),
 		program(ebpf.RawTracepoint, "raw_tracepoint programs", "4.17", "see processes exec and exit", true),
 		mapType(ebpf.Hash, "hash maps", "3.19", "know the targets"),
+		mapType(ebpf.LRUHash, "LRU hash maps", "4.10", "leave out programs that are not Go"),
 		mapType(ebpf.PerCPUArray, "per-CPU array maps", "4.6", "count"),
 		mapType(ebpf.RingBuf, "ring buffer maps", "5.8", "hand samples over"),
 		helper(asm.FnGetCurrentTaskBtf, "bpf_get_current_task_btf", "5.11", "know the process, not only its PID", true),

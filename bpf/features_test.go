@@ -57,7 +57,8 @@ func checkListed(t *testing.T, spec *ebpf.CollectionSpec) {
 			}
 		}
 	}
-	maps := map[ebpf.MapType]string{ebpf.Hash: "hash maps", ebpf.PerCPUArray: "per-CPU array maps", ebpf.RingBuf: "ring buffer maps"}
+	maps := map[ebpf.MapType]string{ebpf.Hash: "hash maps", ebpf.PerCPUArray: "per-CPU array maps", ebpf.RingBuf: "ring buffer maps",
+		ebpf.LRUHash: "LRU hash maps"}
 	for name, m := range spec.Maps {
 		old := m.Type == ebpf.Array || m.Type == ebpf.ProgramArray // .rodata is an array; the others are of Linux 4.2
 		if !old && !slices.Contains(listed, maps[m.Type]) {

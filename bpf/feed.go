@@ -14,7 +14,7 @@ import (
 
 // feed is what all objects of events.h have: targets, their exec and exit, and the ring buffer with its counters and losses.
 type feed struct {
-	targets, losses, counters, samples *ebpf.Map
+	targets, losses, counters, samples, strangers *ebpf.Map
 
 	wire   func(*Target) any // the value of targets
 	links  []link.Link

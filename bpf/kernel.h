@@ -24,6 +24,7 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum {
@@ -56,7 +57,43 @@ struct thread_struct {
 #endif
 };
 
+struct timespec64 {
+	s64 tv_sec;
+	long tv_nsec;
+};
+
+struct super_block {
+	u32 s_dev;
+};
+
+struct inode {
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	s64 i_size;
+};
+
+/* The change time: since Linux 6.11, since 6.6, and before. kernelTypes in kerneltypes.go knows of these other shapes. */
+struct inode___seconds {
+	s64 i_ctime_sec;
+	u32 i_ctime_nsec; /* since 6.13 with a flag in its highest bit */
+};
+struct inode___hidden {
+	struct timespec64 __i_ctime;
+};
+struct inode___plain {
+	struct timespec64 i_ctime;
+};
+
+struct file {
+	struct inode *f_inode;
+};
+
+struct mm_struct {
+	struct file *exe_file;
+};
+
 struct task_struct {
+	struct mm_struct *mm;
 	int pid;
 	int tgid;
 	u64 start_boottime;

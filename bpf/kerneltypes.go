@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -32,7 +33,7 @@ func kernelTypes(spec *ebpf.CollectionSpec) *btf.Spec {
 	if err != nil {
 		return nil
 	}
-	reduced, err := types.reduce(local)
+	reduced, err := types.reduce(local, flavors(spec.Types))
 	if err != nil {
 		return nil
 	}
@@ -41,9 +42,23 @@ func kernelTypes(spec *ebpf.CollectionSpec) *btf.Spec {
 
 var errNoType = errors.New("not in the kernel's types")
 
-// reduce makes types like local, and those that it leads to, with the offsets of t's types of these names.
-func (t *btfTypes) reduce(local *btf.Struct) (*btf.Spec, error) {
-	r := reducer{kernel: t, done: map[*btf.Struct]*btf.Struct{}}
+// flavors are members that a struct has on some kernels only, by the struct's name: those of kernel.h's "struct NAME___ANYTHING".
+func flavors(types *btf.Spec) map[string][]btf.Member {
+	found := make(map[string][]btf.Member)
+	for t, err := range types.All() {
+		if s, ok := t.(*btf.Struct); ok && err == nil {
+			if name, _, flavor := strings.Cut(s.Name, "___"); flavor {
+				found[name] = append(found[name], s.Members...)
+			}
+		}
+	}
+	return found
+}
+
+// reduce makes types like local, and those that it leads to, with the offsets of t's types of these names; optional are members
+// that need not be there.
+func (t *btfTypes) reduce(local *btf.Struct, optional map[string][]btf.Member) (*btf.Spec, error) {
+	r := reducer{kernel: t, optional: optional, done: map[*btf.Struct]*btf.Struct{}}
 	root, err := r.named(local)
 	if err != nil {
 		return nil, err
@@ -56,8 +71,9 @@ func (t *btfTypes) reduce(local *btf.Struct) (*btf.Spec, error) {
 }
 
 type reducer struct {
-	kernel *btfTypes
-	done   map[*btf.Struct]*btf.Struct // by local type: they lead to one another
+	kernel   *btfTypes
+	optional map[string][]btf.Member
+	done     map[*btf.Struct]*btf.Struct // by local type: they lead to one another
 }
 
 // named reduces a struct that has a name in the kernel, too.
@@ -80,22 +96,35 @@ func (r *reducer) fields(local *btf.Struct, id uint32) (*btf.Struct, error) {
 	s := &btf.Struct{Name: local.Name, Size: local.Size}
 	r.done[local] = s
 	for _, m := range local.Members {
-		bits, memberType, err := r.kernel.member(id, m.Name)
-		if err != nil {
-			delete(r.done, local)
-			return nil, fmt.Errorf("struct %s: %w", local.Name, err)
-		}
-		m.Offset = btf.Bits(bits)
-		if m.Type, err = r.typ(m.Type, memberType); err != nil {
+		if err := r.field(s, m, id); err != nil {
 			delete(r.done, local)
 			return nil, err
 		}
-		if size, err := btf.Sizeof(m.Type); err == nil {
-			s.Size = max(s.Size, bits/8+uint32(size))
+	}
+	for _, m := range r.optional[local.Name] {
+		if err := r.field(s, m, id); err != nil && !errors.Is(err, errNoType) {
+			delete(r.done, local)
+			return nil, err
 		}
-		s.Members = append(s.Members, m)
 	}
 	return s, nil
+}
+
+// field adds m to s as it is in the kernel's struct id.
+func (r *reducer) field(s *btf.Struct, m btf.Member, id uint32) error {
+	bits, memberType, err := r.kernel.member(id, m.Name)
+	if err != nil {
+		return fmt.Errorf("struct %s: %w", s.Name, err)
+	}
+	m.Offset = btf.Bits(bits)
+	if m.Type, err = r.typ(m.Type, memberType); err != nil {
+		return err
+	}
+	if size, err := btf.Sizeof(m.Type); err == nil {
+		s.Size = max(s.Size, bits/8+uint32(size))
+	}
+	s.Members = append(s.Members, m)
+	return nil
 }
 
 // typ reduces the type of a member, which is id in the kernel.

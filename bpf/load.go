@@ -39,6 +39,9 @@ type Options struct {
 	MaxTargets int // at the same time; 4,096
 }
 
+// maxStrangers is how many files Ignore remembers: those used last.
+const maxStrangers = 2048
+
 // Probes are the loaded programs. Read belongs to one goroutine; SetTarget, Stats and Close may be called from others.
 type Probes struct {
 	feed
@@ -66,6 +69,9 @@ func Load(o Options) (*Probes, error) {
 	if err := configureCPU(spec, o); err != nil {
 		return nil, err
 	}
+	if o.Discover {
+		spec.Maps["strangers"].MaxEntries = maxStrangers
+	}
 	if o.MaxTargets > 0 {
 		spec.Maps["targets"].MaxEntries = uint32(o.MaxTargets)
 		spec.Maps["losses"].MaxEntries = uint32(o.MaxTargets)
@@ -74,7 +80,7 @@ func Load(o Options) (*Probes, error) {
 	if err := loadSpec(spec, &p.objs); err != nil {
 		return nil, err
 	}
-	p.feed = feed{targets: p.objs.Targets, losses: p.objs.Losses, counters: p.objs.Counters, samples: p.objs.Samples,
+	p.feed = feed{targets: p.objs.Targets, losses: p.objs.Losses, counters: p.objs.Counters, samples: p.objs.Samples, strangers: p.objs.Strangers,
 		wire: func(t *Target) any { w := t.wire(); return &w }}
 	if err := p.follow(p.objs.ProcessExec, p.objs.ProcessExit); err != nil {
 		return nil, errors.Join(err, p.Close())

@@ -215,6 +215,15 @@ struct loss {
 	u64 value;
 };
 
+/* A file that is executed, as the kernel knows it. */
+struct executable {
+	u64 inode;
+	s64 size;
+	s64 changed; /* ns since 1970 */
+	u32 dev;     /* major << 20 | minor */
+	u32 unused;
+};
+
 enum counter {
 	COUNT_RECORDED = 0,
 	COUNT_LOST_RING = 1,   /* the ring buffer was full */
@@ -242,6 +251,7 @@ struct wire {
 	struct label_header label_header;
 	struct target target;
 	struct loss loss;
+	struct executable executable;
 	enum alloc_site alloc_site;
 	struct alloc_target alloc_target;
 	struct alloc_totals alloc_totals;

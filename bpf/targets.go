@@ -67,6 +67,25 @@ func (p *feed) ForgetLosses(pid uint32) error {
 	return nil
 }
 
+// Executable is a file that processes execute, as stat(2) tells of it.
+type Executable struct {
+	Major, Minor uint32 // of its device
+	Inode, Size  uint64
+	Changed      int64 // time of its last change, in nanoseconds since 1970
+}
+
+// Ignore has processes that execute a file be no targets from now on, unless they are already: with Options.Discover. It holds for
+// the file as it is, and is forgotten where there are too many. Where the file system tells stat otherwise than it tells the kernel
+// (btrfs, overlays), nothing is ignored.
+func (p *feed) Ignore(e Executable) error {
+	const minorBits = 20 // include/linux/kdev_t.h
+	key := cpuExecutable{Inode: e.Inode, Size: int64(e.Size), Changed: e.Changed, Dev: e.Major<<minorBits | e.Minor}
+	if err := p.strangers.Put(key, uint8(1)); err != nil {
+		return fmt.Errorf("tell BPF of an executable to ignore: %w", err)
+	}
+	return nil
+}
+
 func (t *Target) wire() cpuTarget {
 	v := cpuTarget{
 		Start: t.StartTime, Tls: t.TLS,
