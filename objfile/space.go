@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -74,26 +75,29 @@ type mapKey struct {
 // Errors wrap fs.ErrNotExist or ErrProcessGone where there is no such process (any more), and
 // fs.ErrPermission where rights are missing. A file that cannot be opened is no error: see Image.Err.
 func OpenSpace(images *Images, procRoot string, pid int) (*Space, error) {
-	s := &Space{images: images, proc: procfs.New(procRoot).Proc(pid), owned: make(map[mapKey]*Image)}
-	if err := s.open(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open address space of process %d: %w", pid, err), s.Close())
+	stat, err := procfs.New(procRoot).Proc(pid).Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open address space of process %d: %w", pid, err)
+	}
+	return OpenSpaceOf(images, procRoot, stat)
+}
+
+// OpenSpaceOf opens the space of a process whose stat was read just now.
+func OpenSpaceOf(images *Images, procRoot string, stat procfs.Stat) (*Space, error) {
+	s := &Space{images: images, proc: procfs.New(procRoot).Proc(stat.PID), owned: make(map[mapKey]*Image),
+		start: stat.StartTime, stack: stat.StartStack}
+	s.mem = openMemory(s.proc, s.start)
+	if err := s.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open address space of process %d: %w", stat.PID, err), s.Close())
 	}
 	return s, nil
 }
 
-func (s *Space) open() error {
-	stat, err := s.proc.Stat()
-	if err != nil {
-		return err
-	}
-	s.start, s.stack = stat.StartTime, stat.StartStack
-	s.mem = openMemory(s.proc, s.start)
-	return s.load()
-}
-
 // Current reports whether the process still runs the program that the space was opened for: it has neither exited nor
 // called exec since. Of a process that is in the middle of an exec it may say either.
-func (s *Space) Current() bool { return len(s.maps) > 0 && s.check(s.maps) == nil }
+func (s *Space) Current() bool {
+	return len(s.maps) > 0 && s.check(s.maps, func() bool { return s.mem.gone(s.maps[0].Start) }) == nil
+}
 
 // Exited frees what only a process that runs is read through. What is mapped stays known, until Close.
 func (s *Space) Exited() error { return s.mem.Close() }
@@ -257,7 +261,8 @@ func (s *Space) load() error {
 			fresh = append(fresh, s.mapping(m))
 		}
 	}
-	if err := s.check(fresh); err != nil {
+	ended := func() bool { return s.mem.ended(fresh[0].Start) }
+	if err := s.check(fresh, ended); err != nil {
 		return err
 	}
 	s.reloaded = s.reloaded || s.maps != nil
@@ -337,8 +342,9 @@ func isFUSE(p procfs.Proc, d procfs.Dev) bool {
 	return err == nil && strings.HasPrefix(typ, "fuse")
 }
 
-// check makes sure that fresh was read from the process and program that the space was opened for.
-func (s *Space) check(fresh []Mapping) error {
+// check makes sure that fresh was read from the process and program that the space was opened for; gone says whether the memory that it
+// had then is gone.
+func (s *Space) check(fresh []Mapping, gone func() bool) error {
 	stat, err := s.proc.Stat()
 	if err != nil || stat.StartTime != s.start {
 		return fmt.Errorf("its PID is free or another's: %w", errors.Join(ErrProcessGone, err))
@@ -347,7 +353,7 @@ func (s *Space) check(fresh []Mapping) error {
 		return fmt.Errorf("nothing is mapped (a kernel thread, or exiting): %w", ErrProcessGone)
 	}
 	// The memory alone does not tell: a child of vfork has that of its parent, who keeps it beyond the child's exec.
-	if stat.StartStack != s.stack && stat.StartStack != 0 || s.mem.gone(fresh[0].Start) {
+	if stat.StartStack != s.stack && stat.StartStack != 0 || gone() {
 		return fmt.Errorf("it has exited or runs another program: %w", ErrProcessGone)
 	}
 	return nil
@@ -417,6 +423,12 @@ func (s *Space) own(key mapKey, im *Image) {
 }
 
 func (s *Space) fileImage(m procfs.Map) *Image {
+	if im, isExe := s.images.mapped(s.proc, m); im != nil {
+		if isExe {
+			s.exe = im
+		}
+		return im
+	}
 	mf, isExe, err := s.openFile(m)
 	var im *Image
 	if err != nil {
@@ -463,13 +475,32 @@ func (s *Space) anonImage(name string) *Image {
 
 var errAnonymous = errors.New("anonymous memory, no file")
 
-// vdso copies the kernel's shared object from the process's memory.
+// vdso copies the kernel's shared object from the process's memory, except where it is ours.
 func (s *Space) vdso(m procfs.Map) *Image {
+	if b := ownVDSO(); uint64(len(b)) == m.End-m.Start && s.native() {
+		return s.images.copied(pathVDSO, b)
+	}
 	b := make([]byte, min(m.End-m.Start, maxVDSO))
 	if err := s.ReadMem(b, m.Start); err != nil {
 		return s.images.add(&Image{Path: pathVDSO, Err: err})
 	}
 	return s.images.copied(pathVDSO, b)
+}
+
+// native: the process is of this machine's kernel, and its program of this program's architecture: then it has the same vDSO.
+func (s *Space) native() bool {
+	return s.exe != nil && s.exe.File != nil && s.exe.File.Machine() == machine() && strings.HasPrefix(s.proc.Path(""), "/proc/")
+}
+
+// machine that this program runs on; EM_NONE where that is none that is profiled.
+func machine() elf.Machine {
+	switch runtime.GOARCH {
+	case "amd64":
+		return elf.EM_X86_64
+	case "arm64":
+		return elf.EM_AARCH64
+	}
+	return elf.EM_NONE
 }
 
 // ReadMem reads the process's memory at a run-time address. It never reads another process's: not

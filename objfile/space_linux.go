@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pprofd/pprofd/internal/procfs"
@@ -99,6 +100,17 @@ func (m *processMemory) gone(addr uint64) bool {
 	return errors.Is(err, ErrProcessGone)
 }
 
+// ended is gone for who has just read the process's maps: it waits for the same lock, and for nothing else, since nothing is mapped
+// where it reads. What is mapped could have to be fetched first.
+func (m *processMemory) ended(addr uint64) bool {
+	if m.f == nil {
+		return m.gone(addr)
+	}
+	const nowhere = 1 << 62
+	_, err := m.f.ReadAt(make([]byte, 1), nowhere)
+	return errors.Is(err, io.EOF)
+}
+
 // Close may be called more than once.
 func (m *processMemory) Close() error {
 	m.closed = true
@@ -112,6 +124,40 @@ func (m *processMemory) Close() error {
 
 // errNotMapped says that a path leads to another file than the mapped one.
 var errNotMapped = errors.New("the file at this path is not the mapped one (deleted or replaced)")
+
+// ownVDSO is a copy of this process's vDSO; nil where there is none.
+var ownVDSO = sync.OnceValue(func() []byte {
+	self := procfs.New("").Proc(os.Getpid())
+	for m, err := range self.Maps() {
+		if err != nil || m.Path != pathVDSO || m.End-m.Start > maxVDSO {
+			continue
+		}
+		f, err := os.Open(self.Path("mem"))
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		b := make([]byte, m.End-m.Start)
+		if _, err := f.ReadAt(b, int64(m.Start)); err != nil {
+			return nil
+		}
+		return b
+	}
+	return nil
+})
+
+// mapped returns the image of what a process maps, with a reference more, if the table has it: that takes a system call or two, and none
+// of a file system. isExe says whether it is the process's executable.
+func (t *Images) mapped(p procfs.Proc, m procfs.Map) (im *Image, isExe bool) {
+	for _, name := range []string{"exe", fmt.Sprintf("map_files/%x-%x", m.Start, m.End)} {
+		var st unix.Statx_t
+		err := unix.Statx(unix.AT_FDCWD, p.Path(name), unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS, &st)
+		if err == nil && st.Ino == m.Inode && sameDev(&st, m.Dev) {
+			return t.known(statKey(&st)), name == "exe"
+		}
+	}
+	return nil, false
+}
 
 // openMapped opens the file that a process maps, without following what it may have put in its place
 // meanwhile: first by the kernel's own links, which work for deleted files and in other mount

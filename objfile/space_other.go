@@ -17,7 +17,13 @@ func (*processMemory) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrU
 
 func (*processMemory) gone(uint64) bool { return false }
 
+func (*processMemory) ended(uint64) bool { return false }
+
 func (*processMemory) Close() error { return nil }
+
+func ownVDSO() []byte { return nil }
+
+func (*Images) mapped(procfs.Proc, procfs.Map) (*Image, bool) { return nil, false }
 
 func openMapped(procfs.Proc, procfs.Map, bool) (*mappedFile, bool, error) {
 	return nil, false, errors.ErrUnsupported

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/procfs"
 )
 
 // Discovery decides which of all processes are targets, and what they are called. (PID, start) names a process: start is in
@@ -20,6 +21,13 @@ type Discovery interface {
 	Labels(pid int, start uint64) (service string, labels []export.Label, ok bool)
 	// Forget is told of a process that has ended, once its last profile has been handed on.
 	Forget(pid int, start uint64)
+	// NotGo is the file that a process executes, if no process that executes it can be a Go program.
+	NotGo(pid int) (procfs.FileID, bool)
+}
+
+// ignorer is a Source that can leave out processes that execute a file.
+type ignorer interface {
+	Ignore(e bpf.Executable) error
 }
 
 // name is what a target is called in a profile.
@@ -39,6 +47,13 @@ const (
 
 // maxRefused bounds how many processes are remembered as no targets while samples of them may come.
 const maxRefused = 1 << 14
+
+// maxIgnored bounds how many executables are remembered of which the kernel side was told. It may have forgotten one that comes
+// nevertheless, or its file system may tell of files otherwise: then it is told again, not too often.
+const (
+	maxIgnored     = 1 << 12
+	ignoreInterval = time.Minute
+)
 
 // discover returns the target that a record is of, nil where there is none: one that is new is judged here.
 func (p *Profiler) discover(t *target, r *bpf.Record) *target {
@@ -104,6 +119,8 @@ func (p *Profiler) newcomer(pid uint32, start uint64) *target {
 		p.cfg.Log.Debug("process is not profiled", "pid", pid, "error", err)
 		p.past.failed++
 		p.cfg.Discovery.Forget(int(pid), start)
+	} else {
+		p.ignore(pid)
 	}
 	if len(p.refused) < maxRefused {
 		p.refused[pid] = start
@@ -112,6 +129,27 @@ func (p *Profiler) newcomer(pid uint32, start uint64) *target {
 		p.note("%v", err)
 	}
 	return nil
+}
+
+// ignore has the kernel side tell no more of processes that execute what this one does, where that is no Go program.
+func (p *Profiler) ignore(pid uint32) {
+	source, can := p.probes.(ignorer)
+	if !can {
+		return
+	}
+	f, ok := p.cfg.Discovery.NotGo(int(pid))
+	now := time.Now()
+	if !ok || now.Sub(p.ignored[f]) < ignoreInterval {
+		return
+	}
+	if len(p.ignored) >= maxIgnored {
+		clear(p.ignored)
+	}
+	p.ignored[f] = now
+	err := source.Ignore(bpf.Executable{Major: f.Dev.Major, Minor: f.Dev.Minor, Inode: f.Inode, Size: f.Size, Changed: f.Changed})
+	if err != nil {
+		p.note("%v", err)
+	}
 }
 
 // adopt makes a target of a process of which the kernel side has told. If it has ended meanwhile, what was sampled of it and its

@@ -48,6 +48,8 @@ func (d *byPath) Look(pid int, start uint64) bool {
 	return true
 }
 
+func (d *byPath) NotGo(int) (procfs.FileID, bool) { return procfs.FileID{}, false }
+
 func (d *byPath) Labels(pid int, start uint64) (string, []export.Label, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/pprofd/pprofd/objfile"
 )
 
 // settle looks what t's process did between the reading of its map and the moment from when on events tell of it.
@@ -125,16 +127,34 @@ func (p *Profiler) endWindow(ctx context.Context) {
 	p.sweep()
 }
 
+// maxKept bounds how many programs are kept that nobody runs any more.
+const maxKept = 64
+
+// keep keeps what is known of t's program until the end of the next window: processes that live shortly come in numbers.
+func (p *Profiler) keep(t *target) {
+	if t.space == nil || t.main == 0 || p.kept[t.main] || len(p.kept) >= maxKept {
+		return
+	}
+	if p.kept == nil {
+		p.kept = make(map[objfile.ImageID]bool)
+	}
+	p.kept[t.main] = true
+	p.images.Retain(t.main)
+}
+
 // nextWindow forgets what the profiles just exported were made of, and the targets that have ended.
 func (p *Profiler) nextWindow() error {
 	var errs []error
 	p.table.Reset()
 	p.labelIDs = labelIDs{}
+	before := p.kept
+	p.kept = nil
 	live := p.all[:0]
 	for _, t := range p.all {
 		if p.targets[t.pid] != t {
 			p.past.targets++
 			p.forgotten(t)
+			p.keep(t)
 			errs = append(errs, t.close())
 			continue
 		}
@@ -149,6 +169,9 @@ func (p *Profiler) nextWindow() error {
 	clear(p.all[len(live):])
 	p.all = live
 	p.expect()
+	for id := range before {
+		errs = append(errs, p.images.Release(id))
+	}
 	p.layouts.forget(p.images)
 	p.unwinder.Forget()
 	p.started = time.Now()

@@ -61,10 +61,17 @@ func (r *running) holds(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// nothing is held of targets, but for live ones.
+// nothing is held of targets, but for live ones. Their programs are kept for a window more.
 func (r *running) nothing(t *testing.T, live int) {
 	t.Helper()
-	r.holds(t, fmt.Sprintf("%d targets", live), func() bool { return len(r.p.all) == live && len(r.p.targets) == live })
+	var ended uint64
+	r.holds(t, fmt.Sprintf("%d targets", live), func() bool {
+		ended = r.p.past.windows.Ended
+		return len(r.p.all) == live && len(r.p.targets) == live
+	})
+	if live == 0 {
+		r.holds(t, "another window", func() bool { return len(r.p.kept) == 0 || r.p.past.windows.Ended > ended+1 })
+	}
 	r.p.turn.Lock()
 	defer r.p.turn.Unlock()
 	use, err := r.p.probes.(*bpf.Probes).Use()

@@ -30,6 +30,7 @@ type process struct {
 	comm   string
 	space  *objfile.Space // nil before its first exec
 	waited time.Duration  // for exec, see execPatience
+	stat   *procfs.Stat   // as it was found, until its space is opened
 }
 
 // find returns the process with this PID, without its space.
@@ -41,7 +42,7 @@ func (o *opener) find(pid int) (process, error) {
 	case err != nil:
 		return process{}, fmt.Errorf("process %d: %w", pid, err)
 	}
-	return process{pid: uint32(pid), start: stat.StartTime, comm: stat.Comm}, nil
+	return process{pid: uint32(pid), start: stat.StartTime, comm: stat.Comm, stat: &stat}, nil
 }
 
 // open finds a Go program and reads its address space, which the caller closes. Errors name the process and wrap
@@ -116,7 +117,7 @@ const (
 // as if it were gone: then what it has soon after is read. One without an executable is a kernel thread, or about to exit.
 func (o *opener) openSettled(p *process) (*objfile.Space, error) {
 	for wait := execWait; ; wait *= 2 {
-		space, err := objfile.OpenSpace(o.images, o.root, int(p.pid))
+		space, err := o.space(p)
 		if !errors.Is(err, objfile.ErrProcessGone) && !errors.Is(err, os.ErrNotExist) {
 			return space, err
 		}
@@ -126,6 +127,15 @@ func (o *opener) openSettled(p *process) (*objfile.Space, error) {
 		p.waited += wait
 		time.Sleep(wait)
 	}
+}
+
+// space reads the address space of p as it is now.
+func (o *opener) space(p *process) (*objfile.Space, error) {
+	if stat := p.stat; stat != nil { // it was found just now
+		p.stat = nil
+		return objfile.OpenSpaceOf(o.images, o.root, *stat)
+	}
+	return objfile.OpenSpace(o.images, o.root, int(p.pid))
 }
 
 // kthreadd is the parent of all kernel threads; its PID is 2 (kernel, init/main.c).

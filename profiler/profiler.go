@@ -22,6 +22,7 @@ import (
 	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/aggregate"
+	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/objfile"
 	"github.com/pprofd/pprofd/unwind"
 )
@@ -113,11 +114,13 @@ type Profiler struct {
 	opener              // whose images are all targets'
 	unwinder *unwind.Unwinder
 	layouts  layouts
+	kept     map[objfile.ImageID]bool // programs of targets that ended in the window before; references to their images
 	table    *aggregate.Table
 	targets  map[uint32]*target // by PID
 	all      []*target          // of this window, by target.id - 1
 	past     past
-	refused  map[uint32]uint64 // start times by PID: no targets, whose samples may still be in the ring buffer
+	refused  map[uint32]uint64           // start times by PID: no targets, whose samples may still be in the ring buffer
+	ignored  map[procfs.FileID]time.Time // executables of which the kernel side tells no more: since when
 	swept    time.Time
 	counted  map[uint32]bpf.Loss // by PID: what of the probes' losses is in profiles
 	input    unwind.Input
@@ -175,7 +178,7 @@ func New(c Config) (*Profiler, error) {
 		cfg: c, probes: probes, allocs: allocs, opener: o,
 		unwinder: unwind.New(o.images), table: aggregate.New(aggregate.Limits{}),
 		layouts: make(layouts), targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
-		refused: make(map[uint32]uint64), swept: time.Now(), noted: time.Now(),
+		refused: make(map[uint32]uint64), ignored: make(map[procfs.FileID]time.Time), swept: time.Now(), noted: time.Now(),
 	}, nil
 }
 
@@ -579,6 +582,10 @@ func (p *Profiler) Close() error {
 		}
 	}
 	clear(p.targets)
+	for id := range p.kept {
+		err = errors.Join(err, p.images.Release(id))
+	}
+	p.kept = nil
 	return err
 }
 

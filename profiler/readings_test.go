@@ -15,6 +15,8 @@ import (
 type everybody struct{}
 
 func (everybody) Look(int, uint64) bool { return true }
+
+func (everybody) NotGo(int) (procfs.FileID, bool) { return procfs.FileID{}, false }
 func (everybody) Labels(int, uint64) (string, []export.Label, bool) {
 	return "someone", []export.Label{{Name: "a", Value: "b"}}, true
 }

@@ -90,7 +90,11 @@ func (p *Profiler) prepare(pid int, fresh time.Time) (*target, error) {
 	}
 	t := &target{process: proc, main: proc.space.Main().Image.ID, fresh: fresh}
 	p.findLayout(t)
-	if t.known {
+	switch {
+	case !t.known:
+	case !fresh.IsZero() && !t.layout.Unproven: // it has just executed its program: there is nothing to see yet
+		t.unverified = true
+	default:
 		p.verify(t, t.young())
 	}
 	if err := p.findAllocs(t); err != nil {
@@ -108,6 +112,7 @@ func (p *Profiler) AddAtExec(pid int, path string) error {
 	if err != nil {
 		return err
 	}
+	proc.stat = nil // of what it executes now
 	t := &target{process: proc, started: true}
 	t.comm = truncate(filepath.Base(path), 15)
 	if f, err := openFile(path); err == nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -189,6 +190,16 @@ func (d *Discovery) Look(pid int, start uint64) bool {
 	return d.wanted(key)
 }
 
+// NotGo is the file that a process executes, if no process that executes it can be a Go program.
+func (d *Discovery) NotGo(pid int) (procfs.FileID, bool) {
+	id, err := identify(d.in.Proc(pid))
+	if err != nil {
+		return fileID{}, false
+	}
+	p := d.in.known(id)
+	return id, p != nil && p.notGo()
+}
+
 // newProgram notes that a process runs a program that may be Go's.
 func (d *Discovery) newProgram(key Proc, id fileID) {
 	d.mu.Lock()
@@ -232,7 +243,7 @@ func (d *Discovery) study(key Proc, wait time.Duration) {
 	go func() {
 		defer close(done)
 		defer d.jobs.end(uid)
-		f, err := d.readFacts(key)
+		f, err := d.readFacts(key, uid)
 		d.enter(key, f, err, ticket)
 	}()
 	wait = d.budget.take(wait)

@@ -88,8 +88,9 @@ type known struct {
 // errOther says that another process has the PID now, or executes another program.
 var errOther = fmt.Errorf("another process, or program, has the PID now: %w", os.ErrNotExist)
 
-// readFacts reads what there is to know of a process. What it reads is of one process and program, or the error is errOther.
-func (d *Discovery) readFacts(key Proc) (*facts, error) {
+// readFacts reads what there is to know of a process, whose user is known. What it reads is of one process and program, or the error is
+// errOther.
+func (d *Discovery) readFacts(key Proc, uid uint32) (*facts, error) {
 	proc := d.in.Proc(key.PID)
 	before, err := proc.Stat()
 	if err != nil {
@@ -102,11 +103,11 @@ func (d *Discovery) readFacts(key Proc) (*facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := d.in.look(proc)
+	p, err := d.in.lookAt(proc, before, id)
 	if err != nil {
 		return nil, err
 	}
-	f := &facts{key: key, id: id, comm: p.Comm, exe: p.Exe, deleted: p.Deleted, program: p.Program}
+	f := &facts{key: key, uid: uid, id: id, comm: p.Comm, exe: p.Exe, deleted: p.Deleted, program: p.Program}
 	if !f.program.goes() {
 		return f, f.same(proc, before)
 	}
@@ -118,22 +119,14 @@ func (d *Discovery) readFacts(key Proc) (*facts, error) {
 }
 
 func (f *facts) readRest(proc procfs.Proc) error {
-	status, err := proc.Status()
-	if err != nil {
-		return err
-	}
-	f.uid = status.UID[1]
 	groups, err := proc.Cgroups()
 	if err != nil && !errors.Is(err, procfs.ErrFormat) && !errors.Is(err, os.ErrNotExist) { // a kernel may have none
 		return err
 	}
 	f.group = groupOf(groups)
-	value, _, err := proc.Getenv(optOutName)
-	if err != nil {
-		return err
-	}
+	var value string
+	value, f.cmdline, err = proc.Beginning(optOutName)
 	f.optedOut = value == optOutValue
-	f.cmdline, err = proc.Cmdline()
 	return err
 }
 

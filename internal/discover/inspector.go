@@ -35,12 +35,7 @@ type Process struct {
 	*Program
 }
 
-// fileID names a file for as long as it is executed by somebody. The change time tells a file from one that was
-// written over it.
-type fileID struct {
-	dev, ino, size uint64
-	ctime          int64 // nanoseconds
-}
+type fileID = procfs.FileID
 
 // Bounds on the executables that are remembered.
 const (
@@ -154,12 +149,22 @@ func (in *Inspector) look(proc procfs.Proc) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	id, err := identify(proc)
+	if err != nil {
+		return nil, withoutExe(proc, stat, err)
+	}
+	return in.lookAt(proc, stat, id)
+}
+
+// lookAt says what program a process runs of which stat and id are known.
+func (in *Inspector) lookAt(proc procfs.Proc, stat procfs.Stat, id fileID) (*Process, error) {
 	p := &Process{PID: proc.PID, Start: stat.StartTime, Comm: stat.Comm}
+	var err error
 	if p.Exe, err = proc.Exe(); err != nil {
 		return nil, withoutExe(proc, stat, err)
 	}
 	p.Exe, p.Deleted = strings.CutSuffix(p.Exe, " (deleted)")
-	if p.Program, err = in.programOf(proc); err != nil {
+	if p.Program, err = in.programOf(proc, id); err != nil {
 		return nil, err
 	}
 	if p.bare {
@@ -191,12 +196,8 @@ func withoutExe(proc procfs.Proc, stat procfs.Stat, err error) error {
 	return err
 }
 
-// programOf describes the executable of a process.
-func (in *Inspector) programOf(proc procfs.Proc) (*Program, error) {
-	id, err := identify(proc)
-	if err != nil {
-		return nil, err
-	}
+// programOf describes the executable of a process, whose id was read just now.
+func (in *Inspector) programOf(proc procfs.Proc, id fileID) (*Program, error) {
 	if p := in.known(id); p != nil {
 		return p, nil
 	}
@@ -222,8 +223,10 @@ func identify(proc procfs.Proc) (fileID, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return fileID{}, fmt.Errorf("%s is no regular file: %w", path, objfile.ErrNotGo)
 	}
-	dev := uint64(st.Dev_major)<<32 | uint64(st.Dev_minor)
-	return fileID{dev, st.Ino, st.Size, st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}, nil
+	return fileID{
+		Dev: procfs.Dev{Major: st.Dev_major, Minor: st.Dev_minor}, Inode: st.Ino, Size: st.Size,
+		Changed: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec),
+	}, nil
 }
 
 // known is what is remembered of a file; nil: nothing.

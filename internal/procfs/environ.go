@@ -20,14 +20,7 @@ const (
 // Its value is cut at 4 KiB. Where there are several of the name the first one counts, as for the program itself.
 // The kernel reads the process's memory for it: see patiently.
 func (p Proc) Getenv(name string) (value string, ok bool, err error) {
-	found, err := patiently(func() (*string, error) {
-		f, err := os.Open(p.Path("environ"))
-		if err != nil {
-			return nil, gone(err)
-		}
-		defer f.Close()
-		return findVariable(f, name)
-	})
+	found, err := patiently(func() (*string, error) { return p.variable(name) })
 	switch {
 	case err != nil:
 		return "", false, fmt.Errorf("read environment of process %d: %w", p.PID, err)
@@ -35,6 +28,16 @@ func (p Proc) Getenv(name string) (value string, ok bool, err error) {
 		return "", false, nil
 	}
 	return *found, true, nil
+}
+
+// variable is that of the environment, nil where there is none.
+func (p Proc) variable(name string) (*string, error) {
+	f, err := os.Open(p.Path("environ"))
+	if err != nil {
+		return nil, gone(err)
+	}
+	defer f.Close()
+	return findVariable(f, name)
 }
 
 // findVariable reads "A=1\x00B=2\x00"; nil: there is none of the name.

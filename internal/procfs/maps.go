@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -27,6 +28,14 @@ const (
 
 // Dev is a device number as maps prints it.
 type Dev struct{ Major, Minor uint32 }
+
+// FileID names a file for as long as it is executed by somebody. The change time tells a file from one that was
+// written over it.
+type FileID struct {
+	Dev         Dev
+	Inode, Size uint64
+	Changed     int64 // nanoseconds since 1970
+}
 
 // Map is one line of /proc/PID/maps (fs/proc/task_mmu.c, show_map_vma).
 type Map struct {
@@ -77,10 +86,18 @@ func gone(err error) error {
 	return err
 }
 
+// mapsReaders have room for the longest line.
+var mapsReaders = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, maxMapsLine) }}
+
 // ParseMaps parses a maps file as it is read. Lines longer than any the kernel writes are an error.
 func ParseMaps(r io.Reader) iter.Seq2[Map, error] {
 	return func(yield func(Map, error) bool) {
-		br := bufio.NewReaderSize(r, maxMapsLine)
+		br := mapsReaders.Get().(*bufio.Reader)
+		br.Reset(r)
+		defer func() {
+			br.Reset(nil)
+			mapsReaders.Put(br)
+		}()
 		for range maxMapsLines {
 			line, err := br.ReadSlice('\n')
 			if errors.Is(err, io.EOF) && len(line) == 0 {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -97,6 +98,28 @@ func (p Proc) Exe() (string, error) {
 	return s, nil
 }
 
+// Beginning is what the process's program began with: a variable of its environment as Getenv has it, "" where there is none, and its
+// arguments as Cmdline has them.
+func (p Proc) Beginning(variable string) (value string, args []string, err error) {
+	type beginning struct {
+		value *string
+		args  []byte
+	}
+	b, err := patiently(func() (b beginning, err error) {
+		if b.value, err = p.variable(variable); err == nil {
+			b.args, err = p.read("cmdline", maxCmdline)
+		}
+		return b, err
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("read environment and command line of process %d: %w", p.PID, err)
+	}
+	if b.value != nil {
+		value = *b.value
+	}
+	return value, parseCmdline(b.args), nil
+}
+
 // Cmdline is the command line, split at NUL bytes and cut at 256 KiB. It is empty for kernel threads and zombies.
 // The kernel reads it from the process's memory: see patiently.
 func (p Proc) Cmdline() ([]string, error) {
@@ -145,16 +168,40 @@ func parseCmdline(b []byte) []string {
 	return args
 }
 
-// read returns at most limit bytes of a file of the process's directory.
-func (p Proc) read(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(p.Path(name))
+// read returns at most limit bytes of a file of the process's directory. Such files are read by the thousand, and mostly short: package
+// os would ask each time whether it can be waited for.
+func (p Proc) read(name string, limit int) ([]byte, error) {
+	path := p.Path(name)
+	fd, err := retry(func() (int, error) { return syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0) })
 	if err != nil {
-		return nil, fmt.Errorf("read process %d: %w", p.PID, err)
+		return nil, fmt.Errorf("read process %d: %w", p.PID, &os.PathError{Op: "open", Path: path, Err: err})
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit))
-	if err != nil {
-		return nil, fmt.Errorf("read process %d: %w", p.PID, err)
+	defer syscall.Close(fd)
+	b := make([]byte, 0, min(limit, usualSize))
+	for len(b) < limit {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, 1)
+		}
+		n, err := retry(func() (int, error) { return syscall.Read(fd, b[len(b):min(cap(b), limit)]) })
+		if err != nil {
+			return nil, fmt.Errorf("read process %d: %w", p.PID, &os.PathError{Op: "read", Path: path, Err: err})
+		}
+		if n <= 0 {
+			break
+		}
+		b = b[:len(b)+n]
 	}
 	return b, nil
+}
+
+// usualSize is more than what most files have, in bytes.
+const usualSize = 2 << 10
+
+// retry makes a system call until no signal interrupts it.
+func retry(call func() (int, error)) (n int, err error) {
+	for {
+		if n, err = call(); !errors.Is(err, syscall.EINTR) {
+			return n, err
+		}
+	}
 }

@@ -35,11 +35,11 @@ func ParseStatus(b []byte) (Status, error) {
 	var st Status
 	seen := 0
 	for line := range bytes.Lines(b) {
-		key, value, ok := strings.Cut(strings.TrimSuffix(string(line), "\n"), ":")
-		if !ok {
+		key, value, ok := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(":"))
+		if !ok || !wantedStatus(key) {
 			continue
 		}
-		n, err := st.set(key, value)
+		n, err := st.set(string(key), string(value))
 		if err != nil {
 			return Status{}, fmt.Errorf("parse status: %s: %w", key, err)
 		}
@@ -49,6 +49,14 @@ func ParseStatus(b []byte) (Status, error) {
 		return Status{}, fmt.Errorf("parse status: Uid or Gid is missing: %w", ErrFormat)
 	}
 	return st, nil
+}
+
+func wantedStatus(key []byte) bool {
+	switch string(key) {
+	case "Uid", "Gid", "CapEff", "NSpid":
+		return true
+	}
+	return false
 }
 
 // set stores one line and says how many of the required ones it was.
