@@ -179,6 +179,10 @@ test-kernels: ## run the BPF, accuracy and single-step tests on Debian's kernels
 	$(GO) run ./internal/kerneltest $(KERNELFLAGS)
 
 # deploy/pprofd.service on Debian's kernel, with Debian's systemd as init; see internal/kerneltest. Six minutes on a quiet machine.
+.PHONY: test-suspend
+test-suspend: ## stop the agent for SUSPEND=10m while processes start, end and go on: all of their CPU time is told of (root)
+	$(SUDO) env "PATH=$$PATH" PPROFD_STOP=$(or $(SUSPEND),10m) $(GO) test -count=1 -timeout 30m -v -run 'TestAgentSurvives/stopped_for' ./cmd/pprofd
+
 .PHONY: test-systemd
 test-systemd: ## run the agent as a service of systemd, hardened, beside services that it profiles, in a virtual machine
 	$(GO) run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1 $(KERNELFLAGS)

@@ -30,6 +30,9 @@ type ignorer interface {
 	Ignore(e bpf.Executable) error
 }
 
+// ErrTooManyTargets is wrapped by errors of Add where there are Config.MaxTargets already.
+var ErrTooManyTargets = errors.New("there are as many targets as there may be")
+
 // name is what a target is called in a profile.
 type name struct {
 	service  string
@@ -156,7 +159,7 @@ func (p *Profiler) ignore(pid uint32) {
 // exit are on the way.
 func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
 	if len(p.targets) >= p.cfg.MaxTargets {
-		return nil, fmt.Errorf("there are %d targets already", len(p.targets))
+		return nil, fmt.Errorf("%w: %d", ErrTooManyTargets, len(p.targets))
 	}
 	t, err := p.prepare(int(pid), time.Now())
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -240,5 +241,24 @@ func TestAddDuringVfork(t *testing.T) {
 	}
 	if file := last.Data.Mapping[0].File; file != spin {
 		t.Errorf("the profile is of %s, not of the program after the exec", file)
+	}
+}
+
+// TestWindowsEndInTime: a window ends when it should, also where nothing happens.
+func TestWindowsEndInTime(t *testing.T) {
+	const window = 1250 * time.Millisecond
+	r := runWindows(t, Config{Frequency: 19, Window: window})
+	var ends []time.Time
+	for n := range uint64(3) {
+		var end time.Time
+		r.holds(t, fmt.Sprintf("%d windows", n+1), func() bool {
+			end = r.p.past.windows.Last
+			return r.p.past.windows.Ended > n
+		})
+		ends = append(ends, end)
+	}
+	took := []time.Duration{ends[1].Sub(ends[0]), ends[2].Sub(ends[1])}
+	if least := slices.Min(took); least < window || least > window+50*time.Millisecond {
+		t.Errorf("windows of %v", took)
 	}
 }

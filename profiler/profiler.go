@@ -97,6 +97,7 @@ const (
 	pollInterval     = 200 * time.Millisecond
 	calmInterval     = time.Second // the same once no target is new: to wake up costs more than a hundred samples
 	calmAfter        = 5 * time.Second
+	leastWait        = time.Millisecond
 	statsTicks       = 4
 	floodRecords     = 256 // after so many it is looked whether the reader has not waited for long
 )
@@ -292,14 +293,11 @@ func (p *Profiler) read(ctx context.Context, stop func()) error {
 	p.poll = pollInterval
 	for n := 0; ; {
 		list, got := p.batch.read(p.probes, deadline)
-		if errors.Is(got, os.ErrDeadlineExceeded) {
-			deadline = time.Now().Add(p.poll)
-		}
 		if n += len(list); n >= floodRecords {
 			n = 0
 			if time.Since(deadline) > pollInterval {
-				deadline = time.Now().Add(p.poll)
 				p.tickInFlood(ctx)
+				deadline = time.Now().Add(p.poll)
 			}
 		}
 		waiting, err := p.take(ctx, list, got)
@@ -310,6 +308,9 @@ func (p *Profiler) read(ctx context.Context, stop func()) error {
 			if end, err := p.flushed(ctx); end || err != nil {
 				return err
 			}
+		}
+		if errors.Is(got, os.ErrDeadlineExceeded) { // p.poll is how long there is nothing to do
+			deadline = time.Now().Add(p.poll)
 		}
 		if !waiting {
 			stop()
@@ -368,15 +369,16 @@ func (p *Profiler) due(ctx context.Context) {
 	p.poll = p.patience(now)
 }
 
-// patience is for how long Run may wait from now on. What is not known of a new target is looked up soon.
+// patience is for how long Run may wait from now on. What is not known of a new target is looked up soon; windows end when they should.
 func (p *Profiler) patience(now time.Time) time.Duration {
+	wait := calmInterval
 	if p.allocs != nil || now.Sub(p.changed) < calmAfter {
-		return pollInterval
+		wait = pollInterval
 	}
 	if p.cfg.Window > 0 {
-		return min(calmInterval, max(p.cfg.Window-now.Sub(p.started), pollInterval))
+		wait = max(min(wait, p.cfg.Window-now.Sub(p.started)), leastWait)
 	}
-	return calmInterval
+	return wait
 }
 
 func (p *Profiler) readStats() {

@@ -58,6 +58,7 @@ type ReadingsStats struct {
 	Sites    uint64        // allocation sites read
 	Took     time.Duration // by all readings, with symbols and building
 	States   map[string]int
+	Alive    time.Time // when it last looked whether there is something to read, or had read a process
 }
 
 // States of a process's memory profile.
@@ -128,6 +129,7 @@ func (r *Readings) Run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			for _, p := range r.due(now) {
+				r.alive()
 				if ctx.Err() != nil {
 					return nil
 				}
@@ -138,10 +140,17 @@ func (r *Readings) Run(ctx context.Context) error {
 	}
 }
 
+func (r *Readings) alive() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stats.Alive = time.Now()
+}
+
 // due are the processes whose time has come, the longest waiting first.
 func (r *Readings) due(now time.Time) []Process {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.stats.Alive = now
 	var list []Process
 	for p, s := range r.wait {
 		if !now.Before(s.next) {

@@ -69,7 +69,7 @@ func (p *Profiler) Add(pid int) error {
 		p.exit(t)
 	}
 	if p.cfg.Discovery != nil && len(p.targets) >= p.cfg.MaxTargets {
-		return fmt.Errorf("process %d: there are %d targets already", pid, len(p.targets))
+		return fmt.Errorf("process %d: %w: %d", pid, ErrTooManyTargets, len(p.targets))
 	}
 	t, err := p.prepare(pid, time.Time{})
 	if err != nil {

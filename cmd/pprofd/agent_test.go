@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
@@ -343,20 +344,7 @@ func TestAgentSurvives(t *testing.T) {
 		until(t, "it goes on", func() bool { return len(a.files(t, "cpu", p.PID)) > had })
 		a.end(t)
 	})
-	t.Run("stopped for a while", func(t *testing.T) {
-		a := startAgent(t, bin, nil)
-		until(t, "a window", func() bool { return len(a.files(t, "cpu", p.PID)) > 0 })
-		if err := a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(3 * time.Second)
-		had := len(a.files(t, "cpu", p.PID))
-		if err := a.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
-		until(t, "it goes on", func() bool { return len(a.files(t, "cpu", p.PID)) > had+1 })
-		a.end(t)
-	})
+	t.Run("stopped for a while", func(t *testing.T) { agentStops(t, bin) })
 	t.Run("stopped target", func(t *testing.T) {
 		stopped := testprog.Start(t, bin+"/spin", "-threads=1", "-seconds=60")
 		if err := syscall.Kill(stopped.PID, syscall.SIGSTOP); err != nil {
@@ -370,6 +358,54 @@ func TestAgentSurvives(t *testing.T) {
 		until(t, "a window of the one that goes on", func() bool { return len(a.files(t, "cpu", stopped.PID)) > 0 })
 		a.end(t)
 	})
+}
+
+// agentStops stops the agent for 3 s, or for PPROFD_STOP (make test-suspend), while processes start, end and go on. Nothing is forgotten
+// of their CPU time: what found no room is told as lost. (A machine that is suspended stops its processes, too, and less is to be
+// caught up with.)
+func agentStops(t *testing.T, bin string) {
+	stop := 3 * time.Second
+	if v := os.Getenv("PPROFD_STOP"); v != "" {
+		var err error
+		if stop, err = time.ParseDuration(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := testprog.Start(t, bin+"/spin", "-threads=1", "-seconds=86400")
+	a := startAgent(t, bin, nil)
+	until(t, "a window", func() bool { return len(a.files(t, "cpu", p.PID)) > 0 })
+	if err := a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	seen, used := a.cpu(t, p.PID), cpuOf(t, p.PID)
+	brief := exec.CommandContext(t.Context(), bin+"/spin", "-threads=1", "-seconds=1")
+	if err := brief.Run(); err != nil {
+		t.Fatal(err)
+	}
+	late := testprog.Start(t, bin+"/spin", "-threads=1", "-seconds=86400")
+	time.Sleep(stop)
+	had := len(a.files(t, "cpu", p.PID))
+	if err := a.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it goes on", func() bool { return len(a.files(t, "cpu", p.PID)) > had+1 && len(a.files(t, "cpu", late.PID)) > 1 })
+	used = cpuOf(t, p.PID) - used
+	a.end(t)
+	seen = a.cpu(t, p.PID) - seen
+	t.Logf("stopped for %v: %v of the CPU time of a process, %v, are in its profiles", stop, seen, used)
+	if math.Abs(float64(seen-used)) > 0.1*float64(used)+float64(time.Second) {
+		t.Errorf("%v of %v of CPU time are in profiles", seen, used)
+	}
+}
+
+// cpuOf is the CPU time that a process has used.
+func cpuOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	stat, err := procfs.New("").Proc(pid).Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(stat.UTime+stat.STime) * 10 * time.Millisecond
 }
 
 // TestAgentConfiguration: all that is wrong is told at once, with lines; what is printed can be loaded.

@@ -13,16 +13,36 @@ import (
 // reason to end the others.
 func (a *Agent) healthy() error {
 	c, pipe, _ := a.present()
+	var errs []error
 	for _, k := range pipe.kinds {
-		up, _, _ := k.state()
-		if k.name != profiler.KindCPU || !up {
-			continue
+		if up, _, _ := k.state(); up {
+			errs = append(errs, a.progress(c, k.name))
 		}
-		n, running := a.metrics.cpu.get()
-		last := n.Windows.Last
-		if running && !last.IsZero() && time.Since(last) > overdue(c) {
-			return fmt.Errorf("the last window of CPU profiles ended %v ago", time.Since(last).Round(time.Second))
-		}
+	}
+	return errors.Join(errs...)
+}
+
+// progress says since when a kind that runs is stuck.
+func (a *Agent) progress(c *config.Config, kind string) error {
+	var last time.Time
+	var running bool
+	what := "window of " + kind + " profiles ended"
+	switch kind {
+	case profiler.KindCPU:
+		var n profiler.Stats
+		n, running = a.metrics.cpu.get()
+		last = n.Windows.Last
+	case profiler.KindAllocs:
+		var n profiler.Stats
+		n, running = a.metrics.allocs.get()
+		last = n.Windows.Last
+	case kindMemory:
+		var n profiler.ReadingsStats
+		n, running = a.metrics.memory.get()
+		last, what = n.Alive, "reading of a memory profile ended"
+	}
+	if running && !last.IsZero() && time.Since(last) > overdue(c) {
+		return fmt.Errorf("the last %s %v ago", what, time.Since(last).Round(time.Second))
 	}
 	return nil
 }

@@ -17,6 +17,9 @@ type source interface {
 	set([]profiler.Process) // which processes there are; safe to call while it runs
 }
 
+// kindMemory is the kind of source that reads memory profiles, of whatever kind.
+const kindMemory = "memory"
+
 // kind is a source that is made anew where it fails: the other kinds go on.
 type kind struct {
 	name string
@@ -126,6 +129,7 @@ type sampler struct {
 	mu     sync.Mutex
 	ended  bool
 	failed map[profiler.Process]int // scans until it is tried again
+	full   bool                     // there are more than may be targets
 }
 
 // retryScans is for how many scans a process is left alone that could not be added.
@@ -157,6 +161,7 @@ func (s *sampler) set(procs []profiler.Process) {
 		return
 	}
 	failed := make(map[profiler.Process]int)
+	tooMany := 0
 	for _, p := range s.p.Missing(procs) {
 		if s.only != nil && !s.only(p) {
 			continue
@@ -165,12 +170,25 @@ func (s *sampler) set(procs []profiler.Process) {
 			failed[p] = n - 1
 			continue
 		}
-		if err := s.p.Add(p.PID); err != nil && !errors.Is(err, os.ErrNotExist) {
+		switch err := s.p.Add(p.PID); {
+		case err == nil, errors.Is(err, os.ErrNotExist):
+		case errors.Is(err, profiler.ErrTooManyTargets): // tried again with the next scan: it costs nothing
+			tooMany++
+		default:
 			s.log.Warn("process cannot be profiled", "pid", p.PID, "error", err)
 			failed[p] = retryScans
 		}
 	}
 	s.failed = failed
+	s.tellTooMany(tooMany)
+}
+
+// tellTooMany tells, once, of processes for which there is no room.
+func (s *sampler) tellTooMany(n int) {
+	if n > 0 && !s.full {
+		s.log.Warn("there are more processes than max_targets: some are not profiled", "processes", n)
+	}
+	s.full = n > 0
 }
 
 // reader is a source that reads what the runtimes of the processes keep of themselves.

@@ -43,7 +43,7 @@ func (a *Agent) newPipeline(c *config.Config) (*pipeline, error) {
 	}
 	if kinds := reads(c); len(kinds) > 0 {
 		r := &lateReader{}
-		add("memory", func() (source, error) { return r.begin(a.readings(c, kinds, p.queue), a.metrics.memory), nil })
+		add(kindMemory, func() (source, error) { return r.begin(a.readings(c, kinds, p.queue), a.metrics.memory), nil })
 		if c.Allocs.Enabled && c.Allocs.Source == sourceAuto {
 			add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p.queue), a.metrics.allocs, r.lacks) })
 		}

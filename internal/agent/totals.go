@@ -80,4 +80,5 @@ func addReadings(past *profiler.ReadingsStats, now profiler.ReadingsStats) {
 	past.Sites += now.Sites
 	past.Took += now.Took
 	past.States = now.States
+	past.Alive = now.Alive
 }

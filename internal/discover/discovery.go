@@ -225,12 +225,11 @@ func (d *Discovery) endLocked(key Proc) {
 
 // study reads what is to be known of a process, in the background; it waits for at most as long as given.
 func (d *Discovery) study(key Proc, wait time.Duration) {
-	status, err := d.in.Proc(key.PID).Status()
+	uid, err := d.in.user(key.PID)
 	if err != nil {
 		d.failed(key, err)
 		return
 	}
-	uid := status.UID[1]
 	if !d.jobs.begin(uid) {
 		d.tally(func(c *counters) { c.unread["too many processes take too long to be read"]++ })
 		return

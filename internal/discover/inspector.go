@@ -46,8 +46,9 @@ const (
 // Inspector looks at processes and remembers executables, since most machines run the same few many times. It may be used by
 // several goroutines.
 type Inspector struct {
-	root string
-	fs   procfs.FS
+	root   string
+	fs     procfs.FS
+	kernel bool // it is the kernel's, not of a test
 
 	mu       sync.Mutex
 	programs map[fileID]remembered
@@ -65,7 +66,9 @@ func NewInspector(root string) *Inspector {
 	if root == "" {
 		root = "/proc"
 	}
-	return &Inspector{root: root, fs: procfs.New(root), programs: map[fileID]remembered{}}
+	var fs unix.Statfs_t
+	kernel := unix.Statfs(root, &fs) == nil && fs.Type == unix.PROC_SUPER_MAGIC
+	return &Inspector{root: root, fs: procfs.New(root), kernel: kernel, programs: map[fileID]remembered{}}
 }
 
 // Proc is the directory of a process.
@@ -227,6 +230,21 @@ func identify(proc procfs.Proc) (fileID, error) {
 		Dev: procfs.Dev{Major: st.Dev_major, Minor: st.Dev_minor}, Inode: st.Ino, Size: st.Size,
 		Changed: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec),
 	}, nil
+}
+
+// user is the effective user of a process. The directories of the kernel's /proc belong to that (fs/proc/base.c, task_dump_owner), which
+// takes a tenth of the time that reading its status does.
+func (in *Inspector) user(pid int) (uint32, error) {
+	proc := in.fs.Proc(pid)
+	if !in.kernel {
+		status, err := proc.Status()
+		return status.UID[1], err
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(proc.Path(""), &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: proc.Path(""), Err: err}
+	}
+	return st.Uid, nil
 }
 
 // known is what is remembered of a file; nil: nothing.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 )
 
 // Bounds on an environment: the kernel lets no process start with more than 6 MiB of it and arguments (fs/exec.c,
@@ -32,7 +31,7 @@ func (p Proc) Getenv(name string) (value string, ok bool, err error) {
 
 // variable is that of the environment, nil where there is none.
 func (p Proc) variable(name string) (*string, error) {
-	f, err := os.Open(p.Path("environ"))
+	f, err := p.open("environ")
 	if err != nil {
 		return nil, gone(err)
 	}

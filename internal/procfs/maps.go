@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,7 +62,7 @@ const (
 // grow with their number. The iteration ends after the first error. It yields nothing for kernel threads and zombies.
 func (p Proc) Maps() iter.Seq2[Map, error] {
 	return func(yield func(Map, error) bool) {
-		f, err := os.Open(p.Path("maps"))
+		f, err := p.open("maps")
 		if err != nil {
 			yield(Map{}, fmt.Errorf("read mappings of process %d: %w", p.PID, err))
 			return

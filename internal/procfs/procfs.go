@@ -168,34 +168,66 @@ func parseCmdline(b []byte) []string {
 	return args
 }
 
-// read returns at most limit bytes of a file of the process's directory. Such files are read by the thousand, and mostly short: package
-// os would ask each time whether it can be waited for.
+// read returns at most limit bytes of a file of the process's directory.
 func (p Proc) read(name string, limit int) ([]byte, error) {
-	path := p.Path(name)
-	fd, err := retry(func() (int, error) { return syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0) })
+	f, err := p.open(name)
 	if err != nil {
-		return nil, fmt.Errorf("read process %d: %w", p.PID, &os.PathError{Op: "open", Path: path, Err: err})
+		return nil, fmt.Errorf("read process %d: %w", p.PID, err)
 	}
-	defer syscall.Close(fd)
+	defer f.Close()
 	b := make([]byte, 0, min(limit, usualSize))
 	for len(b) < limit {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, 1)
 		}
-		n, err := retry(func() (int, error) { return syscall.Read(fd, b[len(b):min(cap(b), limit)]) })
-		if err != nil {
-			return nil, fmt.Errorf("read process %d: %w", p.PID, &os.PathError{Op: "read", Path: path, Err: err})
-		}
-		if n <= 0 {
+		n, err := f.Read(b[len(b):min(cap(b), limit)])
+		b = b[:len(b)+n]
+		if errors.Is(err, io.EOF) {
 			break
 		}
-		b = b[:len(b)+n]
+		if err != nil {
+			return nil, fmt.Errorf("read process %d: %w", p.PID, err)
+		}
 	}
 	return b, nil
 }
 
 // usualSize is more than what most files have, in bytes.
 const usualSize = 2 << 10
+
+// file is an open file of a process's directory. They are opened by the thousand and read once: package os would ask of each whether it
+// can be waited for, which takes as long as the rest.
+type file struct {
+	fd   int
+	path string
+}
+
+func (p Proc) open(name string) (*file, error) {
+	path := p.Path(name)
+	fd, err := retry(func() (int, error) { return syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0) })
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return &file{fd, path}, nil
+}
+
+// Read implements io.Reader.
+func (f *file) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, err := retry(func() (int, error) { return syscall.Read(f.fd, b) })
+	switch {
+	case err != nil:
+		return 0, &os.PathError{Op: "read", Path: f.path, Err: err}
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// Close is called once.
+func (f *file) Close() { _ = syscall.Close(f.fd) } // read only: nothing to lose
 
 // retry makes a system call until no signal interrupts it.
 func retry(call func() (int, error)) (n int, err error) {
