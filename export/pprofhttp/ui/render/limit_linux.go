@@ -25,8 +25,12 @@ func confine(cmd *exec.Cmd, asNobody bool) {
 func limit() error {
 	debug.SetMemoryLimit(maxMemory * 3 / 4)
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // a kernel may not have it
+	limits := map[int]uint64{unix.RLIMIT_DATA: maxMemory, unix.RLIMIT_CPU: maxCPU, unix.RLIMIT_FSIZE: 0, unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 64}
+	if raced {
+		delete(limits, unix.RLIMIT_DATA)
+	}
 	var errs []error
-	for what, most := range map[int]uint64{unix.RLIMIT_DATA: maxMemory, unix.RLIMIT_CPU: maxCPU, unix.RLIMIT_FSIZE: 0, unix.RLIMIT_CORE: 0, unix.RLIMIT_NOFILE: 64} {
+	for what, most := range limits {
 		errs = append(errs, syscall.Setrlimit(what, &syscall.Rlimit{Cur: most, Max: most}))
 	}
 	return errors.Join(errs...)
