@@ -18,8 +18,12 @@ import (
 
 const scopeName = "github.com/pprofd/pprofd"
 
-// instant are kinds that show a moment, by the beginning of the sample types that are meant.
-var instant = map[string]string{"heap": "inuse_", "goroutine": ""}
+// meant is how the sample types begin that are sent of a kind; of others, all are. Profiles of a heap and of allocations have the
+// same four types, which a receiver could not tell apart.
+var meant = map[string]string{"heap": "inuse_", "allocs": "alloc_"}
+
+// instant are kinds that show a moment.
+var instant = map[string]bool{"heap": true, "goroutine": true}
 
 // conversion is one profile on its way.
 type conversion struct {
@@ -92,16 +96,16 @@ func newConversion(p *export.Profile, o *Options) (*conversion, error) {
 		return nil, err
 	}
 	c := &conversion{p: p, d: d, o: o}
-	prefix, isInstant := instant[p.Kind]
+	prefix := meant[p.Kind]
 	for i, t := range d.SampleType {
-		if !isInstant || strings.HasPrefix(t.Type, prefix) {
+		if strings.HasPrefix(t.Type, prefix) {
 			c.types = append(c.types, i)
 		}
 	}
 	if len(c.types) == 0 {
 		return nil, fmt.Errorf("%s profile of process %d: none of its sample types is %s*", p.Kind, p.PID, prefix)
 	}
-	if isInstant {
+	if instant[p.Kind] {
 		d.DurationNanos = 0
 	}
 	if d.TimeNanos == 0 {

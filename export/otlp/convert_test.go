@@ -226,10 +226,15 @@ func TestHeapIsAnInstant(t *testing.T) {
 	}
 }
 
-// TestAllocsHaveADuration: what was allocated within a window.
+// TestAllocsHaveADuration: what was allocated within a window, and not what is in use, which is the heap's.
 func TestAllocsHaveADuration(t *testing.T) {
 	d := small()
-	d.SampleType = []*profile.ValueType{{Type: "alloc_objects", Unit: "count"}, {Type: "alloc_space", Unit: "bytes"}}
+	d.SampleType = []*profile.ValueType{
+		{Type: "alloc_objects", Unit: "count"}, {Type: "alloc_space", Unit: "bytes"}, {Type: "inuse_objects", Unit: "count"}, {Type: "inuse_space", Unit: "bytes"},
+	}
+	for _, s := range d.Sample {
+		s.Value = append(s.Value, 1, 8)
+	}
 	d.DefaultSampleType = "alloc_space"
 	s := fake.Start(t, fake.Options{})
 	if err := exporter(t, s, Options{Version: "v1"}).Export(t.Context(), &export.Profile{Kind: "allocs", Service: "s", Data: d}); err != nil {

@@ -7,7 +7,7 @@
 //     sample types, since OTLP's profiles have one each; they share the tables of stacks, locations, functions and strings.
 //     Their samples are as many and in the same order, so that readers can put them together again.
 //   - Profiles of a heap are reduced to what is in use (inuse_*), and have no duration: they show an instant. All others count
-//     what happened within their duration.
+//     what happened within their duration; those of allocations are reduced to alloc_*.
 //   - A profile that is larger than a server takes (Options.MaxRequest) is sent in parts, whose times differ by nanoseconds.
 //   - A profile's id is made of the process, the kind, the time and the part: sent again, it is the same.
 package otlp
