@@ -595,3 +595,27 @@ func TestPullRefuses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPullAcrossExec: what a process did before and after it has executed another program is one profile, unless that program is
+// excluded: then nothing is told of either.
+func TestPullAcrossExec(t *testing.T) {
+	bin := ownPrograms(t, "execer", "spin", "leaf")
+	a := startPulled(t, bin, "--config", writeConfig(t, "exclude: ['exe=*/leaf']\n"))
+	for next, want := range map[string]int{"spin": http.StatusOK, "leaf": http.StatusNotFound} {
+		p := testprog.Start(t, bin+"/execer", "-ms", "1500", bin+"/"+next, "-seconds=60")
+		got, err := a.ask(t.Context(), fmt.Sprintf("/pid/%d/debug/pprof/profile?seconds=4", p.PID))
+		if err != nil || got.status != want {
+			t.Errorf("then %s: %v, %d %.300s", next, err, got.status, got.body)
+			continue
+		}
+		if want != http.StatusOK {
+			if !strings.Contains(string(got.body), "exclude") {
+				t.Errorf("%s", got.body)
+			}
+			continue
+		}
+		if prof := parsed(t, got.body); holds(prof, "main.beforeExec") == 0 || holds(prof, "main.alpha") == 0 {
+			t.Errorf("then %s: %v", next, byStack(prof))
+		}
+	}
+}
