@@ -154,6 +154,13 @@ ALLOCS_SOAK ?= 10m
 allocs-soak: ## probe a program that allocates 10 GB a minute for ALLOCS_SOAK (10m); fails if samples are lost or sums are wrong (root)
 	$(SUDO) env "PATH=$$PATH" PPROFD_ALLOCS_SOAK=$(ALLOCS_SOAK) $(GO) test -count=1 -timeout 60m -v -run '^TestAllocsSoak$$' ./profiler
 
+# KILLS=1000. CI has 20 of them.
+KILLS ?= 200
+.PHONY: test-kill
+test-kill: ## kill the agent KILLS (200) times while its servers are away, and count what arrives (root): 6 minutes
+	$(SUDO) env "PATH=$$PATH" PPROFD_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -v -run '^TestKill' ./internal/agent
+	$(SUDO) env "PATH=$$PATH" PPROFD_KILLS=$(KILLS) $(GO) test -count=1 -timeout 60m -v -run '^TestAgentKilledInAnOutage$$' ./cmd/pprofd
+
 # SCALEFLAGS="-rounds 1 -row 256,2000,200"
 .PHONY: scale
 scale: ## measure user space with recorded samples as 256 CPUs, 2,000 processes, 200 programs (root): 10 minutes
