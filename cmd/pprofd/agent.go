@@ -34,7 +34,8 @@ SIGHUP reads it anew: the window that is under way ends then, and is kept. SIGTE
 is kept, too. A process opts out with the environment variable PPROFD=off.
 
 Over HTTP there are /metrics, /healthz and /readyz for everybody who can connect; all else needs the token in the file "token" of
-the directory (see pprofd url).`,
+the directory (see pprofd url): /pid/PID/debug/pprof/ and /service/NAME/debug/pprof/ are what net/http/pprof would be in the
+process, and /targets lists the processes for scrapers.`,
 		Example: `  sudo pprofd agent                                         # files in /var/lib/pprofd
   sudo pprofd agent --dir /srv/profiles --select 'user=www-data' --exclude 'exe=/usr/bin/*'
   pprofd agent --print-config > pprofd.yaml

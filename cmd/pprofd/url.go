@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +18,10 @@ import (
 
 // urlOptions are the flags of url.
 type urlOptions struct {
-	pid    int
-	config string
-	kind   string
+	pid     int
+	service string
+	config  string
+	kind    string
 }
 
 func newURL() *cobra.Command {
@@ -30,16 +33,19 @@ func newURL() *cobra.Command {
 
   go tool pprof $(sudo pprofd url -p 4242 heap)
 
-KIND is what net/http/pprof calls it: heap (where none is given), allocs, profile (or cpu), ... Without -p it is a profile
-of the agent itself. What the agent's command line says of --config, --listen, --dir and --insecure-loopback has to be said
-here, too.
+KIND is what net/http/pprof calls it: heap (where none is given), allocs, profile (or cpu), ... With --service it is that of all
+processes of a service together, without -p and --service one of the agent itself. What net/http/pprof takes may be added:
+?seconds=10, ?debug=1. What the agent's command line says of --config, --listen, --dir and --insecure-loopback has to be said
+here, too. The agent's /targets lists processes and services.
 
 Who has the URL can see the profiles of all processes: it is as secret as the token in it.`,
 		Example: `  go tool pprof $(sudo pprofd url -p 4242 heap)
   go tool pprof -seconds 30 $(sudo pprofd url -p 4242 cpu)
+  go tool pprof $(sudo pprofd url --service api allocs)
   go tool pprof $(sudo pprofd url heap)        # of the agent itself`,
 	}
-	c.Flags().IntVarP(&o.pid, "pid", "p", 0, "process; without it, the agent itself")
+	c.Flags().IntVarP(&o.pid, "pid", "p", 0, "process; without it and --service, the agent itself")
+	c.Flags().StringVar(&o.service, "service", "", "all processes of the service of this name")
 	c.Flags().StringVar(&o.config, "config", "", "configuration file of the agent")
 	given := configFlags(c, "listen", "dir", "insecure-loopback")
 	complete(c, "pid", completePIDs)
@@ -51,6 +57,8 @@ Who has the URL can see the profiles of all processes: it is as secret as the to
 			return usagef("one kind of profile is wanted, not %q", args)
 		case c.Flags().Changed("pid") && o.pid <= 0:
 			return usagef("%d is no PID", o.pid)
+		case o.pid > 0 && o.service != "":
+			return usagef("a process or a service is wanted, not -p %d and --service %s", o.pid, o.service)
 		case len(args) == 1:
 			o.kind = args[0]
 		}
@@ -99,15 +107,9 @@ func printURL(w io.Writer, o *urlOptions, given map[string][]string) error {
 	if err != nil {
 		return err
 	}
-	path := "/debug/pprof/" + o.kind
-	if o.kind == kindCPU {
-		path = "/debug/pprof/profile"
-	}
-	if o.pid > 0 {
-		path = "/pid/" + strconv.Itoa(o.pid) + path
-	}
 	agent := c.Web()
-	u, err := agent.URL(path)
+	prefix, rest := o.path()
+	u, err := agent.URL(prefix + rest)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: start `pprofd agent`, which makes it, or name its directory by --dir or --config", err)
@@ -116,6 +118,32 @@ func printURL(w io.Writer, o *urlOptions, given map[string][]string) error {
 	case err != nil:
 		return err
 	}
+	u.RawPath = escaped(prefix) + rest
 	_, err = fmt.Fprintln(w, u)
 	return err
+}
+
+// path is of whom a profile is wanted, and which.
+func (o *urlOptions) path() (prefix, rest string) {
+	rest = "/debug/pprof/" + o.kind
+	if o.kind == kindCPU {
+		rest = "/debug/pprof/profile"
+	}
+	switch {
+	case o.pid > 0:
+		prefix = "/pid/" + strconv.Itoa(o.pid)
+	case o.service != "":
+		prefix = servicePath + o.service
+	}
+	return prefix, rest
+}
+
+const servicePath = "/service/"
+
+// escaped keeps slashes in the name of a service from being those of the path.
+func escaped(prefix string) string {
+	if name, ok := strings.CutPrefix(prefix, servicePath); ok {
+		return servicePath + url.PathEscape(name)
+	}
+	return prefix
 }

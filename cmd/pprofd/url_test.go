@@ -60,6 +60,8 @@ func TestURL(t *testing.T) {
 		"the agent itself":     {"", 0, "http://" + auth + "127.0.0.1:6061/debug/pprof/heap\n"},
 		"a process":            {"-p 42 allocs", 0, "http://" + auth + "127.0.0.1:6061/pid/42/debug/pprof/allocs\n"},
 		"CPU":                  {"-p 42 cpu --listen 127.0.0.1:7", 0, "http://" + auth + "127.0.0.1:7/pid/42/debug/pprof/profile\n"},
+		"a service":            {"--service a/b%c cpu", 0, "http://" + auth + "127.0.0.1:6061/service/a%2Fb%25c/debug/pprof/profile\n"},
+		"both":                 {"--service a -p 1", 2, "not -p 1 and --service a"},
 		"TLS":                  {"--config " + tls, 0, "https://" + auth + "localhost:443/debug/pprof/heap\n"},
 		"certificates":         {"--config " + mtls, 0, "https://[::1]:443/debug/pprof/heap\n"},
 		"no token":             {"--insecure-loopback", 0, "http://127.0.0.1:6061/debug/pprof/heap\n"},
