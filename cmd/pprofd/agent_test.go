@@ -312,7 +312,7 @@ func TestAgentWithoutBPF(t *testing.T) {
 // TestAgentSurvives what happens to disks and descriptors in the years.
 func TestAgentSurvives(t *testing.T) {
 	needs.Root(t)
-	bin := ownPrograms(t, "spin")
+	bin := ownPrograms(t, "spin", "churn")
 	p := testprog.Start(t, bin+"/spin", "-threads=1", "-seconds=120")
 	t.Run("full disk", func(t *testing.T) {
 		small := t.TempDir()
@@ -371,7 +371,8 @@ func agentStops(t *testing.T, bin string) {
 			t.Fatal(err)
 		}
 	}
-	p := testprog.Start(t, bin+"/spin", "-threads=1", "-seconds=86400")
+	burn := []string{"-ms=20", "-resident=80"}
+	p := testprog.Start(t, bin+"/churn", burn...)
 	a := startAgent(t, bin, nil)
 	until(t, "a window", func() bool { return len(a.files(t, "cpu", p.PID)) > 0 })
 	if err := a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -382,7 +383,7 @@ func agentStops(t *testing.T, bin string) {
 	if err := brief.Run(); err != nil {
 		t.Fatal(err)
 	}
-	late := testprog.Start(t, bin+"/spin", "-threads=1", "-seconds=86400")
+	late := testprog.Start(t, bin+"/churn", burn...)
 	time.Sleep(stop)
 	had := len(a.files(t, "cpu", p.PID))
 	if err := a.cmd.Process.Signal(syscall.SIGCONT); err != nil {
