@@ -352,6 +352,31 @@ func TestLabels(t *testing.T) {
 	}
 }
 
+// TestLabelsThatLookAlike: neither a text nor a number of another unit is the same attribute.
+func TestLabelsThatLookAlike(t *testing.T) {
+	d := small()
+	stack := d.Sample[0].Location
+	number := func(unit string) *profile.Sample {
+		return &profile.Sample{Location: stack, Value: []int64{1, 1}, NumLabel: map[string][]int64{"n": {5}}, NumUnit: map[string][]string{"n": {unit}}}
+	}
+	text := func(name string) *profile.Sample {
+		return &profile.Sample{Location: stack, Value: []int64{1, 1}, Label: map[string][]string{name: {"5"}}}
+	}
+	d.Sample = []*profile.Sample{number("bytes"), number("seconds"), number("none"), text("n"), text("m")}
+	got := back(t, sent(t, &export.Profile{Kind: "cpu", Service: "s", Data: d}, Options{}))
+	want := encoded(t, d)
+	for _, p := range []*profile.Profile{want, got} { // the unit "seconds" comes back as it is in UCUM
+		for _, s := range p.Sample {
+			if len(s.NumUnit["n"]) == 1 && s.NumUnit["n"][0] == "s" {
+				s.NumUnit["n"][0] = "seconds"
+			}
+		}
+	}
+	if diff := cmp.Diff(describe(want), describe(got)); diff != "" || len(got.Sample) != 5 {
+		t.Error(diff)
+	}
+}
+
 func labels(d pprofile.ProfilesDictionary, s pprofile.Sample) string {
 	text := ""
 	for _, n := range s.AttributeIndices().All() {
@@ -615,6 +640,48 @@ func random(r *rand.Rand) *profile.Profile {
 		d.Sample = append(d.Sample, s)
 	}
 	return d
+}
+
+// TestAlmostTheSame: what differs in one thing only stays two; what differs in its number only becomes one.
+func TestAlmostTheSame(t *testing.T) {
+	for name, differ := range map[string]func(m *profile.Mapping, f *profile.Function, l *profile.Location){
+		"number":      nil,
+		"start":       func(m *profile.Mapping, _ *profile.Function, _ *profile.Location) { m.Start++ },
+		"limit":       func(m *profile.Mapping, _ *profile.Function, _ *profile.Location) { m.Limit++ },
+		"offset":      func(m *profile.Mapping, _ *profile.Function, _ *profile.Location) { m.Offset++ },
+		"file":        func(m *profile.Mapping, _ *profile.Function, _ *profile.Location) { m.File += "x" },
+		"build id":    func(m *profile.Mapping, _ *profile.Function, _ *profile.Location) { m.BuildID += "00" },
+		"flag":        func(m *profile.Mapping, _ *profile.Function, _ *profile.Location) { m.HasFilenames = true },
+		"name":        func(_ *profile.Mapping, f *profile.Function, _ *profile.Location) { f.Name += "x" },
+		"system name": func(_ *profile.Mapping, f *profile.Function, _ *profile.Location) { f.SystemName += "x" },
+		"source":      func(_ *profile.Mapping, f *profile.Function, _ *profile.Location) { f.Filename += "x" },
+		"start line":  func(_ *profile.Mapping, f *profile.Function, _ *profile.Location) { f.StartLine++ },
+		"address":     func(_ *profile.Mapping, _ *profile.Function, l *profile.Location) { l.Address++ },
+		"line":        func(_ *profile.Mapping, _ *profile.Function, l *profile.Location) { l.Line[0].Line++ },
+		"column":      func(_ *profile.Mapping, _ *profile.Function, l *profile.Location) { l.Line[0].Column++ },
+		"fewer lines": func(_ *profile.Mapping, _ *profile.Function, l *profile.Location) { l.Line = l.Line[:1] },
+		"folded":      func(_ *profile.Mapping, _ *profile.Function, l *profile.Location) { l.IsFolded = true },
+	} {
+		d := small()
+		d.Sample = d.Sample[1:]
+		m, f, l := *d.Mapping[0], *d.Function[0], *d.Location[0]
+		m.ID, f.ID, l.ID, l.Mapping = 4, 5, 6, &m
+		l.Line = []profile.Line{{Function: &f, Line: 4, Column: 2}, {Function: d.Function[1], Line: 10}}
+		want := 3 // the zero value, [lost], and both in one
+		if differ != nil {
+			differ(&m, &f, &l)
+			want = 4
+		}
+		d.Mapping, d.Function, d.Location = append(d.Mapping, &m), append(d.Function, &f), append(d.Location, &l)
+		d.Sample = append(d.Sample, &profile.Sample{Location: []*profile.Location{&l}, Value: []int64{5, 50}})
+		all := sent(t, &export.Profile{Kind: "cpu", Service: "s", Data: d}, Options{})
+		if n := all.Dictionary().LocationTable().Len(); n != want {
+			t.Errorf("%s: %d locations, should be %d", name, n, want)
+		}
+		if diff := cmp.Diff(describe(merged(t, encoded(t, d))), describe(back(t, all))); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
 }
 
 // TestKeysOfZeroValues: the table's first entries are found by their contents, too.
