@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"slices"
@@ -239,16 +238,10 @@ func (u *puller) sample(ctx context.Context, procs []discover.Info, d time.Durat
 	if err != nil {
 		return nil, err
 	}
-	parts := got.parts
-	if len(parts) == 0 {
-		parts = []*profile.Profile{idle(procs)}
+	if len(got.parts) == 0 {
+		got.parts = []piece{{data: idle(procs)}}
 	}
-	p, err := profile.Merge(parts)
-	if err != nil {
-		return nil, fmt.Errorf("merge %d profiles: %w", len(parts), err)
-	}
-	p.TimeNanos, p.DurationNanos = got.from.UnixNano(), int64(got.to.Sub(got.from))
-	return p, nil
+	return got.profile()
 }
 
 // idle is the profile of processes that used no CPU time.

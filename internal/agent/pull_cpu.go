@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -54,8 +53,9 @@ type client struct {
 
 // piece is what was sampled of one process in one window. Clients share it: it is not changed.
 type piece struct {
-	began time.Time
-	data  *profile.Profile
+	began          time.Time
+	data           *profile.Profile
+	recorded, lost uint64
 }
 
 const (
@@ -72,8 +72,39 @@ func newSharing(b *budget, open func(export.Exporter) (*profiler.Profiler, error
 
 // interval is what was sampled, for how long.
 type interval struct {
-	parts    []*profile.Profile // shared: not to be changed
+	parts    []piece
 	from, to time.Time
+}
+
+// profile is all of it. parts there must be.
+func (i *interval) profile() (*profile.Profile, error) {
+	all, err := merged(i.parts, i.from)
+	if err != nil {
+		return nil, err
+	}
+	p := all.data
+	p.Comments = append(p.Comments, export.SamplesComment(all.recorded, all.lost))
+	p.TimeNanos, p.DurationNanos = i.from.UnixNano(), int64(i.to.Sub(i.from))
+	return p, nil
+}
+
+// merged is one piece of all, whose numbers of samples are not in comments.
+func merged(list []piece, began time.Time) (piece, error) {
+	all := piece{began: began}
+	parts := make([]*profile.Profile, len(list))
+	for i := range list {
+		parts[i] = list[i].data
+		all.recorded, all.lost = all.recorded+list[i].recorded, all.lost+list[i].lost
+	}
+	var err error
+	if all.data, err = profile.Merge(parts); err != nil {
+		return piece{}, fmt.Errorf("merge %d profiles: %w", len(parts), err)
+	}
+	all.data.Comments = slices.DeleteFunc(all.data.Comments, func(c string) bool {
+		_, _, of := export.ParseSamplesComment(c)
+		return of
+	})
+	return all, nil
 }
 
 // sample samples procs for d, or until they, ctx or the agent end.
@@ -250,12 +281,17 @@ func (s *sharing) wait(ctx context.Context, c *client, from time.Time, d time.Du
 // Export gives a piece to those who want it.
 func (s *sharing) Export(_ context.Context, p *export.Profile) error {
 	proc := profiler.Process{PID: p.PID, Start: p.StartTicks}
-	p.Data.Comments = slices.DeleteFunc(p.Data.Comments, func(c string) bool { return strings.HasPrefix(c, "samples recorded ") })
+	one := piece{began: p.Start, data: p.Data}
+	for _, c := range p.Data.Comments {
+		if recorded, lost, ok := export.ParseSamplesComment(c); ok {
+			one.recorded, one.lost = recorded, lost
+		}
+	}
 	s.list.Lock()
 	defer s.list.Unlock()
 	for c := range s.clients {
 		if slices.Contains(c.procs, proc) {
-			s.give(c, piece{p.Start, p.Data})
+			s.give(c, one)
 		}
 	}
 	return nil
@@ -283,36 +319,36 @@ func (s *sharing) merge(c *client, from time.Time) error {
 	if err != nil || len(pieces) < maxPieces {
 		return err
 	}
-	var merged []piece
+	var kept []piece
 	if list := within(pieces, from, time.Time{}); len(list) > 0 {
-		all, err := profile.Merge(list)
+		all, err := merged(list, from)
 		if err != nil {
-			return fmt.Errorf("merge %d profiles: %w", len(list), err)
+			return err
 		}
-		merged = append(merged, piece{from, all})
+		kept = append(kept, all)
 	}
 	s.list.Lock()
 	defer s.list.Unlock()
 	rest := c.pieces[len(pieces):]
 	s.budget.give(c.bytes)
 	c.pieces, c.bytes = nil, 0
-	for _, p := range append(merged, rest...) {
+	for _, p := range append(kept, rest...) {
 		s.give(c, p)
 	}
 	return c.err
 }
 
 // within are the pieces of [from, to); to may be zero.
-func within(pieces []piece, from, to time.Time) (list []*profile.Profile) {
+func within(pieces []piece, from, to time.Time) (list []piece) {
 	for _, p := range pieces {
 		if !p.began.Before(from) && (to.IsZero() || p.began.Before(to)) {
-			list = append(list, p.data)
+			list = append(list, p)
 		}
 	}
 	return list
 }
 
-func (s *sharing) take(c *client, from, to time.Time) ([]*profile.Profile, error) {
+func (s *sharing) take(c *client, from, to time.Time) ([]piece, error) {
 	s.list.Lock()
 	defer s.list.Unlock()
 	return within(c.pieces, from, to), c.err

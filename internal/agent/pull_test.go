@@ -57,11 +57,18 @@ func process(t *testing.T, pid int) profiler.Process {
 	return profiler.Process{PID: pid, Start: start}
 }
 
-func cpuOf(parts []*profile.Profile) (sum time.Duration, samples int64) {
-	for _, p := range parts {
-		for _, s := range p.Sample {
-			sum, samples = sum+time.Duration(s.Value[1]), samples+s.Value[0]
-		}
+func cpuOf(t *testing.T, got *interval) (sum time.Duration, samples int64) {
+	t.Helper()
+	p, err := got.profile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range p.Sample {
+		sum, samples = sum+time.Duration(s.Value[1]), samples+s.Value[0]
+	}
+	said := slices.DeleteFunc(slices.Clone(p.Comments), func(c string) bool { return !strings.HasPrefix(c, "samples recorded ") })
+	if want := fmt.Sprintf("samples recorded %d, lost 0", samples); len(said) != 1 || said[0] != want {
+		t.Errorf("it says %q, want %q", said, want)
 	}
 	return sum, samples
 }
@@ -94,7 +101,7 @@ func TestSharingMerges(t *testing.T) {
 		t.Fatal(err)
 	}
 	most := used(t, p.PID) - before
-	cpu, _ := cpuOf(got.parts)
+	cpu, _ := cpuOf(t, got)
 	if len(got.parts) > 2*maxPieces || float64(cpu) < 0.6*float64(most) || float64(cpu) > 1.15*float64(most) {
 		t.Errorf("%v in %d parts, of %v", cpu, len(got.parts), most)
 	}
@@ -124,7 +131,7 @@ func TestSharingGone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, n := cpuOf(got.parts); n == 0 {
+		if _, n := cpuOf(t, got); n == 0 {
 			t.Error("no samples of the other")
 		}
 	}
