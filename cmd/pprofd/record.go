@@ -37,6 +37,7 @@ type recordOptions struct {
 	allocBudget      float64
 	program          []string
 	durationExplicit bool
+	send             sendOptions
 }
 
 const maxFrequency = 10000
@@ -105,6 +106,9 @@ Where to: one profile goes to the file -o, by default KIND.pb.gz. Several kinds 
 default pprofd-TIME (UTC), as COMM-PID.KIND.pb.gz. -o - is standard output. Under sudo the files belong to
 the user who called it.
 
+With --pyroscope, --parca or --otlp profiles are sent to servers, too, once their files are written. Where that fails for
+--send-timeout, record says so, and exits with 1; the files remain.
+
 A program behind -- is sampled from its exec to its exit. With -d the recording ends earlier, the profile is
 written then, and record goes on to wait for the program. Its exit status becomes record's: 128+n where signal n
 ended it, 127 where it cannot be found, 126 where it cannot be executed. Signals that record gets are passed on to
@@ -122,6 +126,7 @@ Ctrl-C (or SIGTERM) ends a recording early and writes what there is; a second on
   sudo pprofd record --comm api -t heap --on-oom        # the heaps of those that the kernel kills for lack of memory
   sudo pprofd record -p 4242 -t allocs,cpu -d 30s       # what is allocated in 30 s, and CPU: a file each
   sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
+  sudo pprofd record -p 4242 --pyroscope http://localhost:4040 --parca localhost:7070 --label env=test
   sudo pprofd record -p 4242 --format folded -o - | flamegraph.pl > cpu.svg`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.arguments(args, c.ArgsLenAtDash()); err != nil {
@@ -161,6 +166,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.Float64Var(&o.allocBudget, "alloc-budget", 0.7, "allocs by probes: percent of one CPU that they may cost a process; above, they are there for a part of the time; 0: no limit")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
+	o.send.flags(c)
 	complete(c, "type", words(knownKinds()))
 	complete(c, "format", words(knownFormats()))
 	complete(c, "event", words(knownEvents()))
@@ -192,7 +198,7 @@ func (o *recordOptions) arguments(args []string, dash int) error {
 
 // check refuses values that make no sense and fills defaults in. All its errors are usage errors.
 func (o *recordOptions) check() error {
-	for _, f := range []func() error{o.checkTargets, o.checkSampling, o.checkKinds, o.checkFormat} {
+	for _, f := range []func() error{o.checkTargets, o.checkSampling, o.checkKinds, o.checkFormat, o.send.check} {
 		if err := f(); err != nil {
 			return usageError{err}
 		}

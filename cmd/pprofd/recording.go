@@ -24,6 +24,7 @@ type recording struct {
 	stdout, stderr io.Writer // of people: where the table goes, and notes
 	out            output
 	sink           *sink
+	sending        *sending // nil: no server is named
 	log            *slog.Logger
 	profiler       *profiler.Profiler // nil: no CPU profile was asked for
 	allocs         *profiler.Profiler // nil: nothing is probed for allocations
@@ -52,10 +53,16 @@ func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*discove
 	if r.sink, err = newSink(r.out, o, stdout); err != nil {
 		return nil, err
 	}
+	if r.sending, err = newSending(o, targets); err != nil {
+		r.sink.Close()
+		return nil, err
+	}
+	r.sink.sending = r.sending
 	if r.out.standard() || len(o.program) > 0 {
 		r.stdout = stderr // standard output is the profile's, or the program's
 	}
 	if err := r.open(); err != nil {
+		r.sending.close()
 		r.sink.Close()
 		return nil, err
 	}
@@ -175,6 +182,7 @@ func (r *recording) run(ctx context.Context, targets []*discover.Process, sigs *
 	if err == nil {
 		err = r.tell(r.stats())
 	}
+	err = errors.Join(err, r.finishSending(sigs))
 	if r.child == nil {
 		return err
 	}
@@ -406,6 +414,7 @@ func (r *recording) close() {
 	if r.child != nil {
 		r.child.abandon()
 	}
+	r.sending.close()
 	if r.aborted {
 		r.sink.closeSoon()
 		return

@@ -25,6 +25,7 @@ const hottest = 10 // functions in the table
 type sink struct {
 	*file.Exporter
 	withTables bool
+	sending    *sending
 	discard    atomic.Bool // write nothing: the program never ran
 
 	mu     sync.Mutex
@@ -69,6 +70,9 @@ func (s *sink) Export(ctx context.Context, p *export.Profile) error {
 		return nil
 	}
 	if err := s.Exporter.Export(ctx, p); err != nil {
+		return err
+	}
+	if err := s.sending.add(p); err != nil {
 		return err
 	}
 	t := table{total: file.Total(p.Data)}
