@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pprofd/pprofd/internal/agent/config"
@@ -42,7 +41,6 @@ type Agent struct {
 	log       *slog.Logger
 	discovery *discover.Discovery
 	metrics   *metrics
-	registry  *prometheus.Registry // of all metrics
 	servers   *servers
 	again     chan struct{} // asks for a scan
 	began     time.Time
@@ -65,10 +63,11 @@ func New(o Options) (*Agent, error) {
 		return nil, err
 	}
 	a.metrics = newMetrics(a)
-	if a.registry, err = newRegistry(a.metrics); err != nil {
+	registry, err := newRegistry(a.metrics)
+	if err != nil {
 		return nil, err
 	}
-	a.servers = newServers(o.Log, o.Version, a.registry)
+	a.servers = newServers(o.Log, o.Version, registry)
 	if err := a.begin(o.Config); err != nil {
 		return nil, errors.Join(err, a.servers.close(context.Background()))
 	}

@@ -24,7 +24,11 @@ func (a *Agent) newFront(c *config.Config) (*front, error) {
 	if c.Listen == "" {
 		return &front{}, nil
 	}
-	s, err := web.New(c.Web(), web.Options{Registry: a.registry, Healthy: a.healthy, Ready: a.ready, Log: a.log})
+	r, err := newRegistry(a.metrics) // the server adds metrics of its own
+	if err != nil {
+		return nil, err
+	}
+	s, err := web.New(c.Web(), web.Options{Registry: r, Healthy: a.healthy, Ready: a.ready, Log: a.log})
 	if err != nil {
 		return nil, err
 	}
