@@ -196,7 +196,10 @@ func TestTLS(t *testing.T) {
 
 		asks := fake.Start(t, fake.Options{TLS: &tls.Config{ClientAuth: tls.RequireAnyClientCert}})
 		e = newExporter(t, Options{URL: asks.URL(), API: api, TLS: export.TLS{CA: asks.CA(t)}})
-		judged(t, e.Export(t.Context(), cpuProfile(t, one)), verdict{export.Later, "tls", "certificate"})
+		// The reason is "tls" only if the alert is there before HTTP/2 gives the connection up.
+		if d := export.RetryOf(e.Export(t.Context(), cpuProfile(t, one))); d == nil || d.Retry != export.Later || d.Reason != "tls" && d.Reason != "unreachable" {
+			t.Errorf("%v", d)
+		}
 	})
 }
 
@@ -230,7 +233,10 @@ func TestEndlessAnswer(t *testing.T) {
 		})}
 		done := make(chan error)
 		go func() { done <- srv.Serve(l) }()
-		defer func() { srv.Close(); <-done }()
+		defer func() {
+			srv.Close()
+			<-done
+		}()
 		e := newExporter(t, Options{URL: "http://" + l.Addr().String(), API: api, Timeout: 5 * time.Second})
 		begun := time.Now()
 		err = e.Export(t.Context(), cpuProfile(t, one))

@@ -83,15 +83,21 @@ func (m *maker) add(stack string, v int64, labels ...string) {
 	m.p.Sample = append(m.p.Sample, s)
 }
 
-// many adds n samples with stacks of their own.
+// many adds n samples with stacks of their own, of 3,000 functions.
 func (m *maker) many(n, depth int) {
+	locations := make([]*profile.Location, 3000)
+	for i := range locations {
+		locations[i] = m.location(fmt.Sprintf("github.com/example/project/package%d.(*Type%d).Method%d", i%7, i%50, i))
+	}
 	for i := range n {
-		names := make([]string, depth)
-		for j := range names {
-			n := (i*31 + j*17) % 3000
-			names[j] = fmt.Sprintf("github.com/example/project/package%d.(*Type%d).Method%d", n%7, n%50, n)
+		s := &profile.Sample{Location: make([]*profile.Location, depth)}
+		for j := range s.Location {
+			s.Location[j] = locations[(i*31+j*17)%len(locations)]
 		}
-		m.add(strings.Join(names, ";"), int64(i+1))
+		for j := range m.p.SampleType {
+			s.Value = append(s.Value, int64((i+1)*(j+1)))
+		}
+		m.p.Sample = append(m.p.Sample, s)
 	}
 }
 

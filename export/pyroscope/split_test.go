@@ -113,9 +113,9 @@ func fold(m *maker, n int) []*profile.Location {
 }
 
 // large is a profile that has to be sent in parts.
-func large(t *testing.T) *export.Profile { return cpuProfile(t, func(m *maker) { m.many(40_000, 3) }) }
+func large(t *testing.T) *export.Profile { return cpuProfile(t, func(m *maker) { m.many(31_000, 2) }) }
 
-const largeSum = 40_000 * 40_001 / 2
+const largeSum = 31_000 * 31_001 / 2
 
 func TestParts(t *testing.T) {
 	s, stats := sent(t, Options{}, encodedKeepingData(t, large(t)))

@@ -80,16 +80,25 @@ var serverOwned = regexp.MustCompile(`^__(profile_type|type|unit|period_type|per
 
 // keep makes series of in. If one has labels that are not allowed, none is kept.
 func (s *Server) keep(in *incoming) error {
-	groups := map[string]*group{}
+	groups, known := map[string]*group{}, map[string]*group{}
 	var order []string
 	for _, x := range in.p.Sample {
-		labels := in.merged(x)
-		key := fmt.Sprint(labels)
-		if groups[key] == nil {
-			groups[key] = &group{labels: labels}
-			order = append(order, key)
+		raw := fmt.Sprint(x.Label)
+		if len(x.Label) == 0 {
+			raw = ""
 		}
-		groups[key].samples = append(groups[key].samples, x)
+		g := known[raw]
+		if g == nil {
+			labels := in.merged(x)
+			key := fmt.Sprint(labels)
+			if g = groups[key]; g == nil {
+				g = &group{labels: labels}
+				groups[key] = g
+				order = append(order, key)
+			}
+			known[raw] = g
+		}
+		g.samples = append(g.samples, x)
 	}
 	for _, key := range order {
 		if err := s.checkLabels(groups[key].labels); err != nil {
