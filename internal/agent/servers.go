@@ -81,7 +81,7 @@ func (s *servers) has(w wanted) bool {
 
 // same says whether w is configured as it was.
 func (w *wanted) same(other wanted) bool {
-	return w.name == other.name && w.authorities == other.authorities && reflect.DeepEqual(w.config, other.config)
+	return w.name == other.name && w.authorities.Equal(other.authorities) && reflect.DeepEqual(w.config, other.config)
 }
 
 // reopen opens the spool with other options, or ends to have one.

@@ -50,7 +50,7 @@ func (c *Config) profileFields() []field {
 	return []field{
 		{"window", "window", "10s", "how long a CPU profile is; 1s to 1h", durationValue(&c.Window, time.Second, time.Hour)},
 		{"cpu.enabled", "", "true", "true or false", boolValue(&c.CPU.Enabled)},
-		{"cpu.hz", "cpu-hz", "19", "samples a second and CPU; 1 to 10000", intValue(&c.CPU.Hz, 1, 10000)},
+		{"cpu.hz", "cpu-hz", "19", "samples a second and CPU; 1 to 10000", intValue(&c.CPU.Hz, 10000)},
 		{"cpu.kernel", "", "true", "also the kernel's functions, below those that called it", boolValue(&c.CPU.Kernel)},
 		{"heap.enabled", "", "true", "true or false", boolValue(&c.Heap.Enabled)},
 		{"heap.interval", "", "1m", "how often; 1s to 24h", durationValue(&c.Heap.Interval, time.Second, 24*time.Hour)},
@@ -70,7 +70,7 @@ func (c *Config) placeFields() []field {
 		{"dir.path", "dir", "/var/lib/pprofd", `where; it has to belong to the agent's user; "": no files`, textValue(&c.Dir.Path, nil)},
 		{"dir.max_size", "", "1GiB", "of all files; the oldest are removed first; 0: no limit", sizeValue(&c.Dir.MaxSize, 0, 1<<60)},
 		{"dir.max_age", "", "168h", "since the start of a profile's window; 0s: no limit", durationValue(&c.Dir.MaxAge, 0, 1<<63-1)},
-		{"dir.max_files", "", "1000000", "1 to 1000000", intValue(&c.Dir.MaxFiles, 1, file.MaxStoreFiles)},
+		{"dir.max_files", "", "1000000", "1 to 1000000", intValue(&c.Dir.MaxFiles, file.MaxStoreFiles)},
 		{"spool.path", "", `""`, `where; it has to belong to the agent's user; "": .spool in dir.path`, textValue(&c.Spool.Path, nil)},
 		{"spool.max_size", "", "512MiB", "of all that waits; the oldest is dropped first; 1MiB to 1TiB", sizeValue(&c.Spool.MaxSize, 1<<20, 1<<40)},
 		{"spool.max_age", "", "1h", "what has waited for longer is dropped; 1m to 168h", durationValue(&c.Spool.MaxAge, time.Minute, 168*time.Hour)},
@@ -126,7 +126,7 @@ func (c *Config) agentFields() []field {
 	return []field{
 		{"log.level", "log-level", "info", "debug, info, warn or error", choiceValue(&c.Log.Level, "debug", "info", "warn", "error")},
 		{"log.format", "log-format", "text", "text or json", choiceValue(&c.Log.Format, "text", "json")},
-		{"max_targets", "", "4000", "processes that are profiled at a time; 1 to 16384", intValue(&c.MaxTargets, 1, 16384)},
+		{"max_targets", "", "4000", "processes that are profiled at a time; 1 to 16384", intValue(&c.MaxTargets, 16384)},
 	}
 }
 

@@ -146,12 +146,13 @@ func sizeValue(p *int64, low, high int64) value {
 	}, func() string { return formatSize(*p) })
 }
 
-func intValue(p *int, low, high int) value {
+// intValue is a number of things, of which there is one at least.
+func intValue(p *int, high int) value {
 	return scalar(func(s string) (err error) {
 		if *p, err = strconv.Atoi(s); err != nil {
 			return fmt.Errorf("%q is no whole number", s)
 		}
-		return between(*p, low, high, strconv.Itoa)
+		return between(*p, 1, high, strconv.Itoa)
 	}, func() string { return strconv.Itoa(*p) })
 }
 
