@@ -175,6 +175,12 @@ fleet: ## measure `pprofd agent` beside 200 services, and beside 50 starts a sec
 	$(SUDO) env "PATH=$$PATH" bin/fleet -o benchmarks/results/fleet-$$(date -u +%F).txt \
 		-svg benchmarks/results/fleet-$$(date -u +%F).svg $(FLEETFLAGS)
 
+# DELIVERYFLAGS="-windows 6 -rounds 20"
+.PHONY: delivery
+delivery: ## measure bytes and CPU time of delivering profiles to files and to servers of each kind (root): 3 minutes
+	$(GO) build -buildvcs=true -o bin/delivery ./benchmarks/delivery
+	$(SUDO) env "PATH=$$PATH" bin/delivery -o benchmarks/results/delivery-$$(date -u +%F).txt $(DELIVERYFLAGS)
+
 .PHONY: board
 board: ## write the newest results of benchmarks/results into README.md
 	$(GO) run ./benchmarks/readme

@@ -196,3 +196,21 @@ func (m *measured) load(load string) string {
 	}
 	return ""
 }
+
+// delivery is what profiles take on the wire and on disk, and what it costs to send them.
+func delivery(b *strings.Builder, m *measured) {
+	fmt.Fprintln(b, "| CPU profiles, windows of 10 s | one busy core, 19 Hz | 99 Hz | the same time in 200 processes, 19 Hz | 99 Hz | a window of 200 processes |\n|---|---|---|---|---|---|")
+	for _, to := range []struct{ name, text string }{
+		{"files", "files"}, {"files-in-blocks", "files, as the disk counts"}, {"pyroscope", "Pyroscope, Push API"}, {"ingest", "Pyroscope, `/ingest`"}, {"parca", "Parca"},
+		{"otlp", "OTLP, gRPC"}, {"otlphttp", "OTLP, HTTP"},
+	} {
+		fmt.Fprintf(b, "| %s |", to.text)
+		for _, load := range []string{"one", "fleet"} {
+			for _, hz := range []int{19, 99} {
+				name := fmt.Sprintf("Export/load=%s/hz=%d/to=%s", load, hz, to.name)
+				fmt.Fprintf(b, " %s, %s |", m.cell(name, "B/sample", "%.0f B/sample", 1), m.cell(name, "B/core-h", "%.1f MB/core-h", 1e-6))
+			}
+		}
+		fmt.Fprintf(b, " %s |\n", m.cell("ExportWindow/processes=200/to="+to.name, "cpu-s/window", "%.2f s of CPU time", 1))
+	}
+}
