@@ -28,12 +28,13 @@ func newURL() *cobra.Command {
 	var o urlOptions
 	c := &cobra.Command{
 		Use:   "url [flags] [KIND]",
-		Short: "Print the agent's URL of a profile, for go tool pprof",
+		Short: "Print the agent's URL of a profile, for go tool pprof, or of its web pages",
 		Long: `Url prints where pprofd agent on this host has a profile, with the token that the agent asks for:
 
   go tool pprof $(sudo pprofd url -p 4242 heap)
 
-KIND is what net/http/pprof calls it: heap (where none is given), allocs, profile (or cpu), ... With --service it is that of all
+KIND is what net/http/pprof calls it: heap (where none is given), allocs, profile (or cpu), ...; or ui, for the page that shows
+profiles in a browser: of the process, of the service, or the first page, which lists all. With --service it is that of all
 processes of a service together, without -p and --service one of the agent itself. What net/http/pprof takes may be added:
 ?seconds=10, ?debug=1. What the agent's command line says of --config, --listen, --dir and --insecure-loopback has to be said
 here, too. The agent's /targets lists processes and services.
@@ -42,14 +43,15 @@ Who has the URL can see the profiles of all processes: it is as secret as the to
 		Example: `  go tool pprof $(sudo pprofd url -p 4242 heap)
   go tool pprof -seconds 30 $(sudo pprofd url -p 4242 cpu)
   go tool pprof $(sudo pprofd url --service api allocs)
-  go tool pprof $(sudo pprofd url heap)        # of the agent itself`,
+  go tool pprof $(sudo pprofd url heap)        # of the agent itself
+  xdg-open $(sudo pprofd url ui)               # all processes, in a browser`,
 	}
 	c.Flags().IntVarP(&o.pid, "pid", "p", 0, "process; without it and --service, the agent itself")
 	c.Flags().StringVar(&o.service, "service", "", "all processes of the service of this name")
 	c.Flags().StringVar(&o.config, "config", "", "configuration file of the agent")
 	given := configFlags(c, "listen", "dir", "insecure-loopback")
 	complete(c, "pid", completePIDs)
-	c.ValidArgsFunction = words([]string{"heap", "allocs", "profile"})
+	c.ValidArgsFunction = words([]string{"heap", "allocs", "profile", kindUI})
 	c.RunE = func(c *cobra.Command, args []string) error {
 		o.kind = "heap"
 		switch {
@@ -101,7 +103,7 @@ var profileKind = regexp.MustCompile(`^[a-z]+$`)
 
 func printURL(w io.Writer, o *urlOptions, given map[string][]string) error {
 	if !profileKind.MatchString(o.kind) {
-		return usagef("%q is no kind of profile: give heap, allocs, profile, ...", o.kind)
+		return usagef("%q is no kind of profile: give heap, allocs, profile, ..., or ui", o.kind)
 	}
 	c, err := config.Load(o.config, given)
 	if err != nil {
@@ -126,8 +128,13 @@ func printURL(w io.Writer, o *urlOptions, given map[string][]string) error {
 // path is of whom a profile is wanted, and which.
 func (o *urlOptions) path() (prefix, rest string) {
 	rest = "/debug/pprof/" + o.kind
-	if o.kind == kindCPU {
+	switch {
+	case o.kind == kindCPU:
 		rest = "/debug/pprof/profile"
+	case o.kind == kindUI && o.pid == 0 && o.service == "":
+		rest = "/"
+	case o.kind == kindUI:
+		rest = "/ui/"
 	}
 	switch {
 	case o.pid > 0:
@@ -137,6 +144,8 @@ func (o *urlOptions) path() (prefix, rest string) {
 	}
 	return prefix, rest
 }
+
+const kindUI = "ui" // no kind of profile: pages
 
 const servicePath = "/service/"
 

@@ -273,6 +273,15 @@ func (u *UI) drawn(w http.ResponseWriter, r *http.Request, s, base *shot) {
 		u.fail(w, &s.of, &pprofhttp.Error{Status: http.StatusRequestURITooLong, Err: errors.New("the query is too long")}, "")
 		return
 	}
+	select {
+	case u.pages <- struct{}{}:
+		defer func() { <-u.pages }()
+	case <-r.Context().Done():
+		return
+	case <-time.After(writeTime):
+		u.fail(w, &s.of, render.ErrBusy, r.URL.Path)
+		return
+	}
 	nonce := newNonce()
 	o := render.Order{View: r.PathValue("view"), Query: r.URL.RawQuery, Nonce: nonce, Profile: s.data}
 	bar := barData{Of: &s.of, Shot: s, Base: base}

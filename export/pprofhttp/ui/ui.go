@@ -42,12 +42,16 @@ type UI struct {
 	o     Options
 	draw  *render.Renderer
 	kept  *shelf
+	pages chan struct{} // one for each page of pprof's that is drawn or sent
 	clock func() time.Time
 }
 
+// maxPages bounds the memory for pages that clients are slow to read.
+const maxPages = 4
+
 // New makes a UI.
 func New(o Options) *UI {
-	return &UI{o: o, draw: render.New(o.Command...), kept: newShelf(), clock: time.Now}
+	return &UI{o: o, draw: render.New(o.Command...), kept: newShelf(), pages: make(chan struct{}, maxPages), clock: time.Now}
 }
 
 // Register adds the handlers, by patterns of http.ServeMux.

@@ -82,7 +82,7 @@ const (
 	maxMemory = 320 << 20        // bytes of the process
 	maxCPU    = 20               // seconds, of the process and of dot each
 	maxTime   = 40 * time.Second // until it is there
-	maxAtOnce = 2                // pages
+	maxAtOnce = 1                // pages
 	maxWait   = 20 * time.Second // for others to end
 	maxTold   = 2 << 10          // bytes of a failure's text
 )
