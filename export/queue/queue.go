@@ -34,7 +34,8 @@ type Options struct {
 	MinPause, MaxPause time.Duration
 	// Patient: Close sends also what is not fresh, and goes on after failures. Else that is left to the next start.
 	Patient bool
-	// Dropped is told of each profile that the destination refused for ever.
+	// Dropped is told of each profile that the destination refused for ever. It and Failed may be called several times at once,
+	// and do not call the queue. What the spool drops by itself (spool.TooOld, ...) is only counted.
 	Dropped func(p *export.Profile, reason string, err error)
 	// Failed is told of each other failure, and how long the pause is that follows.
 	Failed func(err error, pause time.Duration)

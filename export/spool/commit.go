@@ -11,10 +11,13 @@ import (
 	"github.com/pprofd/pprofd/export/internal/private"
 )
 
+// ErrRejected is of a profile that cannot be kept, whatever the state of the spool.
+var ErrRejected = errors.New("the profile is rejected")
+
 var errTooLarge = errors.New("it is larger than all that the spool may hold")
 
 // Append encodes p and puts it into the batch that is being collected, which is committed where it becomes large (4 MiB), and by
-// Commit. p itself is not kept. An error is of p, which no destination will get, or one of Commit.
+// Commit. p itself is not kept. An error is ErrRejected, and no destination will get p, or one of Commit.
 func (s *Spool) Append(p *export.Profile) error {
 	e, err := p.Encode()
 	if err == nil && len(e.Gzip) > maxBody {
@@ -24,7 +27,7 @@ func (s *Spool) Append(p *export.Profile) error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.stats.Rejected++
-		return fmt.Errorf("spool %s: %w", s.opt.Dir, err)
+		return fmt.Errorf("spool %s: %w: %w", s.opt.Dir, ErrRejected, err)
 	}
 	q := *p
 	q.Data = nil
