@@ -17,6 +17,7 @@ import (
 	"github.com/pprofd/pprofd/internal/agent/config"
 	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/objfile"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -26,7 +27,8 @@ const (
 	pullDuration = 30 * time.Second
 	pullWindow   = 10 * time.Second
 	maxPulls     = 256      // requests at a time: a scraper of many processes asks for them one beside the other
-	maxPullBytes = 64 << 20 // of profiles that wait for the rest of their interval
+	maxReading   = 4        // of these, that read memory: a process that lets others wait is no reason for all to wait
+	maxPullBytes = 64 << 20 // of profiles that wait for the rest of their interval, or for those of other processes
 )
 
 // puller takes profiles for whoever asks for them over HTTP.
@@ -36,7 +38,7 @@ type puller struct {
 	procs   procfs.FS
 	budget  budget
 	cpu     *sharing
-	reading chan struct{} // holds one while processes' memory is read: one after the other
+	reading chan struct{} // one for each reading of processes' memory
 	pulls   chan struct{} // one for each request
 	ended   chan struct{}
 
@@ -52,7 +54,7 @@ var (
 
 func (a *Agent) newPuller(c *config.Config) *puller {
 	u := &puller{
-		a: a, config: c, procs: procfs.New(a.o.ProcRoot), reading: make(chan struct{}, 1), pulls: make(chan struct{}, maxPulls), ended: make(chan struct{}),
+		a: a, config: c, procs: procfs.New(a.o.ProcRoot), reading: make(chan struct{}, maxReading), pulls: make(chan struct{}, maxPulls), ended: make(chan struct{}),
 	}
 	u.budget.most = maxPullBytes
 	u.cpu = newSharing(&u.budget, func(out export.Exporter) (*profiler.Profiler, error) {
@@ -213,7 +215,7 @@ func explain(err error) error {
 	switch {
 	case errors.As(err, &known):
 		return err
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, objfile.ErrNotGo): // it has executed another program
 		return &pprofhttp.Error{Status: http.StatusNotFound, Err: err}
 	case errors.Is(err, profiler.ErrNoMemoryProfile):
 		return &pprofhttp.Error{Status: http.StatusNotImplemented, Err: err}

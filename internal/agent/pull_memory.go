@@ -20,14 +20,13 @@ import (
 // memory takes a heap or allocs profile, or what has changed within a duration, as net/http/pprof computes it.
 func (u *puller) memory(ctx context.Context, procs []discover.Info, q pprofhttp.Request) (*profile.Profile, error) {
 	before, err := u.readings(ctx, procs, q)
-	if err != nil || q.Duration == 0 {
-		return before.merge(err)
+	defer before.done()
+	if err != nil {
+		return nil, err
 	}
-	size := before.weight()
-	if !u.budget.take(size) {
-		return nil, &pprofhttp.Error{Status: http.StatusServiceUnavailable, After: busyAfter, Err: errTooMuch}
+	if q.Duration == 0 {
+		return before.merge()
 	}
-	defer u.budget.give(size)
 	end := time.NewTimer(q.Duration)
 	defer end.Stop()
 	select {
@@ -38,6 +37,7 @@ func (u *puller) memory(ctx context.Context, procs []discover.Info, q pprofhttp.
 	case <-end.C:
 	}
 	after, err := u.readings(ctx, procs, q)
+	defer after.done()
 	if err != nil {
 		return nil, err
 	}
@@ -45,21 +45,27 @@ func (u *puller) memory(ctx context.Context, procs []discover.Info, q pprofhttp.
 }
 
 // readings are what was read of some processes.
-type readings map[profiler.Process]*profile.Profile
-
-func (r readings) weight() (n int64) {
-	for _, p := range r {
-		n += weight(p)
-	}
-	return n
+type readings struct {
+	of     map[profiler.Process]*profile.Profile
+	budget *budget
+	taken  int64
 }
 
-// merge makes one profile of r, unless there was an error before.
-func (r readings) merge(err error) (*profile.Profile, error) {
-	if err != nil {
-		return nil, err
+// add takes p in, if there is room for it.
+func (r *readings) add(of profiler.Process, p *profile.Profile) error {
+	n := weight(p)
+	if !r.budget.take(n) {
+		return &pprofhttp.Error{Status: http.StatusServiceUnavailable, After: busyAfter, Err: errTooMuch}
 	}
-	parts := slices.Collect(maps.Values(r))
+	r.of[of], r.taken = p, r.taken+n
+	return nil
+}
+
+func (r *readings) done() { r.budget.give(r.taken) }
+
+// merge makes one profile of r, which has one at least.
+func (r *readings) merge() (*profile.Profile, error) {
+	parts := slices.Collect(maps.Values(r.of))
 	if len(parts) == 1 {
 		return parts[0], nil
 	}
@@ -74,18 +80,18 @@ func (r readings) merge(err error) (*profile.Profile, error) {
 }
 
 // difference is what after has more than before, which is changed, of the processes in both.
-func difference(before, after readings) (*profile.Profile, error) {
-	alone := func(p profiler.Process, _ *profile.Profile) bool { return before[p] == nil || after[p] == nil }
-	maps.DeleteFunc(before, alone)
-	maps.DeleteFunc(after, alone)
-	if len(after) == 0 {
+func difference(before, after *readings) (*profile.Profile, error) {
+	alone := func(p profiler.Process, _ *profile.Profile) bool { return before.of[p] == nil || after.of[p] == nil }
+	maps.DeleteFunc(before.of, alone)
+	maps.DeleteFunc(after.of, alone)
+	if len(after.of) == 0 {
 		return nil, fmt.Errorf("the processes that there were at the beginning have ended: %w", os.ErrNotExist)
 	}
-	was, err := before.merge(nil)
+	was, err := before.merge()
 	if err != nil {
 		return nil, err
 	}
-	is, err := after.merge(nil)
+	is, err := after.merge()
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +105,7 @@ func difference(before, after readings) (*profile.Profile, error) {
 	return p, nil
 }
 
-// read runs f, one at a time: each may have to search large programs.
+// read runs f, few at a time: each may have to search large programs.
 func (u *puller) read(ctx context.Context, f func(*profiler.Memory) error) error {
 	select {
 	case <-ctx.Done():
@@ -112,12 +118,12 @@ func (u *puller) read(ctx context.Context, f func(*profiler.Memory) error) error
 }
 
 // readings reads the profiles that processes have of themselves now: of one at least.
-func (u *puller) readings(ctx context.Context, procs []discover.Info, q pprofhttp.Request) (readings, error) {
+func (u *puller) readings(ctx context.Context, procs []discover.Info, q pprofhttp.Request) (*readings, error) {
 	kind := profiler.KindHeap
 	if q.Kind == pprofhttp.KindAllocs {
 		kind = profiler.KindAllocs
 	}
-	got := make(readings)
+	got := &readings{of: make(map[profiler.Process]*profile.Profile), budget: &u.budget}
 	var errs []error
 	err := u.read(ctx, func(m *profiler.Memory) error {
 		for _, p := range keys(procs) {
@@ -126,14 +132,13 @@ func (u *puller) readings(ctx context.Context, procs []discover.Info, q pprofhtt
 				errs = append(errs, err)
 				continue
 			}
-			got[p] = one.Data
-			if ctx.Err() != nil {
-				return ctx.Err()
+			if err := errors.Join(ctx.Err(), got.add(p, one.Data)); err != nil {
+				return err
 			}
 		}
 		return nil
 	})
-	if err == nil && len(got) == 0 {
+	if err == nil && len(got.of) == 0 {
 		err = errors.Join(errs...)
 	}
 	return got, err

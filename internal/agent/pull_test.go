@@ -242,13 +242,21 @@ func TestPullOfNewProcess(t *testing.T) {
 	if list := u.Processes(); !slices.ContainsFunc(list, func(p pprofhttp.Process) bool { return p.PID == proc.PID && p.Service == "heap" }) {
 		t.Errorf("processes %v", list)
 	}
+	u.budget.most = 1
+	var e *pprofhttp.Error
+	if _, err := u.Profile(t.Context(), pprofhttp.Request{Service: "heap", Kind: "allocs"}); !errors.As(err, &e) || e.Status != http.StatusServiceUnavailable {
+		t.Errorf("more than there is room for: %v", err)
+	}
+	u.budget.most = maxPullBytes
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := u.Profile(ctx, pprofhttp.Request{PID: proc.PID, Kind: "heap", Duration: time.Minute}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a client that has gone: %v", err)
 	}
+	if n := u.budget.used.Load(); n != 0 {
+		t.Errorf("%d bytes are still taken", n)
+	}
 	proc.Stop()
-	var e *pprofhttp.Error
 	if _, err := u.Profile(t.Context(), pprofhttp.Request{PID: proc.PID, Kind: "heap"}); !errors.As(err, &e) || e.Status != http.StatusNotFound {
 		t.Errorf("after its end: %v", err)
 	}
@@ -266,11 +274,13 @@ func TestDifference(t *testing.T) {
 		}
 	}
 	a, b, c := profiler.Process{PID: 1}, profiler.Process{PID: 2}, profiler.Process{PID: 3}
-	p, err := difference(readings{a: of(1), b: of(10)}, readings{b: of(15), c: of(100)})
+	reads := func(m map[profiler.Process]*profile.Profile) *readings { return &readings{of: m} }
+	type m = map[profiler.Process]*profile.Profile
+	p, err := difference(reads(m{a: of(1), b: of(10)}), reads(m{b: of(15), c: of(100)}))
 	if err != nil || len(p.Sample) != 1 || p.Sample[0].Value[0] != 5 || p.TimeNanos != 1500 || p.DurationNanos != 500 {
 		t.Errorf("%v, %v", err, p)
 	}
-	if _, err := difference(readings{a: of(1)}, readings{c: of(1)}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := difference(reads(m{a: of(1)}), reads(m{c: of(1)})); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("nothing in common: %v", err)
 	}
 }
