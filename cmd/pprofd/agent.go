@@ -29,6 +29,9 @@ func newAgent() *cobra.Command {
 		Long: `Agent finds the Go processes of this machine as they start and end, and profiles them all: CPU all the time at a low rate, heap
 once a minute. Profiles are kept in a directory as DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz, the newest of them.
 
+Servers of Pyroscope, Parca and OpenTelemetry get them, too, where they are given; profiles for one that is away wait on disk, up to an
+hour, also while the agent does not run.
+
 It needs no configuration. --print-config shows all settings with what they mean; a file of that form is what --config takes.
 SIGHUP reads it anew: the window that is under way ends then, and is kept. SIGTERM and SIGINT end the agent; the last window
 is kept, too. A process opts out with the environment variable PPROFD=off.
@@ -38,6 +41,7 @@ the directory (see pprofd url): /pid/PID/debug/pprof/ and /service/NAME/debug/pp
 process, and /targets lists the processes for scrapers.`,
 		Example: `  sudo pprofd agent                                         # files in /var/lib/pprofd
   sudo pprofd agent --dir /srv/profiles --select 'user=www-data' --exclude 'exe=/usr/bin/*'
+  sudo pprofd agent --pyroscope http://pyroscope:4040 --parca parca:7070 --otlp collector:4317
   pprofd agent --print-config > pprofd.yaml
   sudo pprofd agent --config pprofd.yaml --check-config`,
 		Args: noArgs,
