@@ -74,6 +74,7 @@ func TestHandoverEndsBatches(t *testing.T) {
 			time.Sleep(400 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if len(b.flushed) != 2 || b.flushed[0] != 3 || b.flushed[1] != 4 || q.Stats().LastError != "no space left" {
 			t.Errorf("%v; %+v", b.flushed, q.Stats())
 		}

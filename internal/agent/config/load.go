@@ -275,12 +275,13 @@ func (d *decoder) setFlag(f *field, texts []string) {
 
 // element is what a word of a flag stands for in the file.
 func (v *value) element(s string) *yaml.Node {
-	if len(v.more) == 0 {
+	if v.more == nil {
 		return textNode(s)
 	}
 	n := short(v.keys[0].key, textNode(s))
-	for _, key := range slices.Sorted(maps.Keys(v.more)) {
-		n.Content = append(n.Content, textNode(key), &yaml.Node{Kind: yaml.ScalarNode, Value: v.more[key]})
+	more := v.more(s)
+	for _, key := range slices.Sorted(maps.Keys(more)) {
+		n.Content = append(n.Content, textNode(key), &yaml.Node{Kind: yaml.ScalarNode, Value: more[key]})
 	}
 	return n
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"regexp"
@@ -85,11 +86,28 @@ func (c *Config) serverFields() []field {
 		{"pyroscope", "pyroscope", "[]", "Pyroscope servers", itemsValue(&c.Pyroscope, items[Pyroscope]{
 			fields: (*Pyroscope).fields, check: (*Pyroscope).check,
 		})},
-		{"parca", "parca", "[]", "Parca servers", itemsValue(&c.Parca, items[Parca]{fields: (*Parca).fields, check: (*Parca).check})},
-		{"otlp", "otlp", "[]", "servers that take OpenTelemetry's profiles and metrics", itemsValue(&c.OTLP, items[OTLP]{
-			fields: (*OTLP).fields, check: (*OTLP).check, flag: map[string]string{"experimental": "true"},
+		{"parca", "parca", "[]", "Parca servers; as a flag HOST:PORT is without TLS", itemsValue(&c.Parca, items[Parca]{
+			fields: (*Parca).fields, check: (*Parca).check, flag: plain,
+		})},
+		{"otlp", "otlp", "[]", "servers that take OpenTelemetry's profiles and metrics; as a flag HOST:PORT is gRPC without TLS", itemsValue(&c.OTLP, items[OTLP]{
+			fields: (*OTLP).fields, check: (*OTLP).check, flag: experimental,
 		})},
 	}
+}
+
+// plain is what a flag says that has HOST:PORT: servers have no TLS by themselves, and flags have no secrets.
+func plain(address string) map[string]string {
+	if strings.Contains(address, "://") {
+		return nil
+	}
+	return map[string]string{"insecure": "true"}
+}
+
+// experimental: who gives the flag has read that.
+func experimental(address string) map[string]string {
+	more := map[string]string{"experimental": "true"}
+	maps.Copy(more, plain(address))
+	return more
 }
 
 func (s *Server) fields(kind, address, doc string, check func(string) error) []field {
@@ -212,7 +230,7 @@ func (c *Config) checkServers(d *decoder) {
 type items[T any] struct {
 	fields func(*T) []field
 	check  func(*T, *decoder)
-	flag   map[string]string // what else a flag says
+	flag   func(string) map[string]string // what else a flag says; may be nil
 }
 
 // itemsValue is a list of sections, or one of them; a word stands for a section that has only the first key.

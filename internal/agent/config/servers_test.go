@@ -48,12 +48,13 @@ func TestServers(t *testing.T) {
 // TestServerFlags: a flag stands for a server, and for that it may be experimental.
 func TestServerFlags(t *testing.T) {
 	c, err := Parse("f", []byte("pyroscope: http://x:1\n"), map[string][]string{
-		"pyroscope": {"http://a:1", "http://b:2"}, "parca": {"p:7070"}, "otlp": {"o:4317"}, "dir": {"/d"},
+		"pyroscope": {"http://a:1", "http://b:2"}, "parca": {"p:7070", "https://p:2"}, "otlp": {"o:4317", "https://o:2"}, "dir": {"/d"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(c.Pyroscope) != 2 || c.Pyroscope[1].Address != "http://b:2" || c.Parca[0].Name != "parca:p:7070" || !c.OTLP[0].Experimental || !c.Allocs.Enabled ||
+		!c.Parca[0].Insecure || c.Parca[1].Insecure || !c.OTLP[0].Insecure || c.OTLP[1].Insecure || !c.OTLP[1].Experimental ||
 		c.SpoolPath() != "/d/.spool" {
 		t.Errorf("%+v", c)
 	}

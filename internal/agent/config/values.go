@@ -27,8 +27,8 @@ type value struct {
 	decode     func(n *yaml.Node, report report)
 	encode     func() (*yaml.Node, error)
 	bool, list bool
-	keys       []field           // of each element, where these are sections
-	more       map[string]string // what an element has besides its first key if it comes from a flag
+	keys       []field                        // of each element, where these are sections
+	more       func(string) map[string]string // what an element has besides its first key if that comes from a flag; may be nil
 }
 
 // report takes a problem of a node.
