@@ -41,6 +41,7 @@ func TestSystemd(t *testing.T) {
 		t.Error("the agent has no BPF program: the test does not see them")
 	}
 	t.Run("selection", func(t *testing.T) { checkSelection(t, h) })
+	t.Run("pages", checkPages)
 	t.Run("reload", func(t *testing.T) { checkReload(t, h) })
 	t.Run("a wrong configuration", func(t *testing.T) { checkWrongConfiguration(t, h) })
 	t.Run("watchdog", func(t *testing.T) { checkWatchdog(t, h) })

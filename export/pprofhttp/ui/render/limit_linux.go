@@ -31,6 +31,9 @@ func limit() error {
 	}
 	var errs []error
 	for what, most := range limits {
+		var now syscall.Rlimit
+		errs = append(errs, syscall.Getrlimit(what, &now))
+		most = min(most, now.Max) // it may have been bounded by more
 		errs = append(errs, syscall.Setrlimit(what, &syscall.Rlimit{Cur: most, Max: most}))
 	}
 	return errors.Join(errs...)
