@@ -362,7 +362,7 @@ func TestLabelsThatLookAlike(t *testing.T) {
 	text := func(name string) *profile.Sample {
 		return &profile.Sample{Location: stack, Value: []int64{1, 1}, Label: map[string][]string{name: {"5"}}}
 	}
-	d.Sample = []*profile.Sample{number("bytes"), number("seconds"), number("none"), text("n"), text("m")}
+	d.Sample = []*profile.Sample{number("bytes"), number("seconds"), number("none"), text("n"), text("m"), {Location: stack, Value: []int64{1, 1}, NumLabel: map[string][]int64{"n": {5}}}}
 	got := back(t, sent(t, &export.Profile{Kind: "cpu", Service: "s", Data: d}, Options{}))
 	want := encoded(t, d)
 	for _, p := range []*profile.Profile{want, got} { // the unit "seconds" comes back as it is in UCUM
@@ -372,7 +372,7 @@ func TestLabelsThatLookAlike(t *testing.T) {
 			}
 		}
 	}
-	if diff := cmp.Diff(describe(want), describe(got)); diff != "" || len(got.Sample) != 5 {
+	if diff := cmp.Diff(describe(want), describe(got)); diff != "" || len(got.Sample) != 6 {
 		t.Error(diff)
 	}
 }
@@ -498,6 +498,19 @@ func TestIDs(t *testing.T) {
 	}
 }
 
+// TestCompressed: texts that repeat themselves are not worth their bytes.
+func TestCompressed(t *testing.T) {
+	for _, protocol := range protocols {
+		s := fake.Start(t, fake.Options{})
+		if err := exporter(t, s, Options{Protocol: protocol}).Export(t.Context(), &export.Profile{Kind: "cpu", Service: "s", Data: many(500)}); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.Compressed(); n != 1 {
+			t.Errorf("%s: %d of 1 request were compressed", protocol, n)
+		}
+	}
+}
+
 // TestNothingToSend: an empty window costs no request.
 func TestNothingToSend(t *testing.T) {
 	s := fake.Start(t, fake.Options{})
@@ -536,7 +549,7 @@ func TestParts(t *testing.T) {
 			x := exporter(t, s, o)
 			d := many(1999)
 			d.Sample = append(d.Sample, d.Sample[0]) // a stack that is there twice counts twice, and no oftener
-			for range 2 { // the second time, nothing is new
+			for range 2 {                            // the second time, nothing is new
 				if err := x.Export(t.Context(), &export.Profile{Kind: "cpu", Service: "s", Data: d}); err != nil {
 					t.Fatalf("%s, %s: %v", protocol, name, err)
 				}

@@ -224,6 +224,7 @@ func (s *Server) body(r *http.Request) (body []byte, code int, err error) {
 			return nil, http.StatusBadRequest, err
 		}
 		from = z
+		s.compressed()
 	default:
 		return nil, http.StatusBadRequest, fmt.Errorf("content encoding %q", e)
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // requests may be compressed
+	"google.golang.org/grpc/stats"
 )
 
 // Options of a Server.
@@ -64,6 +65,7 @@ type Server struct {
 	mu       sync.Mutex
 	faults   []Fault
 	requests int
+	zipped   int
 	refused  []error
 	taken    []pprofile.Profiles
 	profiles map[key]*Profile
@@ -80,7 +82,7 @@ func Start(t testing.TB, o Options) *Server {
 	}
 	s := &Server{o: o, stopped: make(chan struct{}), profiles: map[key]*Profile{}, ids: map[pprofile.ProfileID]key{}, points: map[string]Point{}}
 	s.wires.onCut = func() { s.next() }
-	opts := []grpc.ServerOption{grpc.MaxRecvMsgSize(o.MaxRequest), grpc.UnaryInterceptor(s.intercept)}
+	opts := []grpc.ServerOption{grpc.MaxRecvMsgSize(o.MaxRequest), grpc.UnaryInterceptor(s.intercept), grpc.StatsHandler(payloads{s})}
 	if o.TLS != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(o.TLS)))
 	}
@@ -170,6 +172,38 @@ func (s *Server) Requests() int {
 	defer s.mu.Unlock()
 	return s.requests
 }
+
+// Compressed is how many requests were.
+func (s *Server) Compressed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.zipped
+}
+
+func (s *Server) compressed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.zipped++
+}
+
+// payloads is a stats.Handler that knows what was compressed.
+type payloads struct{ s *Server }
+
+// HandleRPC is called by gRPC.
+func (p payloads) HandleRPC(_ context.Context, r stats.RPCStats) {
+	if in, ok := r.(*stats.InPayload); ok && in.CompressedLength < in.Length {
+		p.s.compressed()
+	}
+}
+
+// TagRPC is called by gRPC.
+func (payloads) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// TagConn is called by gRPC.
+func (payloads) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn is called by gRPC.
+func (payloads) HandleConn(context.Context, stats.ConnStats) {}
 
 // Refused are the reasons of what was not taken because of itself.
 func (s *Server) Refused() []error {
