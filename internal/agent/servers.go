@@ -229,22 +229,24 @@ func (s *servers) present() *spool.Spool {
 
 // take puts p into the spool, where there is one.
 func (s *servers) take(p *export.Profile) error {
-	if spool := s.present(); spool != nil {
-		return s.noted(spool.Append(p))
+	spool := s.present()
+	if spool == nil {
+		return nil
 	}
-	return nil
+	err := spool.Append(p)
+	if err != nil {
+		s.failing.failed(err, 0)
+	}
+	return err
 }
 
 // commit offers to the servers what was taken, once it is on the disk, and removes what is too old.
 func (s *servers) commit() error {
-	if spool := s.present(); spool != nil {
-		return s.noted(spool.Commit())
+	spool := s.present()
+	if spool == nil {
+		return nil
 	}
-	return nil
-}
-
-// noted logs that profiles do not survive a power failure, or that they do again.
-func (s *servers) noted(err error) error {
+	err := spool.Commit()
 	if err != nil {
 		s.failing.failed(err, 0)
 	} else {
