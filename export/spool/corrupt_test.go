@@ -172,6 +172,29 @@ func TestCorruptAcks(t *testing.T) {
 	}
 }
 
+// TestUnreadable: what cannot even be read is lost, and the rest is delivered.
+func TestUnreadable(t *testing.T) {
+	dir := partly(t)
+	batch, acks := files(t, dir, suffix)[1], filepath.Join(dir, "a.acks")
+	for _, err := range []error{os.Remove(batch), os.Mkdir(batch, 0o700), os.Remove(acks), os.Symlink("/proc/self", acks)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, Options{Dir: dir})
+	for _, c := range attach(t, s, "a", "b") {
+		if d := cmp.Diff([]int{1, 2, 3, 8, 9, 10}, drain(t, c)); d != "" {
+			t.Error(d)
+		}
+		if st := c.Stats(); st.Dropped[Corrupt] != (Count{4, 22}) {
+			t.Errorf("%+v", st)
+		}
+	}
+	if st := s.Stats(); st.BadAcks != 1 || st.RemovedCorrupt != 1 {
+		t.Errorf("%+v", st)
+	}
+}
+
 // TestCorruptWhileOpen: what becomes unreadable later is counted, too, and the rest goes on.
 func TestCorruptWhileOpen(t *testing.T) {
 	dir := t.TempDir()

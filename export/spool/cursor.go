@@ -451,10 +451,12 @@ func (c *Cursor) attach(maxAge time.Duration, from uint64) {
 // load makes the state of what the file says.
 func (c *Cursor) load() error {
 	list, bad, err := c.file.read()
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case unreadable(err): // as if there were none: what is still there is sent again
+		bad++
+	case err != nil:
 		return err
 	}
 	c.s.stats.BadAcks += bad

@@ -15,6 +15,9 @@
 // (Destination.MaxAge), but for what it has got. One that is no more holds nothing: a batch goes when all present
 // destinations have it.
 //
+// Ages are taken by a clock that does not step; what the clock of the day said of a batch that is found at the start is believed, if it is
+// in the past.
+//
 // # Files
 //
 //	<sequence of the first profile, 16 hex digits>-<profiles>-<sum of Encoded.Total>.spool
