@@ -213,4 +213,5 @@ func delivery(b *strings.Builder, m *measured) {
 		}
 		fmt.Fprintf(b, " %s |\n", m.cell("ExportWindow/processes=200/to="+to.name, "cpu-s/window", "%.2f s of CPU time", 1))
 	}
+	fmt.Fprintln(b, "\nMost of a profile is names. In one of 200 processes they serve a few samples.")
 }
