@@ -231,8 +231,11 @@ func TestEndlessAnswer(t *testing.T) {
 				}
 			}
 		})}
-		done := make(chan error)
-		go func() { done <- srv.Serve(l) }()
+		done := make(chan struct{})
+		go func() {
+			_ = srv.Serve(l) // until it is closed
+			close(done)
+		}()
 		defer func() {
 			srv.Close()
 			<-done

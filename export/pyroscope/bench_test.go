@@ -13,13 +13,13 @@ import (
 	fake "github.com/pprofd/pprofd/internal/testprog/fakes/pyroscope"
 )
 
-// window are profiles of 200 processes: each with 150 stacks of 25 frames, some 2,000 functions.
+// window are profiles of 200 processes: each with 150 stacks of 25 frames, of 600 functions.
 func window(b *testing.B, kind string, labelled bool) (all []*export.Profile) {
 	b.Helper()
 	at := time.Now()
 	for pid := range 200 {
 		m := newMaker(kind, at)
-		m.many(150, 25)
+		m.manyOf(150, 25, 600)
 		for i, s := range m.p.Sample {
 			if labelled {
 				s.Label = map[string][]string{"endpoint": {fmt.Sprint("/", i%8)}, "request": {fmt.Sprint(i)}}
@@ -96,8 +96,11 @@ func measure(b *testing.B, api string, all []*export.Profile, h http.Handler) {
 	}
 	var wire atomic.Int64
 	srv := &http.Server{Handler: h}
-	done := make(chan error)
-	go func() { done <- srv.Serve(counting{l, &wire}) }()
+	done := make(chan struct{})
+	go func() {
+		_ = srv.Serve(counting{l, &wire}) // until it is closed
+		close(done)
+	}()
 	defer func() {
 		srv.Close()
 		<-done

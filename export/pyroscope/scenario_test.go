@@ -207,9 +207,32 @@ func TestScenarios(t *testing.T) {
 							t.Errorf("%s of %v, leaf %q: %d, not %d", w.typ, w.labels, w.leaf, got, w.total)
 						}
 					}
+					sameStacks(t, s, p, wants[0].typ)
 				})
 			}
 		})
+	}
+}
+
+// sameStacks compares stack by stack.
+func sameStacks(t *testing.T, s *fake.Server, p *export.Profile, typ string) {
+	t.Helper()
+	want, got := stacks(p.Data, strings.Split(typ, ":")[1]), map[string]int64{}
+	for _, x := range s.Series(true) {
+		if x.Type == typ {
+			for stack, v := range x.Stacks {
+				got[stack] += v
+			}
+		}
+	}
+	wrong := 0
+	for stack, v := range want {
+		if got[stack] != v && strings.Count(stack, ";") < maxFrames {
+			wrong++
+		}
+	}
+	if wrong > 0 || len(got) != len(want) {
+		t.Errorf("%d of %d stacks of %s are wrong; there are %d", wrong, len(want), typ, len(got))
 	}
 }
 
