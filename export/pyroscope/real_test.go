@@ -150,3 +150,36 @@ func TestRealPyroscopeLimits(t *testing.T) {
 		t.Errorf("%d samples, not %d", got, whole.total)
 	}
 }
+
+// TestRealPyroscopeDuplicates: what two processes of the agent sent, one after the other was killed, counts once when the server has compacted
+// its blocks; no part is lost, though all have the same labels.
+func TestRealPyroscopeDuplicates(t *testing.T) {
+	r := startReal(t)
+	p := encoded(t, large(t))
+	for range 2 {
+		patiently(t, newExporter(t, Options{URL: r.url}), p)
+	}
+	twice := want{samplesType, map[string]string{"pid": "4242"}, "", 2 * largeSum}
+	if got := r.eventually(t, "shop", twice); got != twice.total {
+		t.Fatalf("%d samples at first, not %d", got, twice.total)
+	}
+	once := twice
+	once.total = largeSum
+	e := newExporter(t, Options{URL: r.url})
+	for end := time.Now().Add(2 * time.Minute); ; { // blocks are compacted when there are some
+		m := newMaker("cpu", time.Now())
+		one(m)
+		filler := m.profile("cpu")
+		filler.Service = "filler"
+		patiently(t, e, filler)
+		got, err := r.sum(t.Context(), "shop", once)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case got == once.total:
+			return
+		case got < once.total || time.Now().After(end):
+			t.Fatalf("%d samples in the end, not %d", got, once.total)
+		}
+	}
+}
