@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -142,41 +145,81 @@ func ls(stdout, stderr io.Writer, s *file.Selector, o *lsOptions) error {
 	if len(list) == 0 {
 		fmt.Fprintf(stderr, "pprofd: %v\n", noMatch(file.SelectorPrefix+s.Dir, s))
 	}
+	out := bufio.NewWriter(stdout)
 	switch {
 	case o.asJSON:
-		return printJSON(stdout, lsRows(s.Dir, list))
+		err = writeRows(out, s.Dir, list)
 	case len(list) == 0:
-		return nil
 	case o.summary:
-		return printSummary(stdout, list)
+		err = printSummary(out, list)
+	default:
+		printStored(out, s.Dir, list)
 	}
-	return printStored(stdout, lsRows(s.Dir, list))
+	return errors.Join(err, out.Flush())
 }
 
-func lsRows(dir string, list []file.StoredFile) []lsRow {
-	rows := make([]lsRow, 0, len(list)) // never nil: an empty array in JSON
-	for _, f := range list {
-		rows = append(rows, lsRow{
-			Service: f.Service, PID: f.PID, Start: f.Start, Kind: f.Kind, Time: f.Time, Size: f.Size, Path: filepath.Join(dir, f.Path),
-		})
+func newLSRow(dir string, f *file.StoredFile) lsRow {
+	return lsRow{
+		Service: f.Service, PID: f.PID, Start: f.Start, Kind: f.Kind, Time: f.Time, Size: f.Size, Path: filepath.Join(dir, f.Path),
 	}
-	return rows
+}
+
+// writeRows writes an array one element after the other: there may be a million.
+func writeRows(w *bufio.Writer, dir string, list []file.StoredFile) error {
+	between := "["
+	for i := range list {
+		b, err := json.MarshalIndent(newLSRow(dir, &list[i]), "  ", "  ")
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%s\n  %s", between, b)
+		between = ","
+	}
+	if len(list) == 0 {
+		_, err := w.WriteString("[]\n")
+		return err
+	}
+	_, err := w.WriteString("\n]\n")
+	return err
 }
 
 // lsTime is a time that from= and to= take.
 const lsTime = "2006-01-02T15:04:05.000Z07:00"
 
-func printStored(w io.Writer, rows []lsRow) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "TIME\tSERVICE\tPID\tKIND\tSIZE\tFILE")
-	for _, r := range rows {
-		pid := strconv.Itoa(r.PID)
-		if r.PID == 0 {
+// printStored writes a table. Errors stay in w.
+func printStored(w *bufio.Writer, dir string, list []file.StoredFile) {
+	cells := func(f *file.StoredFile) [6]string {
+		pid := strconv.Itoa(f.PID)
+		if f.PID == 0 {
 			pid = "-" // of several processes
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\n", r.Time.Format(lsTime), discover.Printable(r.Service), pid, discover.Printable(r.Kind), r.Size, discover.Printable(r.Path))
+		return [...]string{
+			f.Time.Format(lsTime), discover.Printable(f.Service), pid, discover.Printable(f.Kind), strconv.FormatInt(f.Size, 10),
+			discover.Printable(filepath.Join(dir, f.Path)),
+		}
 	}
-	return t.Flush()
+	head := [...]string{"TIME", "SERVICE", "PID", "KIND", "SIZE", "FILE"}
+	var width [len(head)]int
+	widen := func(row [6]string) {
+		for i, c := range row {
+			width[i] = max(width[i], utf8.RuneCountInString(c))
+		}
+	}
+	line := func(row [6]string) {
+		last := len(row) - 1
+		for i, c := range row[:last] {
+			fmt.Fprintf(w, "%-*s  ", width[i], c)
+		}
+		fmt.Fprintln(w, row[last])
+	}
+	widen(head)
+	for i := range list {
+		widen(cells(&list[i]))
+	}
+	line(head)
+	for i := range list {
+		line(cells(&list[i]))
+	}
 }
 
 // group is a line of ls --summary.

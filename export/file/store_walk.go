@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/pprofd/pprofd/export/internal/private"
@@ -120,12 +121,15 @@ func List(dir string) iter.Seq2[StoredFile, error] {
 		}
 		give := func(f StoredFile, err error) { stopped = stopped || !yield(f, err) }
 		t.fail = func(err error) { give(StoredFile{}, fmt.Errorf("list %s: %w", dir, err)) }
+		names := make(map[string]string) // one copy of each: there may be a million files
 		t.batch = func(_ *os.Root, p place, entries []fs.DirEntry) {
+			service, _ := fromElement(p.service)
 			for _, e := range entries {
 				if stopped {
 					return
 				}
 				f, err := storedFile(e, p)
+				f.Service, f.Kind = one(names, service), one(names, f.Kind)
 				if err != nil {
 					t.failed(err)
 				} else if f.Path != "" {
@@ -137,7 +141,15 @@ func List(dir string) iter.Seq2[StoredFile, error] {
 	}
 }
 
-// storedFile has no Path where name is not that of a Store's file.
+func one(names map[string]string, s string) string {
+	if known, ok := names[s]; ok {
+		return known
+	}
+	names[s] = strings.Clone(s)
+	return names[s]
+}
+
+// storedFile has no Path where name is not that of a Store's file, and no Service.
 func storedFile(e fs.DirEntry, p place) (StoredFile, error) {
 	f, ok := parseStored(e.Name())
 	if !ok {
@@ -147,10 +159,9 @@ func storedFile(e fs.DirEntry, p place) (StoredFile, error) {
 	if err != nil || !st.Mode().IsRegular() {
 		return StoredFile{}, err
 	}
-	service, _ := fromElement(p.service)
 	return StoredFile{
-		Path:    p.dir() + "/" + e.Name(),
-		Service: service, PID: p.pid, Start: p.start,
+		Path: p.dir() + "/" + e.Name(),
+		PID:  p.pid, Start: p.start,
 		Kind: f.kind, Time: time.UnixMilli(f.milli).UTC(), Size: st.Size(),
 	}, nil
 }

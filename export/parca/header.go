@@ -39,6 +39,10 @@ func readHeader(e *export.Encoded) (*header, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseHeader(raw)
+}
+
+func parseHeader(raw []byte) (*header, error) {
 	h := &header{texts: make(map[uint64]string)}
 	if err := fields(raw, h.field); err != nil {
 		return nil, err
