@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
@@ -28,7 +27,6 @@ func TestServersTLS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDelivery(t, 100)
-			d.timeout = 5 * time.Second
 			r := receivers(t, d.servers.clock)[name]
 			r.secure(with, "")
 			r.listen(t)
@@ -125,7 +123,7 @@ func TestServersCorruptSpool(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.begin(time.Now())
+	d.begin()
 	r.listen(t)
 	d.configure(r.section())
 	st := d.settled(r)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -27,18 +28,19 @@ import (
 // victimOrders is a variable of the environment that makes this test program a victim: it delivers windows until it is killed.
 const victimOrders = "PPROFD_TEST_VICTIM"
 
-// orders are a victim's. Its clock goes on from one victim to the next.
+// orders are a victim's.
 type orders struct {
 	Dir, Config string
 	MaxSize     int64 // of the spool
 	Origin      time.Time
-	Speed       int
-	First, Last int // windows: number n is at Origin + n*windowLength
+	Begin       time.Duration // after Origin, by its clock, when it begins
+	First, Last int           // windows: number n is at Origin + n*windowLength
 }
 
 const (
 	windowLength    = 10 * time.Second
 	windowProcesses = 4
+	victimSpeed     = 20 // of clocks: as much time as passes before a kill is as much as a victim lives, and more
 )
 
 // beVictim is the victim's main function. It writes what it does, and ends well when its standard input does.
@@ -57,7 +59,11 @@ func beVictim(text string) int {
 
 func (o *orders) obey() error {
 	s := newServers(slog.New(slog.NewTextHandler(os.Stderr, nil)), "test", prometheus.NewRegistry())
-	s.clock, s.after = fast(o.Origin, o.Origin, o.Speed)
+	clock := newTimer(victimSpeed)
+	s.clock, s.after = func() (time.Time, time.Duration) {
+		_, mono := clock.read()
+		return o.Origin.Add(o.Begin + mono), o.Begin + mono
+	}, clock.after
 	c, err := config.Parse("test", []byte(o.Config), nil)
 	if err != nil {
 		return err
@@ -69,7 +75,7 @@ func (o *orders) obey() error {
 	}
 	for n := o.First; n <= o.Last; n++ {
 		at := o.Origin.Add(time.Duration(n) * windowLength)
-		if now, _ := s.clock(); at.After(now) {
+		for now, _ := s.clock(); at.After(now); now, _ = s.clock() {
 			<-s.after(at.Sub(now))
 		}
 		if err := o.window(s, n, at); err != nil {
@@ -79,7 +85,7 @@ func (o *orders) obey() error {
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for done := false; !done && ctx.Err() == nil; time.Sleep(time.Millisecond) {
 		_, all := s.stats()
@@ -225,48 +231,66 @@ func TestKillWithLittleRoom(t *testing.T) {
 }
 
 func testKill(t *testing.T, name string, maxSize int64) {
-	n := kills(t)
 	const outage = 10 * time.Minute
-	o := &orders{Dir: filepath.Join(t.TempDir(), "spool"), Origin: time.Now(), Speed: max(4, 1200/n), MaxSize: cmp.Or(maxSize, 64<<20)}
-	o.Last = int(12 * time.Minute / windowLength)
-	clock, _ := fast(o.Origin, o.Origin, o.Speed)
-	passed := func() time.Duration { _, mono := clock(); return mono }
-	r := receivers(t, clock)[name]
-	o.Config = r.section()
-	w := &windows{done: make(map[int]bool), begun: -1}
-	var unsure []int // begun, and not said to be done, when it was killed
-	killed, pause := 0, outage/time.Duration(o.Speed)/time.Duration(n)
-	killOne := func(within time.Duration) {
-		o.First = w.begun + 1
-		v := startVictim(t, o)
-		time.Sleep(rand.N(within))
-		v.kill(t, w)
-		killed++
-		if w.begun >= 0 && !w.done[w.begun] {
-			unsure = append(unsure, w.begun)
-			w.done[w.begun] = o.kept(t, w.begun)
-		}
+	n := kills(t)
+	h := &hunt{
+		orders: orders{Dir: filepath.Join(t.TempDir(), "spool"), Origin: time.Now(), MaxSize: cmp.Or(maxSize, 64<<20), Last: math.MaxInt},
+		w:      windows{done: make(map[int]bool), begun: -1},
 	}
-	for passed() < outage {
-		killOne(2 * pause)
+	r := receivers(t, h.clock)[name]
+	h.Config = r.section()
+	for range n {
+		h.kill(t, outage/time.Duration(n))
 	}
-	during := killed
 	r.listen(t)
 	for range n / 2 {
-		killOne(300 * time.Millisecond) // in which it starts, and delivers some
+		h.kill(t, time.Second)
 	}
-	o.First = w.begun + 1
-	v := startVictim(t, o)
+	h.First, h.Last = h.w.begun+1, h.w.begun+3
+	v := startVictim(t, &h.orders)
 	v.stdin.Close()
-	if err := v.over(t, w); err != nil {
+	if err := v.over(t, &h.w); err != nil {
 		t.Fatalf("%v\n%s", err, &v.log)
 	}
-	t.Logf("%d kills during the outage, %d in all, %d of them within a window; %d windows", during, killed, len(unsure), len(w.done))
-	if during < n/2 {
-		t.Errorf("only %d kills", during)
+	h.w.arrived(r, h.unsure)
+	t.Logf("%d kills, %d of them within a window; %d windows in %v", h.killed, len(h.unsure), len(h.w.done), h.Begin)
+	h.w.check(t, r, h.killed, maxSize > 0)
+}
+
+// hunt is a row of victims, whose clock goes on from one to the next.
+type hunt struct {
+	orders
+	w      windows
+	unsure []int // windows that were begun, and not said to be done, when one was killed
+	killed int
+
+	mu sync.Mutex // for Begin, which receivers read
+}
+
+// clock is that of the present victim, about.
+func (h *hunt) clock() (time.Time, time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.Origin.Add(h.Begin), h.Begin
+}
+
+// kill lets the next victim live for a random time, of which short ones are more likely: then it begins, or delivers. At least so much
+// time passes.
+func (h *hunt) kill(t *testing.T, passes time.Duration) {
+	t.Helper()
+	h.First = h.w.begun + 1
+	began := time.Now()
+	v := startVictim(t, &h.orders)
+	time.Sleep(rand.N(rand.N(time.Second) + 1))
+	v.kill(t, &h.w)
+	h.killed++
+	h.mu.Lock()
+	h.Begin += max(passes, victimSpeed*time.Since(began))
+	h.mu.Unlock()
+	if last := h.w.begun; last >= 0 && !h.w.done[last] {
+		h.unsure = append(h.unsure, last)
+		h.w.done[last] = h.kept(t, last)
 	}
-	w.arrived(r, unsure)
-	w.check(t, r, killed, maxSize > 0)
 }
 
 // kept says whether the spool has the window, by the sum in the name of its file.

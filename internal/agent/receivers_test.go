@@ -296,13 +296,51 @@ func (r *otlpReceiver) got() (map[string]int64, map[string]int) {
 	return sums, came
 }
 
-// fast is a clock on which speed times as much time passes; after waits by it.
-func fast(origin, wall time.Time, speed int) (spool.Clock, func(time.Duration) <-chan time.Time) {
-	clock := func() (time.Time, time.Duration) {
-		passed := time.Duration(speed) * time.Since(origin)
-		return wall.Add(passed), passed
+// timer is a clock of its own, which is faster than the real one and skips hours.
+type timer struct {
+	origin time.Time
+	speed  int
+
+	mu      sync.Mutex
+	skipped time.Duration
+	waiting []chan time.Time
+}
+
+func newTimer(speed int) *timer { return &timer{origin: time.Now(), speed: speed} }
+
+func (c *timer) read() (time.Time, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	passed := c.skipped + time.Duration(c.speed)*time.Since(c.origin)
+	return c.origin.Add(passed), passed
+}
+
+// after may come early: who waits looks at the clock.
+func (c *timer) after(d time.Duration) <-chan time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch := make(chan time.Time, 1)
+	c.waiting = append(c.waiting, ch)
+	time.AfterFunc(d/time.Duration(c.speed), func() { wake(ch) })
+	return ch
+}
+
+func wake(ch chan time.Time) {
+	select {
+	case ch <- time.Now():
+	default:
 	}
-	return clock, func(d time.Duration) <-chan time.Time { return time.After(d / time.Duration(speed)) }
+}
+
+// skip: so much time passes at once.
+func (c *timer) skip(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skipped += d
+	for _, ch := range c.waiting {
+		wake(ch)
+	}
+	c.waiting = nil
 }
 
 // windowOf makes the profiles of a window: of some processes, with sums that no other window has.

@@ -17,7 +17,7 @@ import (
 	"github.com/pprofd/pprofd/internal/agent/config"
 )
 
-// exportTimeout of tests: servers that hang are many.
+// exportTimeout of tests in which servers hang.
 const exportTimeout = 400 * time.Millisecond
 
 // delivery is what runs in the agent between a window and the servers, on a fast clock.
@@ -26,6 +26,7 @@ type delivery struct {
 	dir     string
 	speed   int
 	timeout time.Duration
+	timer   *timer
 	servers *servers
 	log     *lockedBuffer
 	windows int
@@ -33,8 +34,8 @@ type delivery struct {
 }
 
 func newDelivery(t *testing.T, speed int) *delivery {
-	d := &delivery{t: t, timeout: exportTimeout, dir: filepath.Join(t.TempDir(), "spool"), speed: speed, log: new(lockedBuffer)}
-	d.begin(time.Now())
+	d := &delivery{t: t, timeout: 10 * time.Second, dir: filepath.Join(t.TempDir(), "spool"), speed: speed, log: new(lockedBuffer)}
+	d.begin()
 	t.Cleanup(func() {
 		d.end()
 		if t.Failed() {
@@ -44,9 +45,10 @@ func newDelivery(t *testing.T, speed int) *delivery {
 	return d
 }
 
-func (d *delivery) begin(origin time.Time) {
+func (d *delivery) begin() {
+	d.timer = newTimer(d.speed)
 	d.servers = newServers(slog.New(slog.NewTextHandler(d.log, nil)), "test", prometheus.NewRegistry())
-	d.servers.clock, d.servers.after = fast(origin, origin, d.speed)
+	d.servers.clock, d.servers.after = d.timer.read, d.timer.after
 }
 
 func (d *delivery) end() {
@@ -142,9 +144,9 @@ func (d *delivery) settled(r receiver) queue.Stats {
 
 func (d *delivery) await(what string, is func() bool) {
 	d.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !is(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			d.t.Fatalf("not within 30 s: %s; %+v", what, d.stats())
+			d.t.Fatalf("not within a minute: %s; %+v", what, d.stats())
 		}
 	}
 }
@@ -204,6 +206,9 @@ func TestServersFaults(t *testing.T) {
 
 func testFault(t *testing.T, name string, f fault, want verdict) {
 	d := newDelivery(t, 100)
+	if f == hangs || f == slow {
+		d.timeout = exportTimeout
+	}
 	r := receivers(t, d.servers.clock)[name]
 	r.listen(t)
 	n := 2
@@ -240,12 +245,16 @@ func TestServersAbsent(t *testing.T) {
 	for name := range receivers(t, fastNow) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDelivery(t, 600)
+			d := newDelivery(t, 10)
 			r := receivers(t, d.servers.clock)[name]
 			d.configure(r.section())
 			for range 60 { // ten minutes
+				failed := d.stats().Failures
 				d.window()
-				time.Sleep(10 * time.Second / 600)
+				d.timer.skip(10 * time.Second)
+				if d.windows%6 == 0 {
+					d.await("another attempt", func() bool { d.timer.skip(time.Second); return d.stats().Failures > failed })
+				}
 			}
 			if st := d.stats(); st.Delivered.Profiles != 0 || st.Pending.Profiles != 180 || st.Failures == 0 || st.Oldest < 5*time.Minute || st.Bytes == 0 {
 				t.Errorf("%+v", st)
@@ -268,11 +277,11 @@ func TestServersAbsent(t *testing.T) {
 
 // TestServersTooOld: what a server does not take any more is dropped and counted.
 func TestServersTooOld(t *testing.T) {
-	d := newDelivery(t, 3600)
+	d := newDelivery(t, 10)
 	r := receivers(t, d.servers.clock)["pyroscope"]
 	d.configure(r.section())
 	d.window()
-	time.Sleep(1500 * time.Millisecond) // an hour and a half
+	d.timer.skip(90 * time.Minute)
 	r.listen(t)
 	d.window()
 	st := d.settled(r)
@@ -329,7 +338,6 @@ func TestServersEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := newDelivery(t, 1)
-			d.timeout = 10 * time.Second
 			r := receivers(t, d.servers.clock)[name]
 			r.listen(t)
 			d.configure(r.section())
@@ -338,7 +346,7 @@ func TestServersEnd(t *testing.T) {
 			if sums, _ := r.got(); len(sums) != 3 {
 				t.Errorf("%d profiles were sent at the end", len(sums))
 			}
-			d.begin(time.Now())
+			d.begin()
 			r.fail(hangs, 1)
 			d.configure(r.section())
 			d.window()
@@ -349,7 +357,7 @@ func TestServersEnd(t *testing.T) {
 			if err := d.servers.close(ctx); err != nil || time.Since(began) > time.Second {
 				t.Errorf("%v: %v", time.Since(began), err)
 			}
-			d.begin(time.Now())
+			d.begin()
 			d.configure(r.section())
 			d.settled(r)
 		})
