@@ -23,6 +23,9 @@ import (
 // reasonTooLarge is that of a profile that a server with smaller limits than the usual may take in parts.
 const reasonTooLarge = "too_large"
 
+// reasonLimited is that of one that came too fast, or too large for the server to ever say yes: it does not tell.
+const reasonLimited = "rate_limited"
+
 // maxAfter bounds what a server may have us wait: it takes no profile that is older.
 const maxAfter = time.Hour
 
@@ -59,7 +62,7 @@ func (a *answer) retry() (export.Retry, string) {
 	case s == http.StatusRequestEntityTooLarge, tooLarge.Match(a.body):
 		return export.Never, reasonTooLarge
 	case s == http.StatusTooManyRequests:
-		return export.Later, "rate_limited"
+		return export.Later, reasonLimited
 	case s == http.StatusUnauthorized, s == http.StatusForbidden, s == http.StatusProxyAuthRequired:
 		return export.Later, "unauthorized" // until someone repairs the configuration
 	case s < 400, s == http.StatusNotFound, s == http.StatusMethodNotAllowed:

@@ -20,7 +20,7 @@ import (
 	"github.com/pprofd/pprofd/export"
 )
 
-// Exporter sends profiles to one server. It may be used by several goroutines.
+// Exporter sends profiles to one server. It may be used by several goroutines, each with other profiles.
 type Exporter struct {
 	o      Options
 	client *http.Client

@@ -19,7 +19,8 @@ func (e *Exporter) ingestTo(base *url.URL) func(context.Context, *request) error
 	return func(ctx context.Context, r *request) error {
 		said := &lastError{}
 		upload, err := remote.NewRemote(remote.Config{
-			Address: address, Threads: 1, Logger: said, HTTPClient: &bound{ctx: func() context.Context { return ctx }, client: e.client},
+			Address: address, Threads: 1, Logger: said,
+			HTTPClient: client(func(r *http.Request) (*http.Response, error) { return e.client.Do(r.WithContext(ctx)) }),
 		})
 		if err != nil {
 			return err
@@ -80,15 +81,10 @@ func valueRune(r rune) rune {
 	return r
 }
 
-// bound is the client within one call's context, which Remote does not know.
-type bound struct {
-	ctx    func() context.Context
-	client *http.Client
-}
+// client is what Remote wants of one.
+type client func(*http.Request) (*http.Response, error)
 
-func (b *bound) Do(r *http.Request) (*http.Response, error) {
-	return b.client.Do(r.WithContext(b.ctx()))
-}
+func (c client) Do(r *http.Request) (*http.Response, error) { return c(r) }
 
 // lastError takes what Remote logs as an error: the only word that it has of a failure.
 type lastError struct{ err error }

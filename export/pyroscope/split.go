@@ -23,6 +23,13 @@ const (
 // maxRefused is how often what is within those limits is divided, since it was refused as too large nevertheless.
 const maxRefused = 6
 
+// A server whose burst is smaller than the usual, or that others keep busy, never takes what is large, and does not say so: what has been
+// refused patience times, as what comes too fast, is halved at the next call, down to minRaw.
+const (
+	patience = 4
+	minRaw   = 128 << 10
+)
+
 // maxText bounds the names in a stack that is too large alone.
 const maxText = 200
 
@@ -35,7 +42,10 @@ type identity [sha256.Size]byte
 // progress says what became of the parts of a profile, by number. Part 0 is all of it, and n has the halves 2n+1 and 2n+2. The
 // number is also what its time is later, in nanoseconds, since the server keeps one of two profiles of equal labels and time; so a
 // part that is sent twice has the same time, and no two parts have.
-type progress struct{ sent, halved map[int]bool }
+type progress struct {
+	sent, halved map[int]bool
+	limited      map[int]int // how often it came too fast
+}
 
 func (r *request) identity(enc *export.Encoded) identity {
 	h := sha256.New()
@@ -56,10 +66,9 @@ func (e *Exporter) begun(id identity) *progress {
 		delete(e.progress, e.oldest[0])
 		e.oldest = e.oldest[1:]
 	}
-	s := &progress{sent: map[int]bool{}, halved: map[int]bool{}}
+	s := &progress{sent: map[int]bool{}, halved: map[int]bool{}, limited: map[int]int{}}
 	e.progress[id] = s
 	e.oldest = append(e.oldest, id)
-	e.stats.split.Add(1)
 	return s
 }
 
@@ -91,6 +100,7 @@ func (e *Exporter) deliver(ctx context.Context, r *request, enc *export.Encoded)
 	s := &splitter{e: e, r: r, done: e.known(r, enc)}
 	if s.done == nil && r.kind.types == nil && !enc.Labels && enc.Depth <= maxFrames && r.fits(enc) {
 		if err := e.whole(ctx, r, enc); !s.divisible(err, enc.Samples) {
+			s.impatient(err, enc, enc)
 			return err
 		}
 		s.refused++
@@ -115,11 +125,12 @@ func (e *Exporter) deliver(ctx context.Context, r *request, enc *export.Encoded)
 	}
 	if s.done == nil && s.refused == 0 && r.fits(mended) {
 		if err := e.whole(ctx, r, mended); !s.divisible(err, mended.Samples) {
+			s.impatient(err, enc, mended)
 			return err
 		}
 		s.refused++
 	}
-	return s.parts(ctx, r.identity(enc))
+	return s.parts(ctx, r.identity(enc), s.refused > 0 || !r.fits(mended))
 }
 
 func (e *Exporter) whole(ctx context.Context, r *request, enc *export.Encoded) error {
@@ -152,14 +163,31 @@ func (s *splitter) divisible(err error, samples int) bool {
 	return d != nil && d.Reason == reasonTooLarge && samples > 1 && s.refused < maxRefused
 }
 
-func (s *splitter) parts(ctx context.Context, id identity) error {
+// impatient counts how often a profile, enc, that was to be sent at once as mended, came too fast.
+func (s *splitter) impatient(err error, enc, mended *export.Encoded) {
+	if d := export.RetryOf(err); d != nil && d.Reason == reasonLimited && mended.Raw > minRaw {
+		s.e.begun(s.r.identity(enc)).limited[0]++
+	}
+}
+
+func (s *splitter) parts(ctx context.Context, id identity, halved bool) error {
 	s.done = s.e.begun(id)
-	s.done.halved[0] = true
+	if halved {
+		s.halve(0)
+	}
 	err := s.send(ctx, 0, s.d.Sample)
 	if d := export.RetryOf(err); err == nil || d != nil && d.Retry == export.Never {
 		s.e.forget(id)
 	}
 	return err
+}
+
+// halve has part n be sent in halves from now on.
+func (s *splitter) halve(n int) {
+	if len(s.done.halved) == 0 {
+		s.e.stats.split.Add(1)
+	}
+	s.done.halved[n] = true
 }
 
 // send sends part n, or its halves. After a failure that may pass, the rest is left for the next call; what the server does not want,
@@ -175,7 +203,7 @@ func (s *splitter) send(ctx context.Context, n int, samples []*profile.Sample) e
 		if done || err != nil {
 			return err
 		}
-		s.done.halved[n] = true
+		s.halve(n)
 	}
 	middle := len(samples) / 2
 	left := s.send(ctx, 2*n+1, samples[:middle])
@@ -210,6 +238,11 @@ func (s *splitter) one(ctx context.Context, n int, samples []*profile.Sample) (d
 		if s.divisible(err, len(samples)) {
 			s.refused++
 			return false, nil
+		}
+		if d := export.RetryOf(err); d != nil && d.Reason == reasonLimited && enc.Raw > minRaw && len(samples) > 1 {
+			if s.done.limited[n]++; s.done.limited[n] >= patience {
+				s.halve(n)
+			}
 		}
 		return false, fmt.Errorf("part %d: %w", n, err)
 	}

@@ -221,6 +221,43 @@ func TestSmallerLimits(t *testing.T) {
 	}
 }
 
+// TestSmallerBurst: a server that never takes so much at once, and only says that it is too fast, gets less after a while; what is small is
+// sent as it is, however often.
+func TestSmallerBurst(t *testing.T) {
+	both(t, func(t *testing.T, api string) {
+		s := fake.Start(t, fake.Options{Limits: fake.Limits{Burst: 300 << 10, Rate: 1 << 30}})
+		e := newExporter(t, Options{URL: s.URL(), API: api})
+		for kind, total := range map[string]int64{"cpu": 3000 * 3001 / 2, "allocs": 3000 * 3001 / 2} {
+			m := newMaker(kind, time.Now())
+			m.manyOf(3000, 100, 500)
+			p := encoded(t, m.profile(kind))
+			calls := 0
+			for err := e.Export(t.Context(), p); err != nil; err = e.Export(t.Context(), p) {
+				if d := export.RetryOf(err); d == nil || d.Reason != "rate_limited" || calls > 12 {
+					t.Fatalf("after %d calls: %v", calls, err)
+				}
+				calls++
+			}
+			name := map[string]string{"cpu": "samples", "allocs": "alloc_objects"}[kind]
+			if got := s.Sum(name, false); calls < patience || got != total {
+				t.Errorf("%d %s after %d calls, not %d", got, name, calls, total)
+			}
+		}
+		if e.Stats().Split != 2 || len(e.progress) != 0 {
+			t.Errorf("%+v, %d", e.Stats(), len(e.progress))
+		}
+		small := cpuProfile(t, one)
+		for range 3 * patience {
+			s.Fail(fake.Fault{Status: 429})
+			judged(t, e.Export(t.Context(), small), verdict{export.Later, "rate_limited", ""})
+		}
+		send(t, e, small)
+		if e.Stats().Split != 2 || len(e.progress) != 0 {
+			t.Errorf("%+v, %d", e.Stats(), len(e.progress))
+		}
+	})
+}
+
 // TestTooLargeForEver: a server that refuses everything as too large is not asked for ever.
 func TestTooLargeForEver(t *testing.T) {
 	s := fake.Start(t, fake.Options{})
