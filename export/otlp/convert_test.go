@@ -411,6 +411,9 @@ func TestResource(t *testing.T) {
 			"service.name": "shop", "container.image.name": "x", "k8s.container.name": "c", "process.executable.path": "/a", "process.executable.name": "a", "k8s.namespace.name": "n", "pid": "x7", "process.pid": int64(7),
 			"k8s.pod.name": "p", "k8s.pod.label.app": "shop", "module_version": "(devel)",
 		}},
+		"a registry's port": {export.Profile{Service: "s", Labels: list("container_image", "reg:5000/x/y")}, map[string]any{
+			"service.name": "s", "container.image.name": "reg:5000/x/y", "process.executable.name": "app", "process.executable.path": "/bin/app",
+		}},
 		"not UTF-8": {export.Profile{Service: "a\xff", Labels: list("x", "b\xff")}, map[string]any{"service.name": "a\uFFFD", "x": "b\uFFFD", "process.executable.name": "app", "process.executable.path": "/bin/app"}},
 	} {
 		c.want["process.runtime.name"] = "go"
