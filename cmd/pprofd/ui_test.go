@@ -101,18 +101,18 @@ func TestBrowserAgent(t *testing.T) {
 	if text := b.Text(); !strings.Contains(text, "main.") || !strings.Contains(text, "memory in use") {
 		t.Errorf("heap: %s", text)
 	}
-	b.Open(fmt.Sprintf("/pid/%d/ui/profile/flamegraph?seconds=3", evil))
+	b.Open(fmt.Sprintf("/pid/%d/ui/profile/flamegraph?seconds=2", evil))
 	if shares := b.Boxes(); len(shares) < 10 {
 		t.Errorf("%v", shares)
 	}
 	b.Run(chromedp.Sleep(100 * time.Millisecond))
-	b.Open("/service/service/ui/profile/flamegraph?seconds=5&base=profile")
+	b.Open("/service/service/ui/profile/flamegraph?seconds=2&base=profile")
 	b.Boxes()
-	if text := b.Text(); !strings.Contains(text, "less CPU time of 5 s") {
+	if text := b.Text(); !strings.Contains(text, "less CPU time of 2 s") {
 		t.Error(text)
 	}
 	b.Shoot("agent-compare")
-	b.Open(fmt.Sprintf("/pid/%d/ui/profile/flamegraph?seconds=5", service))
+	b.Open(fmt.Sprintf("/pid/%d/ui/profile/flamegraph?seconds=3", service))
 	b.Boxes()
 	b.Shoot("agent-flamegraph")
 	b.Clean()

@@ -23,7 +23,7 @@ var titles = map[string]string{pprofhttp.KindProfile: "CPU time", pprofhttp.Kind
 const (
 	defaultSeconds = 10 // of CPU profiles
 	maxSeconds     = 300
-	maxForm        = 4 << 10 // bytes of what of a query is passed on
+	maxQuery       = 4 << 10 // bytes
 )
 
 // viewLink is a view that pages link to.
@@ -103,47 +103,6 @@ func withQuery(path string, q url.Values) string {
 		return path
 	}
 	return path + "?" + q.Encode()
-}
-
-// selection is what a path says that is to be shown.
-type selection struct {
-	of, base part // base.kind "": nothing to compare with
-}
-
-// part is one profile: KIND@STAMP, or KIND for one that has to be taken.
-type part struct{ kind, stamp string }
-
-func (p part) String() string {
-	if p.stamp == "" {
-		return p.kind
-	}
-	return p.kind + "@" + p.stamp
-}
-
-func (s selection) String() string {
-	if s.base.kind == "" {
-		return s.of.String()
-	}
-	return s.of.String() + "~" + s.base.String()
-}
-
-func parseSelection(text string) (s selection, err error) {
-	of, base, compared := strings.Cut(text, "~")
-	if s.of, err = parsePart(of); err == nil && compared {
-		s.base, err = parsePart(base)
-	}
-	return s, err
-}
-
-func parsePart(text string) (part, error) {
-	kind, stamp, pinned := strings.Cut(text, "@")
-	if !slices.Contains(kinds, kind) {
-		return part{}, pprofhttp.NotFound("there is no kind of profile %q: there are %s", kind, strings.Join(kinds, ", "))
-	}
-	if _, err := time.Parse(stampFormat, stamp); pinned && err != nil {
-		return part{}, pprofhttp.NotFound("there is no profile %q", text)
-	}
-	return part{kind, stamp}, nil
 }
 
 // view shows a profile that is kept, or takes it and leads there.
@@ -269,7 +228,7 @@ func (s *shot) file() string {
 
 // drawn answers with a page of pprof's.
 func (u *UI) drawn(w http.ResponseWriter, r *http.Request, s, base *shot) {
-	if len(r.URL.RawQuery) > maxForm {
+	if len(r.URL.RawQuery) > maxQuery {
 		u.fail(w, &s.of, &pprofhttp.Error{Status: http.StatusRequestURITooLong, Err: errors.New("the query is too long")}, "")
 		return
 	}
