@@ -72,7 +72,7 @@ func (p *Profiler) known(list []pending) (n int) {
 
 // count counts samples.
 func (p *Profiler) count(list []pending) {
-	if len(list) > 1 {
+	if len(list) > 1 && len(p.targets) >= coldTargets {
 		p.fetch(list)
 	}
 	add := p.batch.table[:0]
@@ -84,7 +84,10 @@ func (p *Profiler) count(list []pending) {
 	p.table.AddAll(add)
 }
 
-// fetch touches what is needed to complete the stacks.
+// With fewer targets than coldTargets most of what is needed is in the CPU's caches anyway.
+const coldTargets = 32
+
+// fetch touches what is needed to complete the stacks. To see to the callers near the leaf as well costs more than it saves.
 func (p *Profiler) fetch(list []pending) {
 	leaves := p.batch.leaves[:0]
 	for i := range list {

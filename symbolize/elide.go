@@ -23,6 +23,14 @@ func Elide(dst []uint64, stack [][]Frame) []uint64 {
 	return dst
 }
 
+// Goexit is the function at the root of goroutines.
+const Goexit = "runtime.goexit"
+
+// MayElide reports whether there are stacks in which Elide hides f, whose Kind is Go.
+func MayElide(f *Frame) bool {
+	return f.Wrapper || f.Func == Goexit || f.Func == "runtime.asyncPreempt" || f.Func == "runtime.asyncPreempt2"
+}
+
 type elision struct {
 	leaf   bool // nothing but kernel frames and asyncPreempt yet
 	any    bool
@@ -49,7 +57,7 @@ func (e *elision) show(f *Frame) bool {
 	e.callee = f.Func
 	switch {
 	case f.Kind != Go:
-	case f.Func == "runtime.goexit":
+	case f.Func == Goexit:
 		return false
 	case leaf && (f.Func == "runtime.asyncPreempt" || f.Func == "runtime.asyncPreempt2"):
 		return false

@@ -21,6 +21,7 @@ type builder struct {
 	pseudo  map[string]*profile.Location
 	samples map[sampleKey]*profile.Sample
 	numbers []uint32 // of the addresses of a stack
+	list    []*name  // of these addresses
 	frames  [][]symbolize.Frame
 	masks   []uint64
 	stack   []*profile.Location
@@ -81,22 +82,41 @@ func (b *builder) main(s selection) {
 
 func (b *builder) add(e *entry) {
 	b.stack = b.stack[:0]
-	b.frames = b.frames[:0]
+	b.list = b.list[:0]
 	b.numbers = b.t.stacks.numbers(b.numbers[:0], e.stack)
 	for _, n := range b.numbers {
-		b.frames = append(b.frames, b.names.name(n).frames)
+		b.list = append(b.list, b.names.name(n))
+	}
+	b.mask()
+	for i, mask := range b.masks {
+		if mask != 0 {
+			b.stack = append(b.stack, b.location(b.numbers[i], b.list[i], mask))
+		}
+	}
+	b.roots(e.key.Status)
+	b.sample(e)
+}
+
+// mask says which frames of b.list are shown, in b.masks. Few stacks have a frame that takes a look at its neighbours.
+func (b *builder) mask() {
+	b.masks = b.masks[:0]
+	shown, simple := false, b.o.Objects == nil
+	for _, m := range b.list {
+		simple = simple && m.elision != elidedSometimes
+		shown = shown || m.elision == shownAlways
+		b.masks = append(b.masks, m.all)
+	}
+	if simple && shown {
+		return
+	}
+	b.frames = b.frames[:0]
+	for _, m := range b.list {
+		b.frames = append(b.frames, m.frames)
 	}
 	b.masks = symbolize.Elide(b.masks[:0], b.frames)
 	if b.o.Objects != nil {
 		hideAllocator(b.masks, b.frames)
 	}
-	for i, mask := range b.masks {
-		if mask != 0 {
-			b.stack = append(b.stack, b.location(b.numbers[i], mask))
-		}
-	}
-	b.roots(e.key.Status)
-	b.sample(e)
 }
 
 // roots marks what is missing.
@@ -202,8 +222,10 @@ func (b *builder) lost(k lostKey, v Value) {
 }
 
 // location returns the location of an address with the frames in mask.
-func (b *builder) location(n uint32, mask uint64) *profile.Location {
-	name := b.names.name(n)
+func (b *builder) location(n uint32, name *name, mask uint64) *profile.Location {
+	if name.in == b.number && mask == name.all {
+		return name.loc
+	}
 	if mask != 1<<len(name.frames)-1 {
 		k := locKey{n, mask}
 		if b.locs[k] == nil {

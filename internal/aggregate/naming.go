@@ -23,13 +23,25 @@ type naming struct {
 	profiles  uint32     // begun
 }
 
-// name is an address's.
+// name is an address's: one line of the CPU's caches.
 type name struct {
-	frames []symbolize.Frame
-	ids    []uint32 // of their functions
-	loc    *profile.Location
-	in     uint32 // the profile that loc is of: it has all frames
+	frames  []symbolize.Frame
+	ids     []uint32 // of their functions
+	loc     *profile.Location
+	in      uint32 // the profile that loc is of: it has all frames
+	elision elision
+	all     uint64 // which frames are shown as a rule
 }
+
+// elision says what symbolize.Elide does to the frames of an address, whatever its neighbours are.
+type elision uint8
+
+const (
+	elidedSometimes elision = iota // that depends on the neighbours
+	shownAlways
+	kernelAlone  // shown, too, but where all the rest is hidden no reason to leave it so
+	hiddenMostly // goexit: hidden if anything but the kernel's is shown
+)
 
 // function is one of the current profile, if in says so.
 type function struct {
@@ -73,11 +85,34 @@ func (n *naming) name(number uint32) *name {
 
 func (n *naming) resolve(a objfile.Addr) *name {
 	m := &name{frames: n.sym.Frames(a)}
+	m.elision, m.all = elisionOf(m.frames)
 	m.ids = make([]uint32, len(m.frames))
 	for i := range m.frames {
 		m.ids[i] = n.id(&m.frames[i])
 	}
 	return m
+}
+
+// elisionOf follows the rules of symbolize.Elide.
+func elisionOf(frames []symbolize.Frame) (e elision, shown uint64) {
+	if len(frames) >= 64 {
+		return elidedSometimes, 0
+	}
+	all := uint64(1)<<len(frames) - 1
+	e = kernelAlone
+	for i := range frames {
+		f := &frames[i]
+		switch {
+		case f.Kind == symbolize.Kernel:
+			continue
+		case f.Kind == symbolize.Go && f.Func == symbolize.Goexit && len(frames) == 1:
+			return hiddenMostly, 0
+		case f.Kind == symbolize.Go && symbolize.MayElide(f):
+			return elidedSometimes, all
+		}
+		e = shownAlways
+	}
+	return e, all
 }
 
 // forget drops all names: what comes next is of other programs.

@@ -155,7 +155,7 @@ func (t *Table) AddAll(list []Sample) {
 		s.hash = t.hash.stack(s.Stack)
 		s.entry = t.hash.entry(s.Key, s.hash.check)
 	}
-	if len(list) > 1 {
+	if len(list) > 1 && t.entries.n >= manyEntries {
 		t.fetch(list)
 	}
 	for i := range list {
@@ -177,6 +177,9 @@ func (t *Table) fetch(list []Sample) {
 	}
 	t.touched = touched
 }
+
+// manyEntries are more than the CPU's caches hold.
+const manyEntries = 1 << 13
 
 func (t *Table) add(s *Sample) {
 	e, reason := t.find(s)
