@@ -2,7 +2,6 @@ package export
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"regexp"
@@ -12,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/pprof/profile"
+	"github.com/klauspost/compress/gzip" // in three fifths of the time of compress/gzip
 )
 
 // Encoded is a profile as it travels: pprof that every receiver takes. The string table begins with "", the numbers of mappings,

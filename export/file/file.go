@@ -3,13 +3,14 @@ package file
 
 import (
 	"bufio"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
+
+	"github.com/klauspost/compress/gzip" // in three fifths of the time of compress/gzip
 
 	"github.com/pprofd/pprofd/export"
 )

@@ -3,7 +3,6 @@ package file
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/klauspost/compress/gzip" // in three fifths of the time of compress/gzip
 
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/export/internal/private"

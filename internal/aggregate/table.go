@@ -2,7 +2,6 @@
 package aggregate
 
 import (
-	"maps"
 	"unsafe"
 
 	"github.com/pprofd/pprofd/objfile"
@@ -212,22 +211,6 @@ func (t *Table) Stats() Stats {
 	s := t.stats
 	s.Stacks, s.Addrs, s.Bytes = t.entries.n, t.stacks.addrs.list.n, t.bytes()
 	return s
-}
-
-// Targets are the targets that have samples or losses of the kind.
-func (t *Table) targets(kind uint8) map[uint32]bool {
-	found := make(map[uint32]bool)
-	for i := range t.entries.n {
-		if k := &t.entries.at(i).key; k.Kind == kind {
-			found[k.Target] = true
-		}
-	}
-	for k := range maps.Keys(t.lost) {
-		if k.kind == kind {
-			found[k.target] = true
-		}
-	}
-	return found
 }
 
 func (t *Table) find(s *Sample) (e *entry, lost string) {
