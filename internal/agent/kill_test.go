@@ -34,13 +34,13 @@ type orders struct {
 	MaxSize     int64 // of the spool
 	Origin      time.Time
 	Begin       time.Duration // after Origin, by its clock, when it begins
+	Speed       int           // of its clock
 	First, Last int           // windows: number n is at Origin + n*windowLength
 }
 
 const (
 	windowLength    = 10 * time.Second
 	windowProcesses = 10
-	victimSpeed     = 20 // of clocks: as much time as passes before a kill is as much as a victim lives, and more
 )
 
 // beVictim is the victim's main function. It writes what it does, and ends well when its standard input does.
@@ -59,7 +59,7 @@ func beVictim(text string) int {
 
 func (o *orders) obey() error {
 	s := newServers(slog.New(slog.NewTextHandler(os.Stderr, nil)), "test", prometheus.NewRegistry())
-	clock := newTimer(victimSpeed)
+	clock := newTimer(o.Speed)
 	s.clock, s.after = func() (time.Time, time.Duration) {
 		_, mono := clock.read()
 		return o.Origin.Add(o.Begin + mono), o.Begin + mono
@@ -234,8 +234,11 @@ func testKill(t *testing.T, name string, maxSize int64) {
 	const outage = 10 * time.Minute
 	n := kills(t)
 	h := &hunt{
-		orders: orders{Dir: filepath.Join(t.TempDir(), "spool"), Origin: time.Now(), MaxSize: cmp.Or(maxSize, 64<<20), Last: math.MaxInt},
-		w:      windows{done: make(map[int]bool), begun: -1},
+		orders: orders{
+			Dir: filepath.Join(t.TempDir(), "spool"), Origin: time.Now(), MaxSize: cmp.Or(maxSize, 64<<20), Last: math.MaxInt,
+			Speed: max(2, int(outage/time.Duration(n)/(1500*time.Millisecond))), // few victims live for longer
+		},
+		w: windows{done: make(map[int]bool), begun: -1},
 	}
 	r := receivers(t, h.clock)[name]
 	h.Config = r.section()
@@ -286,7 +289,7 @@ func (h *hunt) kill(t *testing.T, passes time.Duration) {
 	v.kill(t, &h.w)
 	h.killed++
 	h.mu.Lock()
-	h.Begin += max(passes, victimSpeed*time.Since(began))
+	h.Begin += max(passes, time.Duration(h.Speed)*time.Since(began))
 	h.mu.Unlock()
 	if last := h.w.begun; last >= 0 && !h.w.done[last] {
 		h.unsure = append(h.unsure, last)
