@@ -189,7 +189,7 @@ func (c *config) once(ctx context.Context, out io.Writer, m *machine, b *builder
 		return nil, err
 	}
 	fmt.Fprintf(out, "== %s on %s: built in %v\n", filepath.Base(m.kernel), r.Arch, time.Since(start).Round(time.Second))
-	ctx, cancel := context.WithTimeout(ctx, c.timeout*slowness(r.Arch))
+	ctx, cancel := context.WithTimeout(ctx, patience(r.Arch, c.timeout))
 	defer cancel()
 	p = newReport(out, len(suites), r)
 	err = m.boot(ctx, p)

@@ -147,13 +147,13 @@ func (s *suite) adapt(c *config) {
 // title is what the report calls the suite.
 func (s *suite) title() string { return cmp.Or(s.name, s.pkg) }
 
-// slowness is how much longer tests may take on an architecture: one that is not the host's is emulated two to three times
-// slower than the host's own.
-func slowness(arch string) time.Duration {
+// patience is how long a test may take that takes up to d on the host's architecture: another one is emulated two to three times
+// slower.
+func patience(arch string, d time.Duration) time.Duration {
 	if arch == runtime.GOARCH {
-		return 1
+		return d
 	}
-	return 3
+	return 3 * d
 }
 
 // forKernel keeps the suites that are for a kernel.
@@ -174,7 +174,7 @@ func forKernel(suites []suite, k *kernel, arch string) []suite {
 		}
 	})
 	for i := range suites {
-		suites[i].timeout *= slowness(arch)
+		suites[i].timeout = patience(arch, suites[i].timeout)
 	}
 	return suites
 }
