@@ -2,6 +2,7 @@ package agent
 
 import (
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,7 +60,7 @@ func (t *troubles) failed(err error, pause time.Duration) {
 		return
 	}
 	t.told = true
-	args := []any{"destination", t.name, "error", err, "failures", n}
+	args := []any{"destination", t.name, "error", strings.TrimPrefix(err.Error(), t.name+": "), "failures", n}
 	if pause > 0 {
 		args = append(args, "again in", pause.Round(time.Millisecond))
 	}
