@@ -206,7 +206,7 @@ func TestHeadersAndToken(t *testing.T) {
 		x := exporter(t, s, o)
 		write("old\n")
 		err := x.Export(t.Context(), one())
-		if e := export.RetryOf(err); e == nil || e.Retry != export.Never || e.Reason != "unauthorized" || strings.Contains(err.Error(), "old") && !strings.Contains(err.Error(), `"Bearer old"`) {
+		if e := export.RetryOf(err); e == nil || e.Retry != export.Later || e.Reason != "unauthorized" || strings.Contains(err.Error(), "old") && !strings.Contains(err.Error(), `"Bearer old"`) {
 			t.Errorf("%s: %v", protocol, err)
 		}
 		write("good\n")

@@ -31,13 +31,14 @@ var codeOf = map[codes.Code]verdict{
 	codes.OutOfRange:       {export.Later, "out_of_range"},
 	codes.Unavailable:      {export.Later, "unavailable"},
 	codes.DataLoss:         {export.Later, "data_loss"},
+	// Not so by the specification. A token that is renewed late costs nothing then: the spool bounds how long this is tried.
+	codes.PermissionDenied: {export.Later, "unauthorized"},
+	codes.Unauthenticated:  {export.Later, "unauthorized"},
 
 	codes.Unknown:            {export.Never, "unknown"},
 	codes.InvalidArgument:    {export.Never, "invalid"},
 	codes.NotFound:           {export.Never, "not_found"},
 	codes.AlreadyExists:      {export.Never, "already_exists"},
-	codes.PermissionDenied:   {export.Never, "unauthorized"},
-	codes.Unauthenticated:    {export.Never, "unauthorized"},
 	codes.ResourceExhausted:  {export.Never, "resource_exhausted"}, // but Later where the server says when
 	codes.FailedPrecondition: {export.Never, "failed_precondition"},
 	codes.Unimplemented:      {export.Never, "unimplemented"},
@@ -101,7 +102,7 @@ func ofHTTP(r *http.Response, body []byte, now time.Time) error {
 	case http.StatusBadRequest:
 		e.Reason = "invalid"
 	case http.StatusUnauthorized, http.StatusForbidden:
-		e.Reason = "unauthorized"
+		e.Retry, e.Reason, e.After = export.Later, "unauthorized", retryAfter(r.Header.Get("Retry-After"), now)
 	case http.StatusRequestEntityTooLarge:
 		e.Reason = tooLarge
 	}

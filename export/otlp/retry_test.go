@@ -47,6 +47,7 @@ func TestGRPCCodes(t *testing.T) {
 	x := exporter(t, s, Options{})
 	retryable := map[codes.Code]bool{
 		codes.Canceled: true, codes.DeadlineExceeded: true, codes.Aborted: true, codes.OutOfRange: true, codes.Unavailable: true, codes.DataLoss: true,
+		codes.PermissionDenied: true, codes.Unauthenticated: true, // ours: a token may come late
 	}
 	reasons := map[string]bool{}
 	for code := codes.Canceled; code <= codes.Unauthenticated; code++ {
@@ -84,7 +85,7 @@ func TestHTTPCodes(t *testing.T) {
 	}
 	for code, w := range map[int]want{
 		201: {export.Never, "http_201"}, 204: {export.Never, "http_204"},
-		400: {export.Never, "invalid"}, 401: {export.Never, "unauthorized"}, 403: {export.Never, "unauthorized"}, 404: {export.Never, "http_404"}, 408: {export.Never, "http_408"},
+		400: {export.Never, "invalid"}, 401: {export.Later, "unauthorized"}, 403: {export.Later, "unauthorized"}, 404: {export.Never, "http_404"}, 408: {export.Never, "http_408"},
 		415: {export.Never, "http_415"}, 422: {export.Never, "http_422"}, 500: {export.Never, "http_500"}, 501: {export.Never, "http_501"},
 		429: {export.Later, "http_429"}, 502: {export.Later, "http_502"}, 503: {export.Later, "http_503"}, 504: {export.Later, "http_504"},
 	} {

@@ -179,8 +179,7 @@ var matrix = map[fault]verdict{
 
 // otlpMatrix is where OpenTelemetry's specification says otherwise.
 var otlpMatrix = map[fault]verdict{
-	"401": lost, "403": lost, "500": lost, "Unknown": lost, "PermissionDenied": lost, "ResourceExhausted": lost, "Internal": lost, "DataLoss": arrive,
-	"Unauthenticated": lost,
+	"500": lost, "Unknown": lost, "ResourceExhausted": lost, "Internal": lost, "DataLoss": arrive,
 }
 
 // TestServersFaults: whatever happens to a request, all samples of all windows are delivered, or counted as dropped; what may
