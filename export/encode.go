@@ -29,9 +29,10 @@ type Encoded struct {
 var (
 	errNoProfile    = errors.New("there is no profile")
 	errNoPeriodType = errors.New("the profile says neither what a sample counts nor what its period is")
+	errNoTime       = errors.New("the profile does not say when it begins")
 )
 
-// Encode makes p.Encoded, once. It does not change p.Data.
+// Encode makes p.Encoded, once. It does not change p.Data. Where that has no time, it is p.Start.
 func (p *Profile) Encode() (*Encoded, error) {
 	if p.Encoded != nil {
 		return p.Encoded, nil
@@ -39,7 +40,12 @@ func (p *Profile) Encode() (*Encoded, error) {
 	if p.Data == nil {
 		return nil, errNoProfile
 	}
-	e, err := Encode(p.Data)
+	d := p.Data
+	if d.TimeNanos <= 0 && !p.Start.IsZero() {
+		d = d.Copy()
+		d.TimeNanos = p.Start.UnixNano()
+	}
+	e, err := Encode(d)
 	if err != nil {
 		return nil, fmt.Errorf("%s profile of process %d: encode: %w", p.Kind, p.PID, err)
 	}
@@ -79,6 +85,9 @@ const maxKept = 1 << 20 // a buffer that one large profile needed is not kept fo
 func Encode(p *profile.Profile) (*Encoded, error) {
 	if p.PeriodType == nil || p.PeriodType.Type == "" || len(p.SampleType) == 0 {
 		return nil, errNoPeriodType
+	}
+	if p.TimeNanos <= 0 {
+		return nil, errNoTime
 	}
 	if !normal(p) {
 		p = normalized(p)
@@ -136,7 +145,13 @@ func normal(p *profile.Profile) bool {
 		}
 	}
 	return !slices.ContainsFunc(p.Sample, func(s *profile.Sample) bool { return !counts(s) || len(s.Location) == 0 || !validLabels(s) }) &&
-		valid(p.Comments...)
+		!slices.ContainsFunc(types(p), func(t *profile.ValueType) bool { return !valid(t.Type, t.Unit) }) &&
+		valid(p.Comments...) && valid(p.DefaultSampleType, p.DocURL, p.DropFrames, p.KeepFrames)
+}
+
+// types are those of samples and of the period.
+func types(p *profile.Profile) []*profile.ValueType {
+	return append(slices.Clip(p.SampleType), p.PeriodType)
 }
 
 func valid(texts ...string) bool {
@@ -146,6 +161,11 @@ func valid(texts ...string) bool {
 func validLabels(s *profile.Sample) bool {
 	for k, v := range s.Label {
 		if k == "" || !valid(k) || !valid(v...) {
+			return false
+		}
+	}
+	for k := range s.NumLabel {
+		if k == "" || !valid(k) || !valid(s.NumUnit[k]...) {
 			return false
 		}
 	}
@@ -177,6 +197,10 @@ func normalized(p *profile.Profile) *profile.Profile {
 	for i := range p.Comments {
 		clean(&p.Comments[i])
 	}
+	for _, t := range types(p) {
+		clean(&t.Type, &t.Unit)
+	}
+	clean(&p.DefaultSampleType, &p.DocURL, &p.DropFrames, &p.KeepFrames)
 	p.Sample = slices.DeleteFunc(p.Sample, func(s *profile.Sample) bool { return !counts(s) })
 	var unknown *profile.Location
 	for _, s := range p.Sample {
@@ -215,6 +239,25 @@ func cleanLabels(s *profile.Sample) {
 		}
 	}
 	s.Label = labels
+	cleanNumbers(s)
+}
+
+func cleanNumbers(s *profile.Sample) {
+	numbers, units := make(map[string][]int64, len(s.NumLabel)), make(map[string][]string, len(s.NumUnit))
+	for k, list := range s.NumLabel {
+		of := slices.Clone(s.NumUnit[k])
+		for i := range of {
+			clean(&of[i])
+		}
+		if clean(&k); k == "" || numbers[k] != nil { // of two names that are the same now, one is left
+			continue
+		}
+		numbers[k] = list
+		if of != nil {
+			units[k] = of
+		}
+	}
+	s.NumLabel, s.NumUnit = numbers, units
 }
 
 // placeholder is the frame of samples without a stack: servers leave those out of their pictures.

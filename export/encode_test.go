@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/google/pprof/profile"
@@ -28,7 +29,8 @@ func unusual() *profile.Profile {
 		PeriodType: &profile.ValueType{Type: "cpu", Unit: "nanoseconds"}, Period: 10, TimeNanos: 1, DurationNanos: 2,
 		Mapping: []*profile.Mapping{m}, Function: []*profile.Function{f}, Location: []*profile.Location{l},
 		Sample: []*profile.Sample{
-			{Location: []*profile.Location{l}, Value: []int64{1, 10}, Label: map[string][]string{"k\xfe": {"v\xfe"}, "": {"x"}}},
+			{Location: []*profile.Location{l}, Value: []int64{1, 10}, Label: map[string][]string{"k\xfe": {"v\xfe"}, "": {"x"}},
+				NumLabel: map[string][]int64{"n\xfe": {4}, "": {5}}, NumUnit: map[string][]string{"n\xfe": {"u\xfe"}, "": {"x"}}},
 			{Value: []int64{2, 20}},
 			{Location: []*profile.Location{l}, Value: []int64{0, 0}},
 			{Location: []*profile.Location{l}, Value: []int64{5, -1}},
@@ -60,6 +62,11 @@ func TestEncodeMakesWhatServersTake(t *testing.T) {
 		if len(s.Location) == 0 {
 			t.Error("a sample has no stack")
 		}
+		for k := range maps.Keys(s.NumLabel) {
+			if k == "" || !utf8.ValidString(k) || !utf8.ValidString(s.NumUnit[k][0]) {
+				t.Errorf("number %q in %q", k, s.NumUnit[k])
+			}
+		}
 		for k := range maps.Keys(s.Label) {
 			if k == "" || !utf8.ValidString(k) || !utf8.ValidString(s.Label[k][0]) {
 				t.Errorf("label %q = %q", k, s.Label[k])
@@ -76,6 +83,48 @@ func TestEncodeMakesWhatServersTake(t *testing.T) {
 	}
 	if raw := unpacked(t, e.Gzip); len(raw) != e.Raw {
 		t.Errorf("%d bytes, said to be %d", len(raw), e.Raw)
+	}
+}
+
+// TestEncodeHasATime: servers take none for 1970.
+func TestEncodeHasATime(t *testing.T) {
+	d := unusual()
+	d.TimeNanos = 0
+	p := &Profile{Kind: "cpu", PID: 1, Data: d, Start: time.Unix(5, 7)}
+	e, err := p.Encode()
+	if err != nil || d.TimeNanos != 0 {
+		t.Fatal(d.TimeNanos, err)
+	}
+	got, err := (&Profile{Encoded: e}).Decode()
+	if err != nil || got.TimeNanos != 5e9+7 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := (&Profile{Kind: "cpu", Data: d}).Encode(); err == nil || !strings.Contains(err.Error(), "when it begins") {
+		t.Error(err)
+	}
+}
+
+// TestEncodeText: all of it is valid.
+func TestEncodeText(t *testing.T) {
+	for name, spoil := range map[string]func(*profile.Profile){
+		"type":    func(p *profile.Profile) { p.SampleType[0].Type = "a\xff" },
+		"unit":    func(p *profile.Profile) { p.PeriodType.Unit = "a\xff" },
+		"default": func(p *profile.Profile) { p.DefaultSampleType = "a\xff" },
+		"drop":    func(p *profile.Profile) { p.DropFrames = "a\xff" },
+		"number":  func(p *profile.Profile) { p.Sample[0].NumLabel = map[string][]int64{"a\xff": {1}} },
+		"units": func(p *profile.Profile) {
+			p.Sample[0].NumLabel, p.Sample[0].NumUnit = map[string][]int64{"a": {1}}, map[string][]string{"a": {"a\xff"}}
+		},
+	} {
+		p := normalized(unusual())
+		spoil(p)
+		e, err := Encode(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if raw := unpacked(t, e.Gzip); bytes.Contains(raw, []byte("a\xff")) || !bytes.Contains(raw, []byte("a\uFFFD")) {
+			t.Errorf("%s: %q", name, raw)
+		}
 	}
 }
 
@@ -111,6 +160,8 @@ func TestEncodeOrdinary(t *testing.T) {
 func TestEncodeRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*profile.Profile){
 		"no period type":    func(p *profile.Profile) { p.PeriodType = nil },
+		"no time":           func(p *profile.Profile) { p.TimeNanos = 0 },
+		"a time before any": func(p *profile.Profile) { p.TimeNanos = -5 },
 		"empty period type": func(p *profile.Profile) { p.PeriodType.Type = "" },
 		"no sample types":   func(p *profile.Profile) { p.SampleType = nil },
 		"missing values":    func(p *profile.Profile) { p.Sample[0].Value = p.Sample[0].Value[:1] },

@@ -85,7 +85,7 @@ func (x *Exporter) send(ctx context.Context, request []byte) error {
 
 func newConversion(p *export.Profile, o *Options) (*conversion, error) {
 	if p.Encoded == nil { // what only an encoded profile is promised is needed, and p is not to be changed
-		e, err := (&export.Profile{Kind: p.Kind, PID: p.PID, Data: p.Data}).Encode()
+		e, err := (&export.Profile{Kind: p.Kind, PID: p.PID, Start: p.Start, Data: p.Data}).Encode()
 		if err != nil {
 			return nil, err
 		}

@@ -54,14 +54,15 @@ func heapData(stacks int) *profile.Profile {
 // profileOf is p as the queue hands it over.
 func profileOf(t testing.TB, kind string, p *profile.Profile) *export.Profile {
 	t.Helper()
-	e, err := export.Encode(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &export.Profile{
-		Kind: kind, PID: 42, Comm: "api", Service: "shop", Start: start, Duration: time.Duration(p.DurationNanos), Encoded: e,
+	q := &export.Profile{
+		Kind: kind, PID: 42, Comm: "api", Service: "shop", Start: start, Duration: time.Duration(p.DurationNanos), Data: p,
 		Labels: []export.Label{{Name: "host", Value: "h1"}, {Name: "pid", Value: "42"}},
 	}
+	if _, err := q.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	q.Data = nil
+	return q
 }
 
 func newExporter(t testing.TB, o Options) *Exporter {

@@ -34,7 +34,8 @@ func (x *Exporter) prepare(p *export.Profile) ([]part, error) {
 			return nil, errNoProfile
 		}
 		var err error
-		if e, err = export.Encode(p.Data); err != nil {
+		own := *p // another exporter may have p at the same time
+		if e, err = own.Encode(); err != nil {
 			return nil, err
 		}
 	}

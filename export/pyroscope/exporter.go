@@ -69,8 +69,9 @@ func (e *Exporter) Export(ctx context.Context, p *export.Profile) error {
 			return invalid(p, errors.New("holds nothing"))
 		}
 		var err error
-		if enc, err = export.Encode(p.Data); err != nil {
-			return invalid(p, fmt.Errorf("encode: %w", err))
+		own := *p
+		if enc, err = own.Encode(); err != nil {
+			return &export.DeliveryError{Retry: export.Never, Reason: "invalid", Err: fmt.Errorf("pyroscope: %w", err)}
 		}
 	}
 	if enc.Samples == 0 {
