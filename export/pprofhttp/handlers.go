@@ -28,10 +28,14 @@ type Inspector interface {
 type Handlers struct {
 	source    Source
 	inspector Inspector
+	unread    unread
+	readTime  time.Duration // in which a client has to read readStep
 }
 
 // New returns handlers for the processes of s; i knows the same ones.
-func New(s Source, i Inspector) *Handlers { return &Handlers{s, i} }
+func New(s Source, i Inspector) *Handlers {
+	return &Handlers{source: s, inspector: i, readTime: readTime}
+}
 
 // Register hands over all handlers, by patterns of http.ServeMux.
 func (h *Handlers) Register(handle func(pattern string, h http.Handler)) {
@@ -99,7 +103,7 @@ func refuse(w http.ResponseWriter, err error) {
 	h.Set("X-Go-Pprof", "1") // by which pprof knows that the text is for its user
 	h.Del("Content-Disposition")
 	w.WriteHeader(status)
-	fmt.Fprintln(w, err)
+	fmt.Fprintln(w, legible(err.Error()))
 }
 
 // kind answers for what is behind the prefix.
@@ -155,7 +159,7 @@ func (h *Handlers) cpu(w http.ResponseWriter, r *http.Request, q Request) error 
 	if err != nil {
 		return err
 	}
-	return send(w, taken, q.Kind)
+	return h.send(w, taken, q.Kind)
 }
 
 // noteGC is what happens to gc=1.
@@ -182,24 +186,21 @@ func (h *Handlers) memory(w http.ResponseWriter, r *http.Request, q Request) err
 	switch {
 	case p.debug > 0:
 		w.Header().Set("Content-Type", plain)
-		return gone(writeHeap(w, taken))
+		return h.answer(w, func(out io.Writer) error { return writeHeap(out, taken) })
 	case p.seconds > 0:
-		return send(w, taken, q.Kind+"-delta")
+		return h.send(w, taken, q.Kind+"-delta")
 	}
-	return send(w, taken, q.Kind)
+	return h.send(w, taken, q.Kind)
 }
 
 // send answers with a profile.
-func send(w http.ResponseWriter, p *profile.Profile, name string) error {
-	h := w.Header()
-	h.Set("Content-Type", octets)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s"`, name))
-	return gone(p.Write(w))
+func (h *Handlers) send(w http.ResponseWriter, p *profile.Profile, name string) error {
+	head := w.Header()
+	head.Set("Content-Type", octets)
+	head.Set("X-Content-Type-Options", "nosniff")
+	head.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="%s"`, name))
+	return h.answer(w, p.Write)
 }
-
-// gone drops the error of writing an answer: nobody reads it any more.
-func gone(error) error { return nil }
 
 // cmdline answers with command lines: the arguments with NUL bytes between them, one process in a line.
 func (h *Handlers) cmdline(w http.ResponseWriter, _ *http.Request, q Request) error {
@@ -222,9 +223,7 @@ func (h *Handlers) cmdline(w http.ResponseWriter, _ *http.Request, q Request) er
 	if len(lines) == 0 {
 		return last
 	}
-	w.Header().Set("Content-Type", plain)
-	_, err := io.WriteString(w, strings.Join(lines, "\n"))
-	return gone(err)
+	return h.text(w, strings.Join(lines, "\n"))
 }
 
 // members are the processes of a service.
@@ -250,11 +249,10 @@ func (h *Handlers) symbol(w http.ResponseWriter, r *http.Request, q Request) err
 	}
 	text := r.URL.RawQuery
 	if r.Method == http.MethodPost {
-		b, err := io.ReadAll(r.Body)
-		if err != nil {
-			return bad("reading request: %v", err)
+		var err error
+		if text, err = body(w, r); err != nil {
+			return err
 		}
-		text = string(b)
 	}
 	var pcs []uint64
 	for word := range strings.SplitSeq(text, "+") {
@@ -269,13 +267,14 @@ func (h *Handlers) symbol(w http.ResponseWriter, r *http.Request, q Request) err
 	var b strings.Builder
 	b.WriteString("num_symbols: 1\n") // pprof only wants to know that there are some
 	for i, name := range names {
-		if name != "" {
-			fmt.Fprintf(&b, "%#x %s\n", pcs[i], short(name))
+		if name == "" {
+			continue
+		}
+		if fmt.Fprintf(&b, "%#x %s\n", pcs[i], short(name)); b.Len() > maxUnread {
+			return bad("the names of %d addresses take more than %d MiB: ask for fewer at a time", len(pcs), maxUnread>>20)
 		}
 	}
-	w.Header().Set("Content-Type", plain)
-	_, err = io.WriteString(w, b.String())
-	return gone(err)
+	return h.text(w, b.String())
 }
 
 // short leaves out type arguments, as runtime.Func.Name does.

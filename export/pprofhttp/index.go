@@ -1,9 +1,9 @@
 package pprofhttp
 
 import (
-	"bytes"
 	"fmt"
 	"html/template"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -58,11 +58,8 @@ func (h *Handlers) index(w http.ResponseWriter, _ *http.Request, q Request) erro
 		}
 		list = append(list, one)
 	}
-	var b bytes.Buffer
-	if err := page.Execute(&b, map[string]any{"Title": title, "Processes": members, "Kinds": list}); err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	_, err := w.Write(b.Bytes())
-	return gone(err)
+	return h.answer(w, func(out io.Writer) error {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		return page.Execute(out, map[string]any{"Title": title, "Processes": members, "Kinds": list})
+	})
 }

@@ -3,6 +3,7 @@ package pprofhttp
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -34,8 +35,13 @@ func (h *Handlers) targets(w http.ResponseWriter, r *http.Request) {
 	for _, p := range h.source.Processes() {
 		groups = append(groups, group{Targets: []string{r.Host}, Labels: labels(&p, scheme)})
 	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	_ = json.NewEncoder(w).Encode(groups)
+	err := h.answer(w, func(out io.Writer) error {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		return json.NewEncoder(out).Encode(groups)
+	})
+	if err != nil {
+		refuse(w, err)
+	}
 }
 
 func labels(p *Process, scheme string) map[string]string {
