@@ -21,7 +21,8 @@ type Options struct {
 	Name     string // of the destination, for errors
 	Cursor   *spool.Cursor
 	Exporter export.Exporter // closed by Close
-	// Parallel is how many profiles are on their way at a time: 1. As many may be sent twice if the program is killed.
+	// Parallel is how many profiles are on their way at a time, at most: 1. There is one as long as none has to wait for more than 2 s,
+	// and after each failure. As many as are on their way may be sent twice if the program is killed.
 	Parallel int
 	// Timeout of one Export: 30 s.
 	Timeout time.Duration
@@ -57,6 +58,7 @@ type Queue struct {
 	cancel  context.CancelFunc // of Run
 	ended   bool               // Close was called
 	flying  int
+	pace    pace
 	pause   pause
 	trouble trouble
 	stats   Stats
@@ -69,6 +71,7 @@ type Stats struct {
 	Failures    int64         // those that failed
 	Took        time.Duration // by all of them
 	Pause       time.Duration // what is left of it
+	Pace        int           // profiles that may be on their way at a time
 	LastError   string
 	LastSuccess time.Time
 }
@@ -99,6 +102,7 @@ func New(o Options) (*Queue, error) {
 		opt:     o,
 		backlog: rate.NewLimiter(rate.Limit(o.BacklogRate), max(1, int(o.BacklogRate/10))),
 		wake:    make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
+		pace:  pace{most: o.Parallel, now: 1},
 		pause: newPause(o.MinPause, o.MaxPause), trouble: trouble{of: make(map[uint64]*failures)},
 	}, nil
 }
@@ -174,7 +178,7 @@ func (q *Queue) next() (*spool.Record, time.Duration, error) {
 	defer q.mu.Unlock()
 	_, now := q.opt.Clock()
 	leaving := q.ended && !q.opt.Patient
-	if q.flying >= q.opt.Parallel {
+	if q.flying >= q.pace.now {
 		return nil, forever, nil
 	}
 	if left := q.pause.left(now); left > 0 {
@@ -189,10 +193,14 @@ func (q *Queue) next() (*spool.Record, time.Duration, error) {
 		}
 		if r != nil {
 			q.flying++
+			q.pace.took(r.Waited, now)
 		}
 		if r != nil || err != nil {
 			return r, 0, err
 		}
+	}
+	if q.flying == 0 {
+		q.pace.idle()
 	}
 	return nil, q.unless(leaving || q.ended && q.opt.Cursor.Stats().Pending.Profiles == 0, wait), nil
 }
@@ -291,6 +299,7 @@ func (q *Queue) failed(err error, after time.Duration) {
 	q.mu.Lock()
 	_, now := q.opt.Clock()
 	pause := q.pause.failed(now, after)
+	q.pace.failed()
 	q.stats.LastError = err.Error()
 	q.mu.Unlock()
 	q.opt.Failed(fmt.Errorf("%s: %w", q.opt.Name, err), pause)
@@ -348,7 +357,7 @@ func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	st := q.stats
 	_, now := q.opt.Clock()
-	st.Pause = max(q.pause.left(now), 0)
+	st.Pause, st.Pace = max(q.pause.left(now), 0), q.pace.now
 	q.mu.Unlock()
 	st.CursorStats = q.opt.Cursor.Stats()
 	return st

@@ -467,6 +467,56 @@ func TestParallel(t *testing.T) {
 	})
 }
 
+// TestPace: one at a time is enough for a quick server, also after a slow time; a slow one gets as many as it takes to keep up.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		now, most, latency := 0, 0, 10*time.Millisecond
+		r := newRig(t, Options{Parallel: 32}, 0, func(context.Context, int) error {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			d := latency
+			mu.Unlock()
+			time.Sleep(d)
+			mu.Lock()
+			defer mu.Unlock()
+			now--
+			return nil
+		})
+		defer r.end()
+		windows := func(n int) (peak int) {
+			mu.Lock()
+			most = 0
+			mu.Unlock()
+			for range n {
+				r.window(100)
+				pass(10 * time.Second)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			return most
+		}
+		if n := windows(5); n != 1 {
+			t.Errorf("a quick server got %d at a time", n)
+		}
+		mu.Lock()
+		latency = 400 * time.Millisecond // as a Pyroscope that answers when its segment is written
+		mu.Unlock()
+		n := windows(10)
+		if st := r.queue.Stats(); n < 4 || n > 32 || st.Pending.Profiles != 0 {
+			t.Errorf("a slow server got %d at a time, and %d profiles wait", n, st.Pending.Profiles)
+		}
+		mu.Lock()
+		latency = 10 * time.Millisecond
+		mu.Unlock()
+		windows(5)
+		if n := windows(5); n != 1 {
+			t.Errorf("a server that has become quick gets %d at a time", n)
+		}
+	})
+}
+
 // TestClose sends what is fresh; the rest is there at the next start.
 func TestClose(t *testing.T) {
 	type how struct {

@@ -44,6 +44,7 @@ type Record struct {
 	Seq     uint64 // never used twice
 	Profile *export.Profile
 	Age     time.Duration // since Start, by the clock that does not step
+	Waited  time.Duration // since it was committed, by the same
 
 	batch *batch
 }
@@ -174,7 +175,7 @@ func (c *Cursor) read(b *batch, seq uint64, now time.Duration) (*Record, error) 
 		defer closer()
 		var p *export.Profile
 		if p, err = m.read(f); err == nil {
-			return &Record{Seq: seq, Profile: p, Age: age, batch: b}, nil
+			return &Record{Seq: seq, Profile: p, Age: age, Waited: now - b.mono, batch: b}, nil
 		}
 	}
 	if !unreadable(err) {

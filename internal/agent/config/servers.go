@@ -122,7 +122,7 @@ func (s *Server) fields(kind, address, doc string, check func(string) error) []f
 		{"tls.insecure_skip_verify", "", "false", "the certificate is not verified: whoever is in between sees all", boolValue(&s.TLS.InsecureSkipVerify)},
 		{"headers", "", "{}", "sent with each profile; nothing secret", headersValue(&s.Headers)},
 		{"timeout", "", "30s", "for one profile; 1s to 10m", durationValue(&s.Timeout, time.Second, 10*time.Minute)},
-		{"parallel", "", "1", "profiles that are on their way at a time; 1 to 64", intValue(&s.Parallel, 64)},
+		{"parallel", "", "32", "profiles that are on their way at a time, at most; there is one as long as that is enough; 1 to 256", intValue(&s.Parallel, 256)},
 	}
 }
 

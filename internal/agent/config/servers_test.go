@@ -15,7 +15,7 @@ func TestServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := Server{Timeout: 30 * time.Second, Parallel: 1}
+	server := Server{Timeout: 30 * time.Second, Parallel: 32}
 	named := func(name, address string) Server {
 		s := server
 		s.Name, s.Address = name, address
@@ -115,7 +115,7 @@ f:6: pyroscope: headers: Authorization: what is secret does not belong here: giv
 f:7: pyroscope: headers: a b: is no name of a header
 f:8: pyroscope: headers: x: the value may have ASCII characters only
 f:9: pyroscope: name: "a b" is no name: *
-f:10: pyroscope: parallel: 0 is not within 1 and 64
+f:10: pyroscope: parallel: 0 is not within 1 and 256
 f:11: pyroscope: url: the server's address is missing
 f:12: pyroscope: a section is wanted: lines of KEY: VALUE
 f:14: parca: address: "nowhere" is no address: write it as HOST:PORT
