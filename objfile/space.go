@@ -251,7 +251,7 @@ func (s *Space) load() error {
 		}
 		s.lines++
 		fuse.add(m)
-		if m.Perm&procfs.PermExec == 0 || m.Start >= kernelSpace {
+		if m.Perm&procfs.PermExec == 0 || m.End > kernelSpace {
 			continue
 		}
 		if len(fresh) >= maxMappings {

@@ -14,13 +14,17 @@ const (
 
 // clean makes a string of a foreign file fit for a protobuf string: valid UTF-8, of bounded length.
 func clean(s string) string {
-	if len(s) > maxName {
-		s = s[:maxName-len("...")] + "..."
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s[:min(len(s), maxName)], "\uFFFD") // of up to three times the length
 	}
-	if utf8.ValidString(s) {
+	if len(s) <= maxName {
 		return s
 	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	end := maxName - len("...")
+	for !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + "..."
 }
 
 // demangled is the C++ or Rust name in the short form that pprof shows (no parameters, no template
