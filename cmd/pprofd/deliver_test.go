@@ -174,8 +174,8 @@ otlp: {endpoint: %q, experimental: true, name: otlp, interval: 1s}
 	b.end(t)
 }
 
-// TestAgentKilledInAnOutage: a real agent is killed again and again while its servers are away. What it had completed arrives: all that
-// is in files, but for what was written in the last second before a kill.
+// TestAgentKilledInAnOutage: a real agent is killed again and again while its servers are away. Each time it had put on the disk what was
+// complete, a second ago at most; all of that arrives, with the samples that are in files.
 func TestAgentKilledInAnOutage(t *testing.T) {
 	needs.Root(t)
 	bin := ownPrograms(t, "spin")
@@ -184,70 +184,84 @@ func TestAgentKilledInAnOutage(t *testing.T) {
 	parca := fakeparca.Start(t, fakeparca.Options{})
 	pyroscope.Close()
 	parca.Stop()
-	args := []string{"--cpu-hz", "99", "--pyroscope", pyroscope.URL(), "--parca", parca.Addr}
 	dir := filepath.Join(t.TempDir(), "data")
-	var deaths []time.Time
-	for range realKills(t) {
-		a := startAgent(t, bin, nil, append(args, "--dir", dir)...)
+	args := []string{
+		"--dir", dir, "--cpu-hz", "99", "--pyroscope", pyroscope.URL(), "--parca", parca.Addr,
+		"--config", writeConfig(t, "heap: {enabled: false}\nallocs: {enabled: false}\n"),
+	}
+	kills := realKills(t)
+	for i := range kills {
+		a := startAgent(t, bin, nil, args...)
 		a.dir = dir
 		had := len(a.files(t, "cpu", p.PID))
-		until(t, "a window", func() bool { return len(a.files(t, "cpu", p.PID)) > had+3 })
-		time.Sleep(time.Duration(len(deaths)) * 311 * time.Millisecond % time.Second)
+		until(t, "some windows", func() bool { return len(a.files(t, "cpu", p.PID)) > had+2 })
+		time.Sleep(time.Duration(i) * 311 * time.Millisecond % time.Second)
 		if err := a.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		_ = a.cmd.Wait()
-		deaths = append(deaths, time.Now())
 	}
+	waits, samples := spooled(t, dir)
+	began := time.Now()
 	if err := pyroscope.Listen(); err != nil {
 		t.Fatal(err)
 	}
 	parca = fakeparca.Start(t, fakeparca.Options{Addr: parca.Addr})
-	a := startAgent(t, bin, nil, append(args, "--dir", dir)...)
+	a := startAgent(t, bin, nil, args...)
 	a.dir = dir
-	spool := filepath.Join(dir, ".spool", "*.spool")
-	until(t, "all is delivered", func() bool { list, err := filepath.Glob(spool); return err == nil && len(list) == 0 })
+	had := len(a.files(t, "cpu", p.PID))
+	until(t, "another window", func() bool { return len(a.files(t, "cpu", p.PID)) > had })
+	until(t, "all is delivered", func() bool { n, _ := spooled(t, dir); return n == 0 })
 	a.end(t)
-	files := sent{}
-	for _, f := range a.files(t, "cpu", p.PID) {
-		st, err := os.Stat(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !shortlyBefore(deaths, st.ModTime()) {
-			profile := readProfile(t, f)
-			for _, s := range profile.Sample {
-				files[sentAs(fmt.Sprint(p.PID), profile.TimeNanos)] += s.Value[0]
-			}
+	files := a.inFiles(t, p.PID)
+	before := sent{}
+	for key, n := range files {
+		if isBefore(key, began) {
+			before[key] = n
 		}
 	}
-	all := a.inFiles(t, p.PID)
+	if lost := len(before) - waits; lost < 0 || lost > 3*kills || waits < kills {
+		t.Errorf("%d of %d profiles were on the disk after %d kills", waits, len(before), kills)
+	}
 	for name, there := range map[string]sent{"pyroscope": atPyroscope(pyroscope), "parca": atParca(parca)} {
-		for key, n := range files {
-			if there[key] != n {
-				t.Errorf("%s: process %s: %d samples of %d", name, key, there[key], n)
-			}
-		}
+		early := sent{}
 		for key, n := range there {
-			if all[key] != n {
-				t.Errorf("%s: process %s: %d samples, in files %d", name, key, n, all[key])
+			if files[key] != n {
+				t.Errorf("%s: process %s: %d samples, in files %d", name, key, n, files[key])
+			}
+			if isBefore(key, began) {
+				early[key] = n
 			}
 		}
-		t.Logf("%s: %d profiles with %d samples; %d in files, %d of them not just before one of %d kills", name, len(there), there.sum(), len(all), len(files), len(deaths))
-	}
-	if len(files) <= len(deaths) {
-		t.Errorf("%d files", len(files))
+		t.Logf("%s: %d profiles with %d samples of %d in files; after %d kills %d with %d waited", name, len(there), there.sum(), len(files), kills, waits, samples)
+		if len(early) != waits || early.sum() != samples || len(there)-len(early) != len(files)-len(before) {
+			t.Errorf("%s: %d profiles with %d samples arrived of those that waited, %d of the others, of %d", name, len(early), early.sum(), len(there)-len(early), len(files)-len(before))
+		}
 	}
 }
 
-// shortlyBefore says whether at is within the time in which a batch is collected, and synced, before one of the deaths.
-func shortlyBefore(deaths []time.Time, at time.Time) bool {
-	for _, d := range deaths {
-		if left := d.Sub(at); left >= 0 && left < 1500*time.Millisecond {
-			return true
-		}
+// isBefore says whether a key is of a window that began before a time.
+func isBefore(key string, at time.Time) bool {
+	var pid, nanos int64
+	_, err := fmt.Sscanf(key, "%d at %d", &pid, &nanos)
+	return err == nil && nanos < at.UnixNano()
+}
+
+// spooled is how many profiles wait, and their samples, as the names of batches say.
+func spooled(t *testing.T, dir string) (profiles int, samples int64) {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(dir, ".spool", "*.spool"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return false
+	for _, path := range list {
+		var first, n, sum int64
+		if _, err := fmt.Sscanf(filepath.Base(path), "%x-%d-%d.spool", &first, &n, &sum); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		profiles, samples = profiles+int(n), samples+sum
+	}
+	return profiles, samples
 }
 
 // realKills is fewer than PPROFD_KILLS, of those that deliver made-up windows on a fast clock.
