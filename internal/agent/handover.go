@@ -163,6 +163,16 @@ func (q *handover) Stats() handoverStats {
 	return q.stats
 }
 
+// ended says whether nothing changes any more.
+func (q *handover) ended() bool {
+	select {
+	case <-q.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // end waits until all is handed on, at most until ctx ends, and closes the destination. Nobody may call Export any more.
 func (q *handover) end(ctx context.Context) error {
 	close(q.profiles)

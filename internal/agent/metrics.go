@@ -2,6 +2,7 @@ package agent
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,12 +22,12 @@ type metrics struct {
 
 	mu   sync.Mutex
 	past map[string]handoverStats // by destination: of queues that have ended
-	now  map[string]*handover
+	now  map[string][]*handover   // the others: one may be handing on yet what it has, while the next is there
 }
 
 func newMetrics(a *Agent) *metrics {
 	return &metrics{
-		a: a, cpu: newTotals(), allocs: newTotals(), memory: newReadTotals(), past: make(map[string]handoverStats), now: make(map[string]*handover),
+		a: a, cpu: newTotals(), allocs: newTotals(), memory: newReadTotals(), past: make(map[string]handoverStats), now: make(map[string][]*handover),
 	}
 }
 
@@ -34,10 +35,12 @@ func newMetrics(a *Agent) *metrics {
 func (m *metrics) destination(q *handover) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if before := m.now[q.name]; before != nil {
-		m.past[q.name] = addHandover(m.past[q.name], before.Stats())
-	}
-	m.now[q.name] = q
+	m.now[q.name] = append(slices.DeleteFunc(m.now[q.name], func(before *handover) bool {
+		if before.ended() {
+			m.past[q.name] = addHandover(m.past[q.name], before.Stats())
+		}
+		return before.ended()
+	}), q)
 }
 
 func addHandover(past, now handoverStats) handoverStats {
@@ -45,7 +48,9 @@ func addHandover(past, now handoverStats) handoverStats {
 	now.Failed += past.Failed
 	now.Dropped += past.Dropped
 	now.Took += past.Took
-	if now.LastSuccess.IsZero() {
+	now.Depth += past.Depth
+	now.Bytes += past.Bytes
+	if now.LastSuccess.Before(past.LastSuccess) {
 		now.LastSuccess = past.LastSuccess
 	}
 	return now
@@ -55,8 +60,11 @@ func (m *metrics) handovers() map[string]handoverStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	all := make(map[string]handoverStats)
-	for name, q := range m.now {
-		all[name] = addHandover(m.past[name], q.Stats())
+	for name, list := range m.now {
+		all[name] = m.past[name]
+		for _, q := range list {
+			all[name] = addHandover(all[name], q.Stats())
+		}
 	}
 	return all
 }
@@ -117,7 +125,7 @@ var (
 	descSpoolBatches  = desc("spool_batches", "Batches of profiles that wait.")
 	descSpoolProfiles = desc("spool_profiles_total", "Profiles that were put there.")
 	descSpoolSamples  = desc("spool_samples_total", "Samples in them.")
-	descSpoolRefused  = desc("spool_rejected_total", "Profiles that could not be encoded.")
+	descSpoolRefused  = desc("spool_rejected_total", "Profiles that could not be put there, whatever the disk: no server gets them.")
 	descSpoolRemoved  = desc("spool_removed_total", "Batches that were removed before all servers had them.", "reason")
 	descSpoolFailures = desc("spool_failures_total", "Failures.", "of")
 

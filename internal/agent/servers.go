@@ -29,11 +29,14 @@ type servers struct {
 	clock spool.Clock // of tests; nil: the system's
 	after func(time.Duration) <-chan time.Time
 
-	changing sync.Mutex // held while the configuration changes
+	changing sync.Mutex   // held while the configuration changes
+	swapping sync.RWMutex // held to use the spool for what is new, and by who closes it until there is another one
 
 	mu      sync.Mutex
 	opt     spool.Options
-	spool   *spool.Spool // nil: there is no server for profiles
+	spool   *spool.Spool // nil: there is no server for profiles, or needed
+	needed  bool
+	missed  int64 // profiles that found no spool though it is needed
 	running map[string]*server
 	failing *troubles // of the spool
 }
@@ -84,11 +87,18 @@ func (w *wanted) same(other wanted) bool {
 	return w.name == other.name && w.authorities.Equal(other.authorities) && reflect.DeepEqual(w.config, other.config)
 }
 
-// reopen opens the spool with other options, or ends to have one.
+// reopen opens the spool with other options, or ends to have one. What is taken meanwhile waits.
 func (s *servers) reopen(needed bool, opt spool.Options) error {
-	err := s.closeSpool()
-	if !needed || err != nil {
-		return err
+	s.swapping.Lock()
+	defer s.swapping.Unlock()
+	if err := s.closeSpool(); err != nil { // what it could not write is counted, and does not come back
+		s.failing.failed(err, 0)
+	}
+	s.mu.Lock()
+	s.needed = needed
+	s.mu.Unlock()
+	if !needed {
+		return nil
 	}
 	with := opt
 	with.Clock = s.clock
@@ -218,7 +228,10 @@ func (r *server) end(ctx context.Context) (err error) {
 func (s *servers) close(ctx context.Context) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	return errors.Join(s.end(ctx, func(*server) bool { return true }), s.closeSpool())
+	err := s.end(ctx, func(*server) bool { return true })
+	s.swapping.Lock()
+	defer s.swapping.Unlock()
+	return errors.Join(err, s.closeSpool())
 }
 
 func (s *servers) present() *spool.Spool {
@@ -227,21 +240,44 @@ func (s *servers) present() *spool.Spool {
 	return s.spool
 }
 
-// take puts p into the spool, where there is one.
+var errNoSpool = errors.New("there is no spool: it could not be opened")
+
+// take puts p into the spool, where there is one. An error says that no server will get p, which is counted.
 func (s *servers) take(p *export.Profile) error {
-	spool := s.present()
-	if spool == nil {
+	s.swapping.RLock()
+	defer s.swapping.RUnlock()
+	open, err := s.present(), error(nil)
+	switch {
+	case open != nil:
+		err = open.Append(p)
+	case s.misses():
+		err = errNoSpool
+	}
+	switch {
+	case err == nil:
 		return nil
+	case open == nil, errors.Is(err, spool.ErrRejected), errors.Is(err, spool.ErrClosed):
+		s.failing.dropped(p, "rejected", err)
+		return err
 	}
-	err := spool.Append(p)
-	if err != nil {
-		s.failing.failed(err, 0)
+	s.failing.failed(err, 0) // of a batch, which is in memory now, or counted as dropped
+	return nil
+}
+
+// misses counts a profile for which there is no spool, if there should be one.
+func (s *servers) misses() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.needed {
+		s.missed++
 	}
-	return err
+	return s.needed
 }
 
 // commit offers to the servers what was taken, once it is on the disk, and removes what is too old.
 func (s *servers) commit() error {
+	s.swapping.RLock()
+	defer s.swapping.RUnlock()
 	spool := s.present()
 	if spool == nil {
 		return nil
@@ -258,7 +294,7 @@ func (s *servers) commit() error {
 // stats are those of the spool, if there is one, and of each server that takes profiles.
 func (s *servers) stats() (*spool.Stats, map[string]queue.Stats) {
 	s.mu.Lock()
-	running, open := maps.Clone(s.running), s.spool
+	running, open, missed := maps.Clone(s.running), s.spool, s.missed
 	s.mu.Unlock()
 	all := make(map[string]queue.Stats)
 	for name, r := range running {
@@ -270,6 +306,7 @@ func (s *servers) stats() (*spool.Stats, map[string]queue.Stats) {
 		return nil, all
 	}
 	st := open.Stats()
+	st.Rejected += missed
 	return &st, all
 }
 

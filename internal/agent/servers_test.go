@@ -2,9 +2,11 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pprofd/pprofd/export/queue"
+	"github.com/pprofd/pprofd/export/spool"
 	"github.com/pprofd/pprofd/internal/agent/config"
 )
 
@@ -361,6 +364,75 @@ func TestServersEnd(t *testing.T) {
 			d.settled(r)
 		})
 	}
+}
+
+// TestServersSwapSpool: profiles that come while one spool is closed and the next is opened are in one of them.
+func TestServersSwapSpool(t *testing.T) {
+	d := newDelivery(t, 1)
+	r := receivers(t, d.servers.clock)["parca"]
+	r.listen(t)
+	d.configure(r.section())
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				d.window()
+			}
+		}
+	}()
+	for i := range 20 {
+		d.configure(fmt.Sprintf("%s\nspool: {max_age: %dh}", r.section(), 1+i%2))
+	}
+	close(stop)
+	<-done
+	if st := d.settled(r); st.Delivered.Profiles != int64(3*d.windows) {
+		t.Errorf("%d windows: %+v", d.windows, st)
+	}
+}
+
+// TestServersRejected: what no server will get is counted, and said to be lost; what is in memory for want of a disk is not.
+func TestServersRejected(t *testing.T) {
+	d := newDelivery(t, 1)
+	c := d.parse("parca: localhost:1")
+	c.Spool.Path = "/proc/nothing"
+	if err := d.servers.configure(c); err == nil {
+		t.Fatal("a spool in /proc")
+	}
+	list, _ := windowOf(0, 2, time.Now())
+	if err := d.servers.take(list[0]); !errors.Is(err, errNoSpool) {
+		t.Errorf("without a spool: %v", err)
+	}
+	d.configure(fmt.Sprintf("parca: {address: '%s', name: server}", freePort(t)))
+	list[1].Data.PeriodType = nil
+	if err := d.servers.take(list[1]); !errors.Is(err, spool.ErrRejected) {
+		t.Errorf("without a period type: %v", err)
+	}
+	if st, _ := d.servers.stats(); st.Rejected != 2 {
+		t.Errorf("%+v", st)
+	}
+	if text := d.log.String(); strings.Count(text, "profile is lost") != 1 || strings.Contains(text, "in memory") {
+		t.Errorf("the log:\n%s", text)
+	}
+	if err := os.RemoveAll(d.dir); err != nil {
+		t.Fatal(err)
+	}
+	list, _ = windowOf(1, 2048, time.Now()) // the last one completes a batch
+	for _, p := range list {
+		if err := d.servers.take(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, _ := d.servers.stats(); st.Memory == 0 || st.Rejected != 2 || !strings.Contains(d.log.String(), "in memory only") {
+		t.Errorf("%+v, the log:\n%s", st, d.log)
+	}
+	if err := d.servers.close(t.Context()); err == nil || !strings.Contains(err.Error(), "in memory only") {
+		t.Errorf("the end: %v", err)
+	}
+	d.begin()
 }
 
 // TestServersSpoolUnusable: where the spool cannot be opened the agent says so, and does not begin.
