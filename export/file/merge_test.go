@@ -2,6 +2,7 @@ package file
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -202,8 +203,13 @@ func TestReadProfile(t *testing.T) {
 			t.Errorf("%s: %v, %v, %v", name, got, labels, err)
 		}
 	}
+	var twice bytes.Buffer // a few kilobytes could become terabytes
+	z := gzip.NewWriter(&twice)
+	if _, err := z.Write(zipped.Bytes()); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{
-		write("empty", nil): "is empty", dir: "is a directory", filepath.Join(dir, "none"): "no such file",
+		write("twice", twice.Bytes()): "is compressed twice", write("empty", nil): "is empty", dir: "is a directory", filepath.Join(dir, "none"): "no such file",
 		write("text", []byte("hello")): "unrecognized profile format", write("half", zipped.Bytes()[:zipped.Len()/2]): "unexpected EOF",
 	} {
 		if _, _, err := ReadProfile(path); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {

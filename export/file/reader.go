@@ -100,15 +100,22 @@ func parse(f *os.File) (*profile.Profile, error) {
 
 func readAll(f io.Reader) ([]byte, error) {
 	b, err := readUpTo(f)
-	if err != nil || !bytes.HasPrefix(b, []byte{0x1f, 0x8b}) {
+	if err != nil || !bytes.HasPrefix(b, gzipped) {
 		return b, err
 	}
 	z, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {
 		return nil, err
 	}
-	return readUpTo(z)
+	b, err = readUpTo(z)
+	if err == nil && bytes.HasPrefix(b, gzipped) { // the parser would decompress it without bounds
+		err = errors.New("is compressed twice: decompress it by gunzip once")
+	}
+	return b, err
 }
+
+// gzipped is how compressed data begins.
+var gzipped = []byte{0x1f, 0x8b}
 
 func readUpTo(r io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, maxProfile+1))
