@@ -238,7 +238,7 @@ func (u *UI) drawn(w http.ResponseWriter, r *http.Request, s, base *shot) {
 	case <-r.Context().Done():
 		return
 	case <-time.After(writeTime):
-		u.fail(w, &s.of, render.ErrBusy, r.URL.Path)
+		u.fail(w, &s.of, render.ErrBusy, r.URL.EscapedPath())
 		return
 	}
 	nonce := newNonce()
@@ -260,7 +260,7 @@ func (u *UI) drawn(w http.ResponseWriter, r *http.Request, s, base *shot) {
 	}
 	if page.Status >= http.StatusBadRequest {
 		text := strings.ToValidUTF8(strings.TrimSpace(string(page.Body)), "\uFFFD")
-		u.fail(w, &s.of, &pprofhttp.Error{Status: page.Status, Err: errors.New(text)}, r.URL.Path)
+		u.fail(w, &s.of, &pprofhttp.Error{Status: page.Status, Err: errors.New(text)}, r.URL.EscapedPath())
 		return
 	}
 	h := w.Header()

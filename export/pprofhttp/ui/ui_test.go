@@ -189,6 +189,11 @@ func TestWhatIsNotThere(t *testing.T) {
 			t.Errorf("%s: %d, want %d: %s", path, a.code, want, a.body)
 		}
 	}
+	path, _ = s.follow(t, "/service/mail%2Fout/ui/heap/top")
+	if a := s.get(t, path+"?f=%28"); a.code != http.StatusBadRequest || !strings.Contains(a.body, `href="`+path+`"`) || !strings.HasPrefix(path, "/service/mail%2Fout/") {
+		t.Errorf("the page leads elsewhere than to %s: %d %s", path, a.code, a.body)
+	}
+	taken := len(h.requests())
 	for err, want := range map[error]int{
 		pprofhttp.NotFound("it has ended"):      404,
 		pprofhttp.Busy(time.Minute, "too many"): 503,
@@ -200,7 +205,7 @@ func TestWhatIsNotThere(t *testing.T) {
 			t.Errorf("%v: %d %s", err, a.code, a.body)
 		}
 	}
-	if got := h.requests(); len(got) != 4 {
+	if got := h.requests(); taken != 2 || len(got) != taken+3 {
 		t.Errorf("profiles are taken for what is wrong: %+v", got)
 	}
 }
