@@ -201,8 +201,12 @@ func unwanted(i *discover.Info) error {
 
 // stillWanted looks whether one of the processes runs a program by now that must not be profiled.
 func (u *puller) stillWanted(procs []discover.Info) error {
-	for _, was := range procs {
-		if i, ok := u.known(was.PID, was.Start); ok && i.Verdict != discover.Wanted {
+	was := make(map[discover.Proc]bool, len(procs))
+	for i := range procs {
+		was[procs[i].Proc] = true
+	}
+	for _, i := range u.a.discovery.List() {
+		if was[i.Proc] && i.Verdict != discover.Wanted {
 			return unwanted(&i)
 		}
 	}

@@ -177,11 +177,22 @@ func (s *sharing) add(p profiler.Process) error {
 			return err
 		}
 		if !s.now.runs(p) {
+			s.release(p.PID)
 			return fmt.Errorf("process %d has ended: %w", p.PID, os.ErrNotExist)
 		}
 	}
 	s.wanted[p]++
 	return nil
+}
+
+// release ends the sampling of the process that has a PID by now, unless somebody wants it.
+func (s *sharing) release(pid int) {
+	for p := range s.wanted {
+		if p.PID == pid && s.now.runs(p) {
+			return
+		}
+	}
+	_ = s.now.Remove(pid) // which fails if it has ended since
 }
 
 // runs says whether p is sampled: another process may have its PID.

@@ -137,6 +137,29 @@ func TestSharingGone(t *testing.T) {
 	}
 }
 
+// TestSharingOfAReusedPID: who wants a process that has ended does not have another one sampled that has its PID by now, and does not
+// end the sampling of that for those who want it.
+func TestSharingOfAReusedPID(t *testing.T) {
+	s := shared(t, 1<<30, time.Second)
+	p, other := spinning(t), spinning(t)
+	gone := profiler.Process{PID: p.PID, Start: p.Start - 1}
+	join := func(procs ...profiler.Process) *client {
+		c, err := s.join(procs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.leave(c) })
+		return c
+	}
+	if join(gone, other); s.now.runs(p) {
+		t.Error("a process is sampled that nobody wants")
+	}
+	join(p)
+	if join(gone, other); !s.now.runs(p) || !s.now.runs(other) {
+		t.Error("a process is not sampled any more that somebody wants")
+	}
+}
+
 // TestSharingBreaks: when sampling fails, those who wait for it are told why, and who comes then is given a new one.
 func TestSharingBreaks(t *testing.T) {
 	s := shared(t, 1<<30, time.Second)
