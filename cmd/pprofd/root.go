@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/pprofd/pprofd/internal/discover"
 )
 
 const (
@@ -108,13 +110,22 @@ func report(stderr io.Writer, command string, err error) int {
 		return 0
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			fmt.Fprintf(stderr, "pprofd: %v\n", exit.err)
+			fmt.Fprintf(stderr, "pprofd: %s\n", legible(exit.err))
 		}
 		return exit.code
 	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "pprofd: %v (see %s --help)\n", err, command)
+		fmt.Fprintf(stderr, "pprofd: %s (see %s --help)\n", legible(err), command)
 		return exitUsage
 	}
-	fmt.Fprintf(stderr, "pprofd: %v\n", err)
+	fmt.Fprintf(stderr, "pprofd: %s\n", legible(err))
 	return exitFailure
+}
+
+// legible is the text of an error, which may have been written by others: names of files, what a profile says, answers of servers.
+func legible(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = discover.Printable(line)
+	}
+	return strings.Join(lines, "\n")
 }
