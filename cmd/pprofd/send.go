@@ -32,8 +32,8 @@ type sendOptions struct {
 func (o *sendOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.StringArrayVar(&o.pyroscope, "pyroscope", nil, "send the profiles to this Pyroscope, too: http://HOST:4040; repeatable")
-	f.StringArrayVar(&o.parca, "parca", nil, "send the profiles to this Parca, too: HOST:7070, or http://HOST:7070 where it is another host's and without TLS; repeatable")
-	f.StringArrayVar(&o.otlp, "otlp", nil, "send the profiles to this receiver of OpenTelemetry's (which may change), too: HOST:4317; repeatable")
+	f.StringArrayVar(&o.parca, "parca", nil, "send the profiles to this Parca, too: HOST:7070, without TLS, or https://HOST:PORT; repeatable")
+	f.StringArrayVar(&o.otlp, "otlp", nil, "send the profiles to this receiver of OpenTelemetry's (which may change), too: HOST:4317, without TLS, or https://HOST:PORT; repeatable")
 	f.StringVar(&o.config, "config", "", "send the profiles to the servers that this configuration of the agent names, where there are passwords, tokens and certificates, too")
 	f.StringArrayVar(&o.labels, "label", nil, "servers: add this label, as NAME=VALUE; service_name=NAME names the service; repeatable")
 	f.DurationVar(&o.timeout, "send-timeout", 30*time.Second, "servers: for how long to try")

@@ -64,7 +64,7 @@ func (o *Options) server() (server, error) {
 		if err != nil || host == "" || port == "" {
 			return server{}, fmt.Errorf("otlp: endpoint %q: write it as HOST:PORT or as a URL", o.Endpoint)
 		}
-		return server{host: o.Endpoint, plain: o.Insecure || local(host) && o.TLS == export.TLS{}}, nil
+		return server{host: o.Endpoint, plain: o.Insecure || export.Local(host) && o.TLS == export.TLS{}}, nil
 	}
 	u, err := url.Parse(o.Endpoint)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || scheme != "http" && scheme != "https" {
@@ -78,12 +78,6 @@ func (o *Options) server() (server, error) {
 		return server{}, fmt.Errorf("otlp: endpoint %q is without TLS, for which there are options: write https://", o.Endpoint)
 	}
 	return s, nil
-}
-
-// local says whether host is this one.
-func local(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // transport carries requests to a server.

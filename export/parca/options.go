@@ -74,7 +74,7 @@ func (o *Options) server() (host string, plain bool, err error) {
 		if err != nil || name == "" || port == "" {
 			return "", false, fmt.Errorf("address %q: HOST:PORT is wanted, such as localhost:7070", o.Address)
 		}
-		host, plain = o.Address, o.Insecure || local(name) && !secured
+		host, plain = o.Address, o.Insecure || export.Local(name) && !secured
 	case scheme != "http" && scheme != "https":
 		return "", false, fmt.Errorf("address: %s:// is unknown: there are http:// and https://", scheme)
 	default:
@@ -91,12 +91,6 @@ func (o *Options) server() (host string, plain bool, err error) {
 		return "", false, errors.New("connections are without TLS, for which there are options: write https:// before the address, or leave the options out")
 	}
 	return host, plain, nil
-}
-
-// local says whether the name is this host's.
-func local(name string) bool {
-	ip := net.ParseIP(name)
-	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // reserved are headers of the protocol, or with options of their own.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pprofd/pprofd/export"
 )
 
 // Spool is where profiles wait for servers.
@@ -25,6 +27,7 @@ type Spool struct {
 // Pyroscope is a server of that kind.
 type Pyroscope struct {
 	Server
+	Insecure     bool
 	API          string // push, ingest
 	Tenant       string
 	BasicAuth    BasicAuth
@@ -128,6 +131,7 @@ func (s *Server) fields(kind, address, doc string, check func(string) error) []f
 
 func (p *Pyroscope) fields() []field {
 	return append(p.Server.fields("pyroscope", "url", "its address, as http://HOST:4040", checkURL), []field{
+		{"insecure", "", "false", "http:// may carry the password or the token to another host, too", boolValue(&p.Insecure)},
 		{"api", "", "push", "push, or ingest for servers before 1.0", choiceValue(&p.API, "push", "ingest")},
 		{"tenant", "", `""`, "of a server that has several (X-Scope-OrgID)", textValue(&p.Tenant, nil)},
 		{"basic_auth.username", "", `""`, "name that is sent with the password", textValue(&p.BasicAuth.Username, nil)},
@@ -137,7 +141,7 @@ func (p *Pyroscope) fields() []field {
 	}...)
 }
 
-const plainDoc = "without encryption, which an address on this host and http:// are anyway"
+const plainDoc = "without encryption, which an address on this host and http:// are anyway; then a token goes to another host, too"
 
 func (p *Parca) fields() []field {
 	return append(p.Server.fields("parca", "address", "HOST:7070", checkAddress), []field{
@@ -159,7 +163,7 @@ func (o *OTLP) fields() []field {
 }
 
 // check finds what contradicts itself, and names the server.
-func (s *Server) check(d *decoder, kind, address string) {
+func (s *Server) check(d *decoder, kind, address string, insecure bool) {
 	if s.Address == "" {
 		d.conflict("the server's address is missing", address)
 		return
@@ -171,11 +175,26 @@ func (s *Server) check(d *decoder, kind, address string) {
 	if strings.HasPrefix(s.Address, "http://") && s.TLS != (TLS{}) {
 		d.conflict("an address that begins with http:// has no TLS: write https://", "tls.ca", "tls.cert", "tls.server_name", "tls.insecure_skip_verify")
 	}
+	if s.BearerTokenFile != "" && !insecure && exposed(s.Address) {
+		d.conflict(inTheOpen, "bearer_token_file")
+	}
+}
+
+const inTheOpen = "it would go to another host without encryption: write https://, or insecure: true if it may"
+
+// exposed says whether everybody on the way can read what is sent to the address.
+func exposed(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == "http" && !export.Local(u.Hostname())
 }
 
 func (p *Pyroscope) check(d *decoder) {
-	p.Server.check(d, "pyroscope", "url")
+	p.Server.check(d, "pyroscope", "url", p.Insecure)
 	switch {
+	case p.BasicAuth.PasswordFile != "" && !p.Insecure && exposed(p.Address):
+		d.conflict(inTheOpen, "basic_auth.password_file")
+	case p.Insecure && strings.HasPrefix(p.Address, "https://"):
+		d.conflict("an address that begins with https:// is not insecure: remove one of the two", "insecure")
 	case (p.BasicAuth.Username == "") != (p.BasicAuth.PasswordFile == ""):
 		d.conflict("username and password_file need each other", "basic_auth.username", "basic_auth.password_file")
 	case p.BasicAuth.Username != "" && p.BearerTokenFile != "":
@@ -183,10 +202,10 @@ func (p *Pyroscope) check(d *decoder) {
 	}
 }
 
-func (p *Parca) check(d *decoder) { p.Server.check(d, "parca", "address") }
+func (p *Parca) check(d *decoder) { p.Server.check(d, "parca", "address", p.Insecure) }
 
 func (o *OTLP) check(d *decoder) {
-	o.Server.check(d, "otlp", "endpoint")
+	o.Server.check(d, "otlp", "endpoint", o.Insecure)
 	switch {
 	case !o.Experimental:
 		d.conflict("this signal still changes: say that you know by experimental: true", "experimental", "endpoint")

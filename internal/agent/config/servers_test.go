@@ -137,6 +137,22 @@ parca:
 f:5: pyroscope: bearer_token_file: basic_auth and bearer_token_file are both sent in the same header: remove one
 f:6: pyroscope: tls.ca: an address that begins with http:// has no TLS: write https://
 f:8: parca: tls.key: cert and key need each other`},
+		"secrets in the open": {`pyroscope:
+  - {url: "http://h:1", basic_auth: {username: u, password_file: /p}}
+  - {url: "http://h:2", bearer_token_file: /t}
+  - {url: "http://h:3", bearer_token_file: /t, insecure: true}
+  - {url: "http://localhost:4", bearer_token_file: /t}
+  - {url: "https://h:5", bearer_token_file: /t}
+  - {url: "https://h:6", insecure: true}
+parca: [{address: "http://h:1", bearer_token_file: /t}, {address: "h:2", bearer_token_file: /t}, {address: "h:3", bearer_token_file: /t, insecure: true}]
+otlp:
+  - {endpoint: "http://h:1", protocol: http, experimental: true, bearer_token_file: /t}
+  - {endpoint: "http://[::1]:1", protocol: http, experimental: true, bearer_token_file: /t}
+`, `f:2: pyroscope: basic_auth.password_file: it would go to another host without encryption: write https://, or insecure: true if it may
+f:3: pyroscope: bearer_token_file: it would go to another host without encryption: *
+f:7: pyroscope: insecure: an address that begins with https:// is not insecure: remove one of the two
+f:8: parca: bearer_token_file: it would go to another host without encryption: *
+f:10: otlp: bearer_token_file: it would go to another host without encryption: *`},
 		"two of a name":      {"pyroscope: [http://h, https://h]", `f:1: pyroscope: there are two servers "pyroscope:h": give one of them another name`},
 		"no place":           {"dir: {path: ''}\nlisten: ''\nparca: h:1", "f:1: dir.path: profiles that wait for servers have no place: give a directory"},
 		"metrics go nowhere": {"dir: {path: ''}\nlisten: ''\notlp: {endpoint: 'h:1', experimental: true, profiles: false}", "f:1: dir.path: profiles would go nowhere: *"},
