@@ -7,6 +7,8 @@ import "time"
 type pace struct {
 	most, now int
 	changed   time.Duration
+	takes     bool          // the last attempt that has come to an end succeeded,
+	since     time.Duration // and so did all from here on
 }
 
 const (
@@ -14,9 +16,9 @@ const (
 	paceStep = time.Second     // between two such steps
 )
 
-// took is told of each profile that is taken, and for how long it has waited.
+// took is told of each profile that is taken, and for how long it has waited. What it waited for a server that was away does not count.
 func (p *pace) took(waited, now time.Duration) {
-	if waited > paceWait && p.now < p.most && now-p.changed >= paceStep {
+	if p.takes && min(waited, now-p.since) > paceWait && p.now < p.most && now-p.changed >= paceStep {
 		p.now, p.changed = min(2*p.now, p.most), now
 	}
 }
@@ -24,5 +26,12 @@ func (p *pace) took(waited, now time.Duration) {
 // idle: everything was sent.
 func (p *pace) idle() { p.now = max(1, p.now/2) }
 
+// succeeded: it takes profiles.
+func (p *pace) succeeded(now time.Duration) {
+	if !p.takes {
+		p.takes, p.since = true, now
+	}
+}
+
 // failed: who has trouble is not to be helped by more.
-func (p *pace) failed() { p.now = 1 }
+func (p *pace) failed() { p.now, p.takes = 1, false }

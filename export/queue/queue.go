@@ -247,6 +247,7 @@ func (q *Queue) send(ctx context.Context, r *spool.Record) {
 	if err == nil {
 		q.stats.LastSuccess = wall
 		q.pause.reset()
+		q.pace.succeeded(now)
 	}
 	q.mu.Unlock()
 	switch {

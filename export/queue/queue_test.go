@@ -517,6 +517,68 @@ func TestPace(t *testing.T) {
 	})
 }
 
+// counter counts how many are at a destination at a time.
+type counter struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func (c *counter) hold(d time.Duration) {
+	c.mu.Lock()
+	c.now++
+	c.most = max(c.most, c.now)
+	c.mu.Unlock()
+	time.Sleep(d)
+	c.mu.Lock()
+	c.now--
+	c.mu.Unlock()
+}
+
+// TestPaceKeepsUp: 200 processes with a CPU profile every 10 s, and heap and allocations every minute, at a server that is 40 ms away:
+// 26.7 profiles/s, of which one at a time would deliver 25.
+func TestPaceKeepsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c counter
+		r := newRig(t, Options{Parallel: 32}, time.Hour, func(context.Context, int) error { c.hold(40 * time.Millisecond); return nil })
+		defer r.end()
+		for i := range 60 {
+			r.window(200)
+			if i%6 == 0 {
+				r.window(400)
+			}
+			pass(10 * time.Second)
+		}
+		if st := r.queue.Stats(); st.Pending.Profiles != 0 || len(st.Dropped) > 0 || c.most < 2 {
+			t.Errorf("at most %d at a time: %+v", c.most, st)
+		}
+		t.Logf("at most %d at a time", c.most)
+	})
+}
+
+// TestPaceAfterAnOutage: what waited for a server that was away goes one at a time, if the server is quick.
+func TestPaceAfterAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c counter
+		began := time.Now()
+		r := newRig(t, Options{Parallel: 32}, time.Hour, func(context.Context, int) error {
+			if time.Since(began) < 10*time.Minute {
+				return errors.New("away")
+			}
+			c.hold(10 * time.Millisecond)
+			return nil
+		})
+		defer r.end()
+		for range 60 {
+			r.window(2)
+			pass(10 * time.Second)
+		}
+		pass(2 * time.Minute)
+		if st := r.queue.Stats(); st.Delivered.Profiles != 120 || c.most != 1 {
+			t.Errorf("%d at a time: %+v", c.most, st)
+		}
+	})
+}
+
 // TestClose sends what is fresh; the rest is there at the next start.
 func TestClose(t *testing.T) {
 	type how struct {
