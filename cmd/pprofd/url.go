@@ -105,6 +105,9 @@ func printURL(w io.Writer, o *urlOptions, given map[string][]string) error {
 	if !profileKind.MatchString(o.kind) {
 		return usagef("%q is no kind of profile: give heap, allocs, profile, ..., or ui", o.kind)
 	}
+	if o.kind == kindUI && dots(o.service) {
+		return usagef("a service called %q has no page, since browsers take that for a step along the path: give one of its processes by -p", o.service)
+	}
 	c, err := config.Load(o.config, given)
 	if err != nil {
 		return err
@@ -149,10 +152,17 @@ const kindUI = "ui" // no kind of profile: pages
 
 const servicePath = "/service/"
 
-// escaped keeps slashes in the name of a service from being those of the path.
+// escaped keeps slashes in the name of a service from being those of the path, and names of dots from being steps along it.
 func escaped(prefix string) string {
-	if name, ok := strings.CutPrefix(prefix, servicePath); ok {
-		return servicePath + url.PathEscape(name)
+	name, ok := strings.CutPrefix(prefix, servicePath)
+	switch {
+	case !ok:
+		return prefix
+	case dots(name):
+		return servicePath + strings.ReplaceAll(name, ".", "%2E")
 	}
-	return prefix
+	return servicePath + url.PathEscape(name)
 }
+
+// dots says whether a name means a step along a path: browsers take it so, however it is written.
+func dots(name string) bool { return name == "." || name == ".." }

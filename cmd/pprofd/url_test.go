@@ -61,6 +61,8 @@ func TestURL(t *testing.T) {
 		"a process":            {"-p 42 allocs", 0, "http://" + auth + "127.0.0.1:6061/pid/42/debug/pprof/allocs\n"},
 		"CPU":                  {"-p 42 cpu --listen 127.0.0.1:7", 0, "http://" + auth + "127.0.0.1:7/pid/42/debug/pprof/profile\n"},
 		"a service":            {"--service a/b%c cpu", 0, "http://" + auth + "127.0.0.1:6061/service/a%2Fb%25c/debug/pprof/profile\n"},
+		"a service of dots":    {"--service .. heap", 0, "http://" + auth + "127.0.0.1:6061/service/%2E%2E/debug/pprof/heap\n"},
+		"its page":             {"--service .. ui", 2, "has no page"},
 		"the first page":       {"ui", 0, "http://" + auth + "127.0.0.1:6061/\n"},
 		"the page of one":      {"-p 42 ui", 0, "http://" + auth + "127.0.0.1:6061/pid/42/ui/\n"},
 		"of a service":         {"--service a/b ui", 0, "http://" + auth + "127.0.0.1:6061/service/a%2Fb/ui/\n"},
