@@ -143,13 +143,12 @@ func TestSharingOfAReusedPID(t *testing.T) {
 	s := shared(t, 1<<30, time.Second)
 	p, other := spinning(t), spinning(t)
 	gone := profiler.Process{PID: p.PID, Start: p.Start - 1}
-	join := func(procs ...profiler.Process) *client {
+	join := func(procs ...profiler.Process) {
 		c, err := s.join(procs)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.leave(c) })
-		return c
 	}
 	if join(gone, other); s.now.runs(p) {
 		t.Error("a process is sampled that nobody wants")
