@@ -92,3 +92,66 @@ func TestQueueEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestMetricsOfReload: what an old pipeline hands on while the next one is there is counted, once.
+func TestMetricsOfReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMetrics(nil)
+		slow := &gate{open: make(chan struct{})}
+		before := newHandover("dir", slow, slog.New(slog.DiscardHandler))
+		m.destination(before)
+		for range 3 {
+			if err := before.Export(t.Context(), profileOf(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := before.end(ended); err == nil {
+			t.Fatal("a gate that is closed has let it through")
+		}
+		open := &gate{open: make(chan struct{})}
+		close(open.open)
+		for range 2 {
+			next := newHandover("dir", open, slog.New(slog.DiscardHandler))
+			m.destination(next)
+			if err := errors.Join(next.Export(t.Context(), profileOf(nil)), next.end(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := m.handovers()["dir"]; s.Delivered != 2 || s.Depth != 3 {
+			t.Errorf("while the first is stuck: %+v", s)
+		}
+		close(slow.open)
+		synctest.Wait()
+		if s := m.handovers()["dir"]; s.Delivered != 5 || s.Depth != 0 || s.Bytes != 0 {
+			t.Errorf("in the end: %+v", s)
+		}
+	})
+}
+
+// TestPipelineEndsLate: one whose last window takes too long is not waited for, and ends all the same.
+func TestPipelineEndsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{open: make(chan struct{})}
+		close(g.open)
+		p := &pipeline{queue: newHandover("dir", g, slog.New(slog.DiscardHandler))}
+		last := make(chan struct{})
+		p.ran.Go(func() {
+			<-last
+			if err := p.queue.Export(context.Background(), profileOf(nil)); err != nil {
+				t.Error(err)
+			}
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := p.close(ctx); err == nil {
+			t.Error("it was waited for")
+		}
+		close(last)
+		synctest.Wait()
+		if !p.queue.ended() || len(g.got) != 1 {
+			t.Errorf("it runs on, and has handed on %d profiles", len(g.got))
+		}
+	})
+}

@@ -163,6 +163,12 @@ func (p *pipeline) close(ctx context.Context) error {
 	case <-ended:
 		return p.queue.end(ctx)
 	case <-ctx.Done():
+		go func() { // another pipeline may follow: this one ends when it can
+			<-ended
+			if err := p.queue.end(context.Background()); err != nil {
+				p.queue.log.Error("the end of a window that took long", "error", err)
+			}
+		}()
 		return errors.New("the last window could not be built in time")
 	}
 }
