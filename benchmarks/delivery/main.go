@@ -118,8 +118,8 @@ func (b *bench) measure(ctx context.Context) error {
 		return err
 	}
 	list := aWindow(f, b.fleet)
-	if len(list) < b.fleet {
-		return fmt.Errorf("profiles of %d processes, of %d", len(list), b.fleet)
+	if len(list) == 0 {
+		return errors.New("none of the services had a sample")
 	}
 	if err := errors.Join(b.toFiles(ctx, list), b.toSpool(list)); err != nil {
 		return err

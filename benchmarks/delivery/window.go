@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/pprof/profile"
+
 	"github.com/pprofd/pprofd/benchmarks/board"
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/export/file"
@@ -18,26 +20,32 @@ import (
 	"github.com/pprofd/pprofd/export/spool"
 )
 
-// aWindow is a profile of each process, as the profiler would hand it on now.
+// aWindow is a profile of each process, as the profiler would hand it on now. For processes that had no sample (they are nearly
+// idle, and tests measure for seconds only) there are those of the others once more.
 func aWindow(f files, processes int) (list []*export.Profile) {
 	seen := map[string]bool{}
 	for _, s := range f.profiles {
-		if seen[s.pid] || len(list) == processes {
-			continue
+		if !seen[s.pid] && len(list) < processes {
+			seen[s.pid] = true
+			list = append(list, asOf(1000+len(list), s.data))
 		}
-		seen[s.pid] = true
-		start := time.Now().Add(-10 * time.Second)
-		data := s.data
-		data.Comments, data.TimeNanos = nil, start.UnixNano()
-		list = append(list, &export.Profile{
-			Kind: "cpu", PID: 1000 + len(list), StartTicks: 1, Comm: "service", Service: "service", Start: start, Duration: 10 * time.Second, Data: data,
-			Labels: []export.Label{
-				{Name: "comm", Value: "service"}, {Name: "exe", Value: "/srv/service"}, {Name: "go_version", Value: "go1.26"}, {Name: "host", Value: "host"},
-				{Name: "module", Value: "example.com/service"}, {Name: "pid", Value: fmt.Sprint(1000 + len(list))}, {Name: "user", Value: "root"},
-			},
-		})
+	}
+	for n := len(list); n > 0 && len(list) < processes; {
+		list = append(list, asOf(1000+len(list), list[len(list)-n].Data.Copy()))
 	}
 	return list
+}
+
+func asOf(pid int, data *profile.Profile) *export.Profile {
+	start := time.Now().Add(-10 * time.Second)
+	data.Comments, data.TimeNanos = nil, start.UnixNano()
+	return &export.Profile{
+		Kind: "cpu", PID: pid, StartTicks: 1, Comm: "service", Service: "service", Start: start, Duration: 10 * time.Second, Data: data,
+		Labels: []export.Label{
+			{Name: "comm", Value: "service"}, {Name: "exe", Value: "/srv/service"}, {Name: "go_version", Value: "go1.26"}, {Name: "host", Value: "host"},
+			{Name: "module", Value: "example.com/service"}, {Name: "pid", Value: fmt.Sprint(pid)}, {Name: "user", Value: "root"},
+		},
+	}
 }
 
 // fresh forgets what was encoded before.
