@@ -14,6 +14,7 @@ type foundLayout struct {
 	goruntime.Layout
 	version string // of Go, "" where it is not known
 	err     error
+	proven  bool // it is that of a live process of this program
 }
 
 // maxLayouts is as many as there can be open images.
@@ -31,6 +32,14 @@ func (l layouts) of(im *objfile.Image) foundLayout {
 	l[im.ID] = found
 	im.File.Trim()
 	return found
+}
+
+// prove: a live process of the program has what the layout says, and so has each of that program.
+func (l layouts) prove(im objfile.ImageID) {
+	if found, ok := l[im]; ok {
+		found.proven, found.Unproven = true, false
+		l[im] = found
+	}
 }
 
 // forget drops the layouts of images that the table holds no more.

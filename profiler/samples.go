@@ -58,7 +58,7 @@ func (p *Profiler) exec(t *target, start uint64) {
 	}
 	t.main = m.Image.ID
 	p.findLayout(t)
-	if t.known {
+	if t.known && !p.layouts[t.main].proven {
 		p.verify(t, true)
 	}
 	p.followAllocs(t)

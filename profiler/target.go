@@ -91,7 +91,7 @@ func (p *Profiler) prepare(pid int, fresh time.Time) (*target, error) {
 	t := &target{process: proc, main: proc.space.Main().Image.ID, fresh: fresh}
 	p.findLayout(t)
 	switch {
-	case !t.known:
+	case !t.known || p.layouts[t.main].proven:
 	case !fresh.IsZero() && !t.layout.Unproven: // it has just executed its program: there is nothing to see yet
 		t.unverified = true
 	default:
@@ -199,6 +199,7 @@ func (p *Profiler) verify(t *target, young bool) {
 	err := t.layout.Verify(memory{t.space}, t.bias)
 	if err == nil {
 		t.unverified = false
+		p.layouts.prove(t.main)
 		return
 	}
 	if young && !t.layout.Unproven {
@@ -217,6 +218,10 @@ func (p *Profiler) verify(t *target, young bool) {
 // verifyLater verifies what was too young before.
 func (p *Profiler) verifyLater(t *target) {
 	if !t.unverified || t.space == nil {
+		return
+	}
+	if p.layouts[t.main].proven {
+		t.unverified = false
 		return
 	}
 	before := t.layout.GLabels
