@@ -112,7 +112,7 @@ func serve(t testing.TB, ends *sync.WaitGroup, addr string, w *wires, run func(n
 		t.Fatal(err)
 	}
 	ends.Go(func() {
-		if err := run(&listener{l, w}); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := run(&listener{l, w}); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began, too
 			t.Error(err)
 		}
 	})
