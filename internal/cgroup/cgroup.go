@@ -1,7 +1,8 @@
-// Package cgroup says how near a process is to the memory limit at which the kernel kills.
+// Package cgroup says what limits a process: how near it is to the memory limit at which the kernel kills, and how many CPUs it
+// may use.
 //
-// Sources: Documentation/admin-guide/cgroup-v2.rst (Memory Interface Files), cgroup-v1/memory.rst, proc_pid_mountinfo(5),
-// cgroups(7).
+// Sources: Documentation/admin-guide/cgroup-v2.rst (Memory Interface Files, CPU Interface Files), cgroup-v1/memory.rst,
+// Documentation/scheduler/sched-bwc.rst, proc_pid_mountinfo(5), cgroups(7).
 package cgroup
 
 import (
@@ -52,29 +53,45 @@ func version2() *files {
 // Open finds the groups of a process. procRoot is "/proc". A process whose groups cannot be seen, as in some containers, is
 // limited by the machine alone.
 func Open(procRoot string, pid int) (*Memory, error) {
-	lines, err := readFile(filepath.Join(procRoot, strconv.Itoa(pid), "cgroup"))
+	groups, v1, err := groupsOf(procRoot, pid, "memory")
 	if err != nil {
-		return nil, fmt.Errorf("read the control groups of process %d: %w", pid, err)
+		return nil, err
 	}
-	m := &Memory{procRoot: procRoot, files: version1()}
-	path, v1 := memoryGroup(lines, "memory")
-	if !v1 {
-		m.files = version2()
-		path, _ = memoryGroup(lines, "")
-	}
-	mounts, err := os.Open(filepath.Join(procRoot, "self", "mountinfo"))
-	if err != nil {
-		return nil, fmt.Errorf("find the file system of control groups: %w", err)
-	}
-	defer mounts.Close()
-	if root, point, ok := findMount(mounts, v1); ok && path != "" {
-		m.groups = ancestors(root, point, path)
+	m := &Memory{procRoot: procRoot, groups: groups, files: version2()}
+	if v1 {
+		m.files = version1()
 	}
 	return m, nil
 }
 
-// memoryGroup finds the line "ID:CONTROLLERS:PATH" of a controller; "" is version 2.
-func memoryGroup(lines []byte, controller string) (path string, ok bool) {
+// groupsOf finds the directories of the groups, the innermost first, that a controller puts a process into; v1: of version 1 of
+// that controller. There are none where they cannot be seen.
+func groupsOf(procRoot string, pid int, controller string) (dirs []string, v1 bool, err error) {
+	lines, err := readFile(filepath.Join(procRoot, strconv.Itoa(pid), "cgroup"))
+	if err != nil {
+		return nil, false, fmt.Errorf("read the control groups of process %d: %w", pid, err)
+	}
+	path, v1 := groupPath(lines, controller)
+	if !v1 {
+		path, _ = groupPath(lines, "")
+	}
+	mounts, err := os.Open(filepath.Join(procRoot, "self", "mountinfo"))
+	if err != nil {
+		return nil, false, fmt.Errorf("find the file system of control groups: %w", err)
+	}
+	defer mounts.Close()
+	mounted := controller
+	if !v1 {
+		mounted = ""
+	}
+	if root, point, ok := findMount(mounts, mounted); ok && path != "" {
+		dirs = ancestors(root, point, path)
+	}
+	return dirs, v1, nil
+}
+
+// groupPath finds the line "ID:CONTROLLERS:PATH" of a controller; "" is version 2.
+func groupPath(lines []byte, controller string) (path string, ok bool) {
 	for line := range bytes.Lines(lines) {
 		f := strings.SplitN(strings.TrimSuffix(string(line), "\n"), ":", 3)
 		if len(f) == 3 && (controller == "" && f[1] == "" || controller != "" && slices.Contains(strings.Split(f[1], ","), controller)) {
@@ -84,8 +101,8 @@ func memoryGroup(lines []byte, controller string) (path string, ok bool) {
 	return "", false
 }
 
-// findMount finds where the memory controller's files are: which group is mounted, and where.
-func findMount(r io.Reader, v1 bool) (root, point string, ok bool) {
+// findMount finds where a controller's files are, those of version 2 for "": which group is mounted, and where.
+func findMount(r io.Reader, controller string) (root, point string, ok bool) {
 	br := bufio.NewReaderSize(r, maxLine)
 	for range maxMounts {
 		line, err := br.ReadSlice('\n')
@@ -97,7 +114,8 @@ func findMount(r io.Reader, v1 bool) (root, point string, ok bool) {
 		if len(f) < 5 || len(fs) < 3 {
 			continue
 		}
-		if !v1 && fs[0] == "cgroup2" || v1 && fs[0] == "cgroup" && slices.Contains(strings.Split(fs[2], ","), "memory") {
+		if controller == "" && fs[0] == "cgroup2" ||
+			controller != "" && fs[0] == "cgroup" && slices.Contains(strings.Split(fs[2], ","), controller) {
 			return unescape(f[3]), unescape(f[4]), true
 		}
 	}
