@@ -87,6 +87,7 @@ func OpenSpaceOf(images *Images, procRoot string, stat procfs.Stat) (*Space, err
 	s := &Space{images: images, proc: procfs.New(procRoot).Proc(stat.PID), owned: make(map[mapKey]*Image),
 		start: stat.StartTime, stack: stat.StartStack}
 	s.mem = openMemory(s.proc, s.start)
+	s.mem.stack = s.stack
 	if err := s.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open address space of process %d: %w", stat.PID, err), s.Close())
 	}

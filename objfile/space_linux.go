@@ -20,12 +20,15 @@ import (
 type processMemory struct {
 	proc  procfs.Proc
 	start uint64 // of the process
+	stack uint64 // procfs.Stat.StartStack, 0: not known
 	f     *os.File
 	err   error // why f is nil
 	// patience is how long a read is waited for.
 	patience time.Duration
 	// closed says that the process is known to be gone.
 	closed bool
+	// alone says that process_vm_readv is not permitted.
+	alone bool
 	// stalled is why it is not read any more: what is mapped there may have to come from a server of the process's choice.
 	stalled error
 	// fuse are the ranges that files on FUSE are mapped at. They are not read: while its server does not answer, the reader

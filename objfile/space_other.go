@@ -9,11 +9,16 @@ import (
 )
 
 // processMemory exists on Linux only.
-type processMemory struct{ fuse []addrRange }
+type processMemory struct {
+	fuse  []addrRange
+	stack uint64
+}
 
 func openMemory(procfs.Proc, uint64) *processMemory { return new(processMemory) }
 
 func (*processMemory) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
+
+func (*processMemory) readPieces([]Piece) error { return errors.ErrUnsupported }
 
 func (*processMemory) gone(uint64) bool { return false }
 

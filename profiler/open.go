@@ -3,11 +3,11 @@ package profiler
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/objfile"
 )
@@ -166,4 +166,7 @@ func (m memory) ReadAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-var _ io.ReaderAt = memory{}
+// ReadPieces implements goruntime.Memory.
+func (m memory) ReadPieces(pieces []objfile.Piece) error { return m.space.ReadPieces(pieces) }
+
+var _ goruntime.Memory = memory{}

@@ -42,7 +42,7 @@ func (l *Layout) UseDWARF(f *objfile.File) error {
 	if err != nil {
 		return err
 	}
-	l.setOffsets(off, "DWARF", false)
+	l.setOffsets(off, sourceDWARF, false)
 	return nil
 }
 
@@ -68,7 +68,7 @@ func (p *program) chooseOffsets(l *Layout, rel release, code Offsets) {
 		return
 	}
 	if off, err := offsetsFromFile(p.file); err == nil {
-		l.setOffsets(off, "DWARF", false)
+		l.setOffsets(off, sourceDWARF, false)
 		return
 	}
 	code.merge(p.decodeLabels(code.GM))

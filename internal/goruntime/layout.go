@@ -150,3 +150,5 @@ type Layout struct {
 
 // TableSource is the prefix of Source for offsets from the generated table.
 const TableSource = "table go1."
+
+const sourceDWARF = "DWARF"

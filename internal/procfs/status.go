@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Status is what /proc/PID/status says (fs/proc/array.c, proc_pid_status).
@@ -106,4 +107,25 @@ func parsePIDs(s string) ([]int, error) {
 		pids[i] = int(n)
 	}
 	return pids, nil
+}
+
+// MonotonicOffset is how far the process's monotonic clock is ahead of ours, in nanoseconds: time namespaces differ in it
+// (time_namespaces(7)). It is 0 where the kernel has none.
+func (p Proc) MonotonicOffset() int64 {
+	return p.monotonic() - Proc{dir: "/proc/self"}.monotonic()
+}
+
+// monotonic is the offset of the process's time namespace, for its children; it lives in it itself unless it has just made it.
+func (p Proc) monotonic() int64 {
+	b, err := p.read("timens_offsets", maxStatus)
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		var sec, ns int64
+		if n, _ := fmt.Sscanf(line, "monotonic %d %d", &sec, &ns); n == 2 {
+			return sec*int64(time.Second) + ns
+		}
+	}
+	return 0
 }

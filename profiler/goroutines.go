@@ -1,0 +1,244 @@
+package profiler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/symbolize"
+	"github.com/pprofd/pprofd/unwind"
+)
+
+// KindGoroutine is what the goroutines of a process do at one moment.
+const KindGoroutine = "goroutine"
+
+// Goroutines reads the goroutines of one process, which goes on meanwhile. It belongs to one goroutine.
+type Goroutines struct {
+	process
+	images    *objfile.Images
+	layout    *goruntime.Goroutines
+	mem       goruntime.Memory
+	bias      uint64
+	unwinder  *unwind.Unwinder
+	sym       *symbolize.Symbolizer
+	seed      maphash.Seed
+	functions map[uint64]string // that goroutines begin with, by run-time address
+	clock     int64             // what the process's monotonic clock is ahead of ours, ns
+	stack     []objfile.Addr
+}
+
+// Goroutine is one of another process, as it was when it was read.
+type Goroutine struct {
+	*goruntime.Goroutine
+	Stack    []objfile.Addr // leaf first, addresses of calls; valid until the next goroutine
+	Complete bool           // Stack is there, down to the first function
+	System   bool           // the runtime's own, which tracebacks leave out
+	Creator  objfile.Addr   // the go statement that started it; 0: none
+	Start    string         // the function that it began with
+	// Waited is how long it has waited at least: since a garbage collection first saw it wait. 0: none has.
+	Waited time.Duration
+}
+
+// GoroutineQuery says which goroutines are asked for, and how much of them.
+type GoroutineQuery struct {
+	Labels bool // with their labels
+	System bool // the runtime's own, too
+	// Want says before a stack is read whether the goroutine is asked for: nil: all are. What it is told may have changed
+	// until the stack is read.
+	Want func(*goruntime.Goroutine) bool
+}
+
+// maxGoroutineFrames bounds the frames of a stack, as those of samples.
+const maxGoroutineFrames = 1024
+
+// OpenGoroutines opens a process. Errors are those of opener.open, and wrap goruntime.ErrNoGoroutines where the runtime's layout is not known.
+func OpenGoroutines(pid int, root string) (*Goroutines, error) {
+	if root == "" {
+		root = "/proc"
+	}
+	o := newOpener(root)
+	proc, err := o.open(pid)
+	if err != nil {
+		return nil, err
+	}
+	g := &Goroutines{
+		process: proc, images: o.images, seed: maphash.MakeSeed(), functions: make(map[uint64]string),
+		clock: o.procs.Proc(pid).MonotonicOffset(),
+	}
+	if err := g.find(); err != nil {
+		return nil, errors.Join(fmt.Errorf("process %d (%s): %w", pid, g.comm, err), g.Close())
+	}
+	return g, nil
+}
+
+// find learns where the runtime keeps its goroutines.
+func (g *Goroutines) find() error {
+	main := g.space.Main()
+	version := ""
+	if info, err := main.Image.File.BuildInfo(); err == nil {
+		version = info.GoVersion
+	}
+	var err error
+	if g.layout, err = goruntime.FindGoroutines(main.Image.File, version); err != nil {
+		return err
+	}
+	g.mem, g.bias = memory{g.space}, main.Bias
+	g.unwinder, g.sym = unwind.New(g.images), symbolize.New(g.images.Get, nil)
+	return nil
+}
+
+// Version of Go that the program was built with.
+func (g *Goroutines) Version() string { return g.layout.Version }
+
+// Comm is the process's name.
+func (g *Goroutines) Comm() string { return g.comm }
+
+// Frames are those of an address of a stack, innermost first: more than one where calls were inlined. They must not be modified.
+func (g *Goroutines) Frames(a objfile.Addr) []symbolize.Frame { return g.sym.Frames(a) }
+
+// Close gives everything back.
+func (g *Goroutines) Close() error {
+	if g.space == nil {
+		return nil
+	}
+	return g.space.Close()
+}
+
+// Read visits each goroutine that is asked for. What it takes does not depend on how many there are.
+func (g *Goroutines) Read(ctx context.Context, q GoroutineQuery, visit func(*Goroutine) error) (goruntime.GoroutineCounts, error) {
+	counts, err := g.layout.Read(ctx, g.mem, g.bias, goruntime.ReadGoroutines{
+		Labels: q.Labels, Want: q.Want,
+		Visit: func(raw *goruntime.Goroutine) (goruntime.Verdict, error) { return g.visit(raw, &q, visit) },
+	})
+	if err != nil {
+		return counts, fmt.Errorf("process %d (%s): %w", g.pid, g.comm, err)
+	}
+	return counts, nil
+}
+
+// visit walks a goroutine's stack and hands it on, unless it must be read again.
+func (g *Goroutines) visit(raw *goruntime.Goroutine, q *GoroutineQuery, visit func(*Goroutine) error) (goruntime.Verdict, error) {
+	out := Goroutine{Goroutine: raw, Start: g.function(raw.StartPC)}
+	if raw.Stack != nil {
+		var end unwind.Walked
+		g.stack, end = g.unwinder.Walk(g.stack[:0], g.space, &unwind.Stopped{
+			PC: raw.PC, SP: raw.SP, LR: raw.LR, Stack: raw.Stack, End: raw.StackEnd, Top: raw.Top,
+		}, maxGoroutineFrames)
+		switch {
+		case end == unwind.ToEdge && !raw.Last:
+			return goruntime.More, nil
+		case end == unwind.Astray && !raw.Last:
+			return goruntime.Doubtful, nil
+		case end == unwind.Astray:
+			raw.Inconsistent = true
+		case !raw.Last && !g.sure(raw):
+			return goruntime.Doubtful, nil
+		}
+		out.Stack, out.Complete = g.stack, end == unwind.ToTop
+		if raw.Inconsistent {
+			out.Stack = nil
+		}
+	}
+	if out.System = g.system(&out); out.System && !q.System {
+		return goruntime.Taken, nil
+	}
+	out.Waited = g.waited(raw)
+	out.Creator = g.creator(raw.GoPC)
+	return goruntime.Taken, visit(&out)
+}
+
+// sure says whether a stack that makes sense is the goroutine's at one moment: where the runtime does not count how often it runs, it must
+// be the same twice.
+func (g *Goroutines) sure(raw *goruntime.Goroutine) bool {
+	if raw.Sure {
+		return true
+	}
+	var h maphash.Hash
+	h.SetSeed(g.seed)
+	for _, a := range g.stack {
+		maphash.WriteComparable(&h, a)
+	}
+	before := raw.Note
+	raw.Note = h.Sum64() | 1
+	return raw.Note == before
+}
+
+// function is the name of the one that begins at a run-time address.
+func (g *Goroutines) function(pc uint64) string {
+	if name, ok := g.functions[pc]; ok {
+		return name
+	}
+	if len(g.functions) >= maxFunctions {
+		clear(g.functions)
+	}
+	name := ""
+	if a, ok := g.space.Resolve(pc); ok {
+		if frames := g.sym.Frames(a); len(frames) > 0 {
+			name = frames[len(frames)-1].Func
+		}
+	}
+	g.functions[pc] = name
+	return name
+}
+
+const maxFunctions = 1 << 16
+
+// system says whether a goroutine is the runtime's own (runtime/traceback.go: isSystemGoroutine): its first function is, but for those
+// that call the program's. Those that run finalizers and cleanups are the runtime's while they wait for one.
+func (g *Goroutines) system(out *Goroutine) bool {
+	if !strings.HasPrefix(out.Start, "runtime.") {
+		return false
+	}
+	switch out.Start {
+	case "runtime.main", "runtime.handleAsyncEvent", "runtime.corostart":
+		return false
+	case "runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups":
+		return !g.callsOut(out.Stack)
+	}
+	return true
+}
+
+// callsOut says whether there is a function in a stack that is not the runtime's.
+func (g *Goroutines) callsOut(stack []objfile.Addr) bool {
+	for _, a := range stack {
+		for _, f := range g.sym.Frames(a) {
+			if !strings.HasPrefix(f.Func, "runtime.") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (g *Goroutines) creator(pc uint64) objfile.Addr {
+	a, ok := g.space.Resolve(pc)
+	if !ok || pc == 0 {
+		return objfile.Addr{}
+	}
+	a.Off--
+	return a
+}
+
+// waited is how long a goroutine has waited at least.
+func (g *Goroutines) waited(raw *goruntime.Goroutine) time.Duration {
+	if raw.WaitSince <= 0 || raw.State == goruntime.Runnable || raw.State == goruntime.Running {
+		return 0
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0
+	}
+	d := now.Nano() + g.clock - raw.WaitSince
+	if d < 0 || d > math.MaxInt64/2 {
+		return 0
+	}
+	return time.Duration(d)
+}
