@@ -24,13 +24,8 @@ type MemProfile struct {
 	record     int           // bytes of a memRecordCycle: counts of allocations and frees, up to Go 1.26 their bytes, too
 }
 
-// Errors of memory profiles.
-var (
-	// ErrNoMemProfile: the linker found that nothing reads the profile and switched it off.
-	ErrNoMemProfile = errors.New("memory profiling is linked out of the program: nothing in it reads runtime.MemProfile (net/http/pprof and runtime/pprof.WriteHeapProfile do)")
-	// ErrTorn: what lies in the process's memory is no memory profile, or none that could be read to its end.
-	ErrTorn = errors.New("the memory profile of the process is damaged")
-)
+// ErrNoMemProfile is wrapped where the linker found that nothing reads the profile and switched it off.
+var ErrNoMemProfile = errors.New("memory profiling is linked out of the program: nothing in it reads runtime.MemProfile (net/http/pprof and runtime/pprof.WriteHeapProfile do)")
 
 // memProfileReaders are the functions of which one must be linked in for the runtime to profile memory; up to Go 1.22 the
 // former, then the latter (cmd/link/internal/ld/lib.go: disableMemoryProfiling).
@@ -87,7 +82,7 @@ func (p *program) linked(names []string) bool {
 
 // variable is the link-time address of a variable: by symbol, else operand k of fn; 0: unknown.
 func (p *program) variable(symbol, fn string, k int) uint64 {
-	if a, ok := p.file.SymbolAddr(symbol); ok {
+	if a, ok := p.file.SymbolAddr(symbol); ok && symbol != "" {
 		return a
 	}
 	src, ok := p.source(fn)
@@ -108,28 +103,22 @@ type Bucket struct {
 	Allocs, Frees uint64   // objects
 }
 
-// Bounds on what a process may make us read, and keep of it: the list is its own, and may be anything.
 const (
-	maxBuckets     = 1 << 19
-	maxBucketStack = 1 << 10 // runtime/extern.go: debug.profstackdepth is at most 1024
-	maxStackWords  = 1 << 23 // of all stacks: 64 MiB
 	// maxCycle is where the runtime's count of cycles wraps (runtime/mprof.go: mProfCycleWrap).
-	maxCycle     = futureCycles * (2 << 24)
-	bucketHeader = 0x30  // next, allnext, typ, hash, size, nstk
-	recordSize   = 4 * 8 // a memRecordCycle up to Go 1.26: allocs, frees, alloc_bytes, free_bytes
+	maxCycle   = futureCycles * (2 << 24)
+	recordSize = 4 * 8 // a memRecordCycle up to Go 1.26: allocs, frees, alloc_bytes, free_bytes
 	// since Go 1.27 without the bytes, which are the bucket's size times the counts
 	recordSizeCounts = 2 * 8
 	futureCycles     = 3
-	memBucket        = 1 // bucketType
 )
 
 // ReadRate is MemProfileRate: bytes of allocation for each sample on average; 0: off.
 func (m *MemProfile) ReadRate(mem io.ReaderAt, bias uint64) (int64, error) {
-	var b [8]byte
-	if err := readFull(mem, m.Rate+bias, b[:]); err != nil {
+	rate, err := readInt(mem, m.Rate+bias)
+	if err != nil {
 		return 0, fmt.Errorf("read MemProfileRate: %w", err)
 	}
-	return int64(binary.LittleEndian.Uint64(b[:])), nil
+	return rate, nil
 }
 
 // RecordBytes is how many bytes of a bucket lie behind its stack.
@@ -162,7 +151,7 @@ func (m *MemProfile) read(c *blocks, bias uint64, mode ReadMode, visit func(*Buc
 	if err != nil {
 		return false, err
 	}
-	w := bucketWalk{mem: c, record: m.record, take: []int{int(before.number % futureCycles)}}
+	w := memWalk{bucketWalk: bucketWalk{mem: c, typ: memBucket, record: m.RecordBytes()}, cycle: m.record, take: []int{int(before.number % futureCycles)}}
 	if m.Cycle == 0 {
 		w.take = nil
 	}
@@ -209,108 +198,38 @@ func (m *MemProfile) cycle(mem io.ReaderAt, bias uint64) (profCycle, error) {
 	return c, nil
 }
 
-// bucketWalk goes along the list of buckets.
-type bucketWalk struct {
-	mem    *blocks
-	record int
+// memWalk goes along the list of the memory profile's buckets.
+type memWalk struct {
+	bucketWalk
+	cycle  int   // bytes of a memRecordCycle
 	take   []int // of the future cycles
 	empty  bool  // no events so far
 	bucket Bucket
-	buf    [bucketHeader + maxBucketStack*8 + (1+futureCycles)*recordSize]byte
 }
 
-func (w *bucketWalk) walk(head uint64, visit func(*Bucket) error) error {
+func (w *memWalk) walk(head uint64, visit func(*Bucket) error) error {
 	w.empty = true
-	if err := readFull(w.mem.mem, head, w.buf[:8]); err != nil {
-		return fmt.Errorf("read the head of the memory profile: %w", err)
-	}
-	circle := circleFinder{limit: 1}
-	n, words := 0, 0
-	for addr := binary.LittleEndian.Uint64(w.buf[:]); addr != 0; n++ {
-		next, err := w.read(addr)
-		words += len(w.bucket.Stack)
-		switch {
-		case err != nil:
-			return err
-		case n >= maxBuckets:
-			return fmt.Errorf("%w: more than %d allocation sites", ErrTorn, maxBuckets)
-		case words > maxStackWords:
-			return fmt.Errorf("%w: more than %d frames, in %d allocation sites", ErrTorn, maxStackWords, n)
-		case circle.closes(next):
-			return fmt.Errorf("%w: the list of its allocation sites leads back to %#x", ErrTorn, next)
-		}
-		addr = next
+	return w.bucketWalk.walk(head, func(records []byte) error {
+		w.count(records)
 		if w.bucket.Allocs == 0 && w.bucket.Frees == 0 {
-			continue
+			return nil
 		}
 		w.empty = false
-		if err := visit(&w.bucket); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// circleFinder finds out whether a list leads back to an earlier element, in a constant amount of memory and after a few
-// times its length: it waits for one element to come again, a later one each time that it has waited twice as long (Brent's
-// algorithm).
-type circleFinder struct {
-	mark         uint64
-	steps, limit int
-}
-
-func (c *circleFinder) closes(addr uint64) bool {
-	if addr == c.mark && addr != 0 {
-		return true
-	}
-	if c.steps++; c.steps == c.limit {
-		c.mark, c.steps, c.limit = addr, 0, 2*c.limit
-	}
-	return false
-}
-
-// read reads the bucket at addr and returns where the next one is.
-func (w *bucketWalk) read(addr uint64) (next uint64, err error) {
-	h := w.buf[:bucketHeader]
-	if err := w.mem.read(addr, h); err != nil {
-		return 0, unreadable(addr, err)
-	}
-	word := binary.LittleEndian.Uint64
-	nstk := word(h[0x28:])
-	if addr%8 != 0 || word(h[0x10:]) != memBucket || nstk > maxBucketStack {
-		return 0, fmt.Errorf("%w: at %#x there is no bucket", ErrTorn, addr)
-	}
-	next, w.bucket.Addr, w.bucket.Size = word(h[8:]), addr, word(h[0x20:])
-	rest := w.buf[bucketHeader : bucketHeader+nstk*8+uint64((1+futureCycles)*w.record)]
-	if err := w.mem.read(addr+bucketHeader, rest); err != nil {
-		return 0, unreadable(addr, err)
-	}
-	w.bucket.Stack = w.bucket.Stack[:0]
-	for i := range nstk {
-		w.bucket.Stack = append(w.bucket.Stack, word(rest[i*8:]))
-	}
-	w.count(rest[nstk*8:])
-	return next, nil
-}
-
-// unreadable: that a list leads nowhere is its fault, that the process has exited is not.
-func unreadable(addr uint64, err error) error {
-	if errors.Is(err, objfile.ErrProcessGone) {
-		return fmt.Errorf("read the memory profile: %w", err)
-	}
-	return fmt.Errorf("%w: bucket at %#x: %w", ErrTorn, addr, err)
+		w.bucket.Addr, w.bucket.Size, w.bucket.Stack = w.addr, w.size, w.stack
+		return visit(&w.bucket)
+	})
 }
 
 // count adds up the cycles that are asked for.
-func (w *bucketWalk) count(records []byte) {
+func (w *memWalk) count(records []byte) {
 	w.bucket.Allocs, w.bucket.Frees = 0, 0
 	w.add(records)
 	for _, n := range w.take {
-		w.add(records[(1+n)*w.record:])
+		w.add(records[(1+n)*w.cycle:])
 	}
 }
 
-func (w *bucketWalk) add(record []byte) {
+func (w *memWalk) add(record []byte) {
 	w.bucket.Allocs += binary.LittleEndian.Uint64(record)
 	w.bucket.Frees += binary.LittleEndian.Uint64(record[8:])
 }

@@ -2,6 +2,7 @@ package goruntime
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -64,6 +65,7 @@ func TestMemRecords(t *testing.T) {
 // endless is memory that leads from bucket to bucket for ever, each as far behind the one before as stride says.
 type endless struct {
 	stride, nstk uint64
+	typ          uint64 // 0: memBucket
 	delay        time.Duration
 	reads        int
 }
@@ -80,7 +82,7 @@ func (e *endless) ReadAt(p []byte, off int64) (int, error) {
 	put(0, e.stride)
 	for at := max(uint64(off)/e.stride, 1) * e.stride; at < uint64(off)+uint64(len(p)); at += e.stride {
 		put(at+8, at+e.stride)
-		put(at+0x10, memBucket)
+		put(at+0x10, cmp.Or(e.typ, memBucket))
 		put(at+0x28, e.nstk)
 		put(at+bucketHeader+e.nstk*8, 1)
 	}
@@ -104,7 +106,7 @@ func TestHostileMemProfiles(t *testing.T) {
 		"nowhere":          {bytes.NewReader(list(bucketBytes(1<<46, 8, 2, 1))), "bucket at 0x400000000000", 0},
 		"kernel addresses": {bytes.NewReader(list(bucketBytes(1<<63+8, 8, 2, 1))), "not in user space", 0},
 		"not aligned":      {bytes.NewReader(list(bucketBytes(65, 8, 2, 1))), "no bucket", 0},
-		"no end":           {&endless{stride: 512, nstk: 1}, "more than 524288 allocation sites", 0},
+		"no end":           {&endless{stride: 512, nstk: 1}, "more than 524288 sites", 0},
 		"deep, no end":     {&endless{stride: 16384, nstk: 1024}, "more than 8388608 frames", 0},
 		"far, no end":      {&endless{stride: 1 << 20, nstk: 1}, "spread over more than 2048 MiB", 0},
 		"slow, no end":     {&endless{stride: 1 << 20, nstk: 1, delay: 20 * time.Millisecond}, "reading", 200 * time.Millisecond},

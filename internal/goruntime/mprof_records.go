@@ -1,6 +1,9 @@
 package goruntime
 
-import "io"
+import (
+	"io"
+	"time"
+)
 
 // MemRecords are the allocation sites of one reading, in little memory: 40 bytes each and 8 for each frame. They need the
 // process no more.
@@ -19,6 +22,18 @@ type memRecord struct {
 
 // ReadAll is Read into r, in the place of what r held. After an error r holds what was read before.
 func (m *MemProfile) ReadAll(mem io.ReaderAt, bias uint64, mode ReadMode, r *MemRecords) (moved bool, err error) {
+	err = r.fill(mem, m.limit(), func(c *blocks) (err error) {
+		moved, err = m.read(c, bias, mode, func(b *Bucket) error {
+			r.add(memRecord{addr: b.Addr, size: b.Size, allocs: b.Allocs, frees: b.Frees}, b.Stack)
+			return nil
+		})
+		return err
+	})
+	return moved, err
+}
+
+// fill has read, which may take as long as limit, make another reading of r.
+func (r *MemRecords) fill(mem io.ReaderAt, limit time.Duration, read func(*blocks) error) error {
 	r.sites, r.frames = r.sites[:0], r.frames[:0]
 	c := r.blocks
 	if c == nil {
@@ -27,15 +42,15 @@ func (m *MemProfile) ReadAll(mem io.ReaderAt, bias uint64, mode ReadMode, r *Mem
 	if r.Reuse {
 		r.blocks = c
 	}
-	c.again(mem, m.limit())
+	c.again(mem, limit)
 	defer c.end()
-	return m.read(c, bias, mode, func(b *Bucket) error {
-		r.sites = append(r.sites, memRecord{
-			b.Addr, b.Size, b.Allocs, b.Frees, uint32(len(r.frames)), uint32(len(b.Stack)),
-		})
-		r.frames = append(r.frames, b.Stack...)
-		return nil
-	})
+	return read(c)
+}
+
+func (r *MemRecords) add(site memRecord, stack []uint64) {
+	site.first, site.depth = uint32(len(r.frames)), uint32(len(stack))
+	r.sites = append(r.sites, site)
+	r.frames = append(r.frames, stack...)
 }
 
 // Len is how many sites there are.
