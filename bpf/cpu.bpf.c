@@ -142,6 +142,7 @@ int process_fork(struct bpf_raw_tracepoint_args *ctx)
 	struct target copy = *t;
 
 	copy.start = BPF_CORE_READ(child, start_boottime) / 10000000;
+	copy.flags |= TARGET_FORKED;
 	if (bpf_map_update_elem(&targets, &of, &copy, 0))
 		count(COUNT_NO_ROOM);
 	return 0;

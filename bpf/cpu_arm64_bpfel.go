@@ -238,6 +238,7 @@ const (
 	cpuTargetFlagTARGET_LABELS_SLICE cpuTargetFlag = 32
 	cpuTargetFlagTARGET_ALLOC        cpuTargetFlag = 64
 	cpuTargetFlagTARGET_NEW          cpuTargetFlag = 128
+	cpuTargetFlagTARGET_FORKED       cpuTargetFlag = 256
 )
 
 // Names of all BPF objects in the ELF.

@@ -164,6 +164,10 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!t || (t->start && t->start != start))
 		return discover && !stranger(task) ? newcomer(pid, start) : 0;
+	if (discover && (t->flags & TARGET_FORKED) && stranger(task)) {
+		bpf_map_delete_elem(&targets, &pid);
+		return 0;
+	}
 	/* The layout was made for the program that this exec replaces, except where it was made for this exec. */
 	if (t->flags & TARGET_WAIT_EXEC)
 		t->flags &= ~TARGET_WAIT_EXEC;

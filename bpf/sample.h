@@ -119,6 +119,7 @@ enum target_flag {
 	TARGET_LABELS_SLICE = 1 << 5,
 	TARGET_ALLOC = 1 << 6, /* struct alloc_target: its layout is valid */
 	TARGET_NEW = 1 << 7,   /* whether it is one is not known yet */
+	TARGET_FORKED = 1 << 8, /* a copy of its parent's, of which user space has not been told */
 };
 
 /* What the programs know of a process: the value of the targets map. Addresses are run-time ones. */

@@ -114,16 +114,23 @@ func (p *Profiler) unwanted(r *bpf.Record) *target {
 
 // newcomer makes a target of a process that is to be one.
 func (p *Profiler) newcomer(pid uint32, start uint64) *target {
-	if p.cfg.Discovery.Look(int(pid), start) {
+	for range adoptions {
+		if !p.cfg.Discovery.Look(int(pid), start) {
+			p.ignore(pid)
+			break
+		}
 		t, err := p.adopt(pid, start)
-		if err == nil {
+		if err == nil && p.stays(t) {
 			return t
+		}
+		if err == nil {
+			p.endProgram(t)
+			continue
 		}
 		p.cfg.Log.Debug("process is not profiled", "pid", pid, "error", err)
 		p.past.failed++
 		p.cfg.Discovery.Forget(int(pid), start)
-	} else {
-		p.ignore(pid)
+		break
 	}
 	if len(p.refused) < maxRefused {
 		p.refused[pid] = start
@@ -133,6 +140,10 @@ func (p *Profiler) newcomer(pid uint32, start uint64) *target {
 	}
 	return nil
 }
+
+// adoptions is how often a process may execute another program while it becomes a target; one that does so more often is found by
+// the next event, or scan.
+const adoptions = 3
 
 // ignore has the kernel side tell no more of processes that execute what this one does, where that is no Go program.
 func (p *Profiler) ignore(pid uint32) {
@@ -155,8 +166,8 @@ func (p *Profiler) ignore(pid uint32) {
 	}
 }
 
-// adopt makes a target of a process of which the kernel side has told. If it has ended meanwhile, what was sampled of it and its
-// exit are on the way.
+// adopt makes a target of a process of which the kernel side has told. If it has ended meanwhile, what was sampled of it is on the
+// way; its exit need not be (see stays).
 func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
 	if len(p.targets) >= p.cfg.MaxTargets {
 		return nil, fmt.Errorf("%w: %d", ErrTooManyTargets, len(p.targets))
@@ -172,9 +183,6 @@ func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
 		return nil, err
 	}
 	if !p.alive(&t.process) {
-		if _, err := p.probes.RemoveTarget(pid); err != nil {
-			p.note("%v", err)
-		}
 		return t, nil
 	}
 	if err := p.attachAllocs(t); err != nil { // newcomer removes it from the kernel's targets
@@ -182,6 +190,21 @@ func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
 		return nil, errors.Join(err, t.close())
 	}
 	return t, nil
+}
+
+// stays reports whether t, which has just been registered, still runs the program that was read of it: of a child that executes a
+// stranger before, the kernel side does not tell. One that has ended leaves once what was sampled of it has been read.
+func (p *Profiler) stays(t *target) bool {
+	if t.current() {
+		return true // what it does from now on is told
+	}
+	if _, err := p.procs.Proc(int(t.pid)).Exe(); err == nil && p.alive(&t.process) {
+		return false
+	}
+	if err := p.leave(t); err != nil {
+		p.note("%v", err)
+	}
+	return true
 }
 
 // name asks what t is called.

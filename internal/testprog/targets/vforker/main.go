@@ -1,5 +1,6 @@
 // Command vforker starts a program as os/exec does, slowly: for a second the child has a process of its own and the memory
-// of its parent. It prints "ready", the child's PID. The child ends with its parent at the latest.
+// of its parent. It prints "ready", the child's PID. The child ends with its parent at the latest. With -burn the child burns CPU
+// meanwhile, and the parent has run for a second before.
 package main
 
 /*
@@ -7,16 +8,29 @@ package main
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
-static void start(char **argv)
+static long elapsed_ms(struct timespec *since)
 {
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
+}
+
+static void start(char **argv, int burn)
+{
+	struct timespec began;
 	char line[32];
+
+	clock_gettime(CLOCK_MONOTONIC, &began);
 
 	if (vfork() == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (write(1, line, snprintf(line, sizeof(line), "ready %d\n", getpid())) > 0)
-			usleep(1000 * 1000);
+			while (elapsed_ms(&began) < 1000)
+				burn || usleep(1000 * 1000);
 		execv(argv[0], argv);
 		_exit(1);
 	}
@@ -33,16 +47,21 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 {
-		fmt.Fprintln(os.Stderr, "usage: vforker program [argument...]")
+	args, burn := os.Args[1:], 0
+	if len(args) > 0 && args[0] == "-burn" {
+		args, burn = args[1:], 1
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: vforker [-burn] program [argument...]")
 		os.Exit(2)
 	}
 	runtime.LockOSThread() // the child's parent is a thread
 	argv := (*[64]*C.char)(C.calloc(64, C.size_t(unsafe.Sizeof(uintptr(0)))))
-	for i, arg := range os.Args[1:min(len(os.Args), 64)] {
+	for i, arg := range args[:min(len(args), 63)] {
 		argv[i] = C.CString(arg)
 	}
-	C.start(&argv[0])
+	time.Sleep(time.Duration(burn) * time.Second)
+	C.start(&argv[0], C.int(burn))
 	time.Sleep(time.Minute)
 }
 
