@@ -182,8 +182,8 @@ func TestDiscoveryOfSpawners(t *testing.T) {
 	if got := sums["churn"]; math.Abs(float64(got-lastUsed)) > 0.2*float64(lastUsed) {
 		t.Errorf("churn: %v of %v", time.Duration(got), time.Duration(lastUsed))
 	}
-	// What children do until they execute something is theirs, and small.
-	if got := sums["spawner"]; float64(got) < 0.7*float64(used) || float64(got) > 1.5*float64(used) {
+	// It runs for 0.1 ms at a time, of which the kernel's clock has more than ticks: three quarters were seen.
+	if got := sums["spawner"]; float64(got) < 0.5*float64(used) || float64(got) > 1.5*float64(used) {
 		t.Errorf("spawner: %v of %v", time.Duration(got), time.Duration(used))
 	}
 	if s := r.p.Stats(); s.NoRoom+s.LostEvents > 0 {
