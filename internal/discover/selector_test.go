@@ -5,6 +5,7 @@ import (
 	"path"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func example() *known {
@@ -146,14 +147,23 @@ func TestSelectorErrors(t *testing.T) {
 	}
 }
 
-// FuzzGlob: the oracle is path.Match, for which a slash is no character like others.
+// TestGlobTakesWholeCharacters: for path.Match an asterisk may end within a character, so that the rest of it is two.
+func TestGlobTakesWholeCharacters(t *testing.T) {
+	for pattern, want := range map[string]bool{"*?": true, "**??": false, "?": true, "??": false, "*": true} {
+		if glob(pattern, "㦦") != want {
+			t.Errorf("%q and one character of three bytes: %v", pattern, !want)
+		}
+	}
+}
+
+// FuzzGlob: the oracle is path.Match, for which a slash is no character like others, and an asterisk may stand for parts of them.
 func FuzzGlob(f *testing.F) {
 	for _, p := range []string{"*a*b", "a?c", "[a-c]x", "[^a]", `\*`, `[\]]`, "a[b", "**", "[]a]", "[a-]", "é?"} {
 		f.Add(p, "abc")
 	}
 	f.Fuzz(func(t *testing.T, pattern, s string) {
 		_, bad := checkGlob(pattern)
-		if strings.Contains(pattern+s, "/") || strings.Contains(pattern, "[!") {
+		if strings.Contains(pattern+s, "/") || strings.Contains(pattern, "[!") || strings.Contains(pattern, "*") && len(s) != utf8.RuneCountInString(s) {
 			return
 		}
 		want, err := path.Match(pattern, s)
