@@ -122,6 +122,10 @@ type Goroutine struct {
 	Locked     bool   // to a thread
 	Bubble     uint64 // of testing/synctest; 0: none
 	Labels     []Label
+	// M is the thread's m that runs it, 0 where none does; LabelsAt is where Labels were read; Stops counts how often it has stopped
+	// running, up to 255: it is of use where Sure is set.
+	M, LabelsAt uint64
+	Stops       uint8
 
 	// PC and SP are where it goes on. Stack is its memory from SP on, or the beginning of it: it ends at StackEnd. Top is what SP
 	// is before its first function is called, LR what the link register will be (arm64). There is none of a goroutine that runs.
@@ -194,6 +198,10 @@ func (g *Goroutines) decode(to *Goroutine, image []byte) {
 	to.WaitSince = int64(word(image, g.GWaitSince))
 	to.GoPC, to.StartPC = word(image, g.GGoPC), word(image, g.GStartPC)
 	to.Locked = word(image, g.GLockedM) != 0
+	to.M, to.LabelsAt = word(image, g.GM), word(image, g.GLabels)
+	if g.GTrackingSeq != 0 {
+		to.Stops = image[g.GTrackingSeq]
+	}
 	to.PC, to.SP = word(image, g.GSyscallPC), word(image, g.GSyscallSP)
 	if to.SP == 0 {
 		to.PC, to.SP = word(image, g.GSchedPC), word(image, g.GSchedSP)
