@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"strings"
 	"time"
@@ -29,7 +28,6 @@ type Goroutines struct {
 	bias      uint64
 	unwinder  *unwind.Unwinder
 	sym       *symbolize.Symbolizer
-	seed      maphash.Seed
 	functions map[uint64]string // that goroutines begin with, by run-time address
 	clock     int64             // what the process's monotonic clock is ahead of ours, ns
 	stack     []objfile.Addr
@@ -70,7 +68,7 @@ func OpenGoroutines(pid int, root string) (*Goroutines, error) {
 		return nil, err
 	}
 	g := &Goroutines{
-		process: proc, images: o.images, seed: maphash.MakeSeed(), functions: make(map[uint64]string),
+		process: proc, images: o.images, functions: make(map[uint64]string),
 		clock: o.procs.Proc(pid).MonotonicOffset(),
 	}
 	if err := g.find(); err != nil {
@@ -151,7 +149,9 @@ func (g *Goroutines) visit(raw *goruntime.Goroutine, q *GoroutineQuery, visit fu
 		return goruntime.Taken, nil
 	}
 	out.Waited = g.waited(raw)
-	out.Creator = g.creator(raw.GoPC)
+	if raw.ID != mainGoid {
+		out.Creator = g.creator(raw.GoPC)
+	}
 	return goruntime.Taken, visit(&out)
 }
 
@@ -161,13 +161,8 @@ func (g *Goroutines) sure(raw *goruntime.Goroutine) bool {
 	if raw.Sure {
 		return true
 	}
-	var h maphash.Hash
-	h.SetSeed(g.seed)
-	for _, a := range g.stack {
-		maphash.WriteComparable(&h, a)
-	}
 	before := raw.Note
-	raw.Note = h.Sum64() | 1
+	raw.Note = hashStack(g.stack) | 1
 	return raw.Note == before
 }
 
@@ -189,7 +184,10 @@ func (g *Goroutines) function(pc uint64) string {
 	return name
 }
 
-const maxFunctions = 1 << 16
+const (
+	maxFunctions = 1 << 16
+	mainGoid     = 1 // which no go statement started
+)
 
 // system says whether a goroutine is the runtime's own (runtime/traceback.go: isSystemGoroutine): its first function is, but for those
 // that call the program's. Those that run finalizers and cleanups are the runtime's while they wait for one.
@@ -242,3 +240,6 @@ func (g *Goroutines) waited(raw *goruntime.Goroutine) time.Duration {
 	}
 	return time.Duration(d)
 }
+
+// Notes tell what the user should know of symbols.
+func (g *Goroutines) Notes() []string { return g.sym.Notes() }
