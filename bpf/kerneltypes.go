@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -29,7 +30,12 @@ func kernelTypes(spec *ebpf.CollectionSpec) *btf.Spec {
 	if err := spec.Types.TypeByName(rootType, &local); err != nil {
 		return nil
 	}
-	types, err := readBTF(f)
+	var r io.ReaderAt = f
+	if m, err := mapBTF(f); err == nil {
+		r = m
+		defer m.close()
+	}
+	types, err := readBTF(r)
 	if err != nil {
 		return nil
 	}
