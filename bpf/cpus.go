@@ -30,6 +30,16 @@ func ringBytes(cpus int) int {
 	return size
 }
 
+// wakeupBytes is how full the ring buffer is when the reader is woken: half, if what is left then holds what all CPUs give in two
+// seconds, else down to a quarter. To wake up costs more than a hundred samples.
+func wakeupBytes(ring, cpus, hz int) int {
+	const seconds, sampleBytes = 2, 1 << 10
+	if hz <= 0 {
+		return ring / 4
+	}
+	return min(max(ring-seconds*cpus*hz*sampleBytes, ring/4), ring/2)
+}
+
 // parseCPUs reads the kernel's list format: "0-3,8,10-11".
 func parseCPUs(s string) ([]int, error) {
 	var cpus []int

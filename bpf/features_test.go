@@ -143,3 +143,18 @@ func TestRingGrowsWithCPUs(t *testing.T) {
 		}
 	}
 }
+
+func TestWakeupBytes(t *testing.T) {
+	for _, c := range []struct{ ring, cpus, hz, want int }{
+		{1 << 20, 2, 99, 1 << 19},
+		{1 << 20, 2, 1, 1 << 19},
+		{1 << 20, 3, 99, 1<<20 - 2*3*99<<10}, // two seconds of all CPUs are left
+		{1 << 20, 2, 999, 1 << 18},
+		{16 << 20, 256, 99, 4 << 20},
+		{1 << 20, 2, 0, 1 << 18}, // nobody knows how much comes
+	} {
+		if got := wakeupBytes(c.ring, c.cpus, c.hz); got != c.want {
+			t.Errorf("%d bytes, %d CPUs at %d Hz: %d, want %d", c.ring, c.cpus, c.hz, got, c.want)
+		}
+	}
+}
