@@ -94,10 +94,6 @@ const (
 
 const (
 	defaultFrequency = 99
-	pollInterval     = 200 * time.Millisecond
-	calmInterval     = time.Second // the same once no target is new: to wake up costs more than a hundred samples
-	calmAfter        = 5 * time.Second
-	leastWait        = time.Millisecond
 	statsTicks       = 4
 	floodRecords     = 256 // after so many it is looked whether the reader has not waited for long
 )
@@ -139,6 +135,7 @@ type Profiler struct {
 	mu    sync.Mutex
 	stats Stats
 	noted time.Time // when Notes began anew
+	asked time.Time // when Stats was called last
 	cuts  []cut     // that wait
 	ended bool      // none can come
 }
@@ -234,6 +231,7 @@ type Windows struct {
 func (p *Profiler) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.asked = time.Now()
 	s := p.stats
 	s.Notes = slices.Clone(s.Notes)
 	return s
@@ -353,7 +351,7 @@ func (p *Profiler) tickInFlood(ctx context.Context) {
 // due does what is to be done now and then: publish numbers, look again at what could not be verified, end windows. The
 // kernel side's numbers cost a system call for each counter.
 func (p *Profiler) due(ctx context.Context) {
-	if p.ticks++; p.ticks%statsTicks == 1 || p.poll == calmInterval {
+	if p.ticks++; p.ticks%statsTicks == 1 || p.poll >= watchedInterval {
 		p.readStats()
 	}
 	now := time.Now()
@@ -367,18 +365,6 @@ func (p *Profiler) due(ctx context.Context) {
 		p.endWindow(ctx)
 	}
 	p.poll = p.patience(now)
-}
-
-// patience is for how long Run may wait from now on. What is not known of a new target is looked up soon; windows end when they should.
-func (p *Profiler) patience(now time.Time) time.Duration {
-	wait := calmInterval
-	if p.allocs != nil || now.Sub(p.changed) < calmAfter {
-		wait = pollInterval
-	}
-	if p.cfg.Window > 0 {
-		wait = max(min(wait, p.cfg.Window-now.Sub(p.started)), leastWait)
-	}
-	return wait
 }
 
 func (p *Profiler) readStats() {

@@ -1,0 +1,34 @@
+package profiler
+
+import "time"
+
+// How long Run waits while the ring buffer is not as full as is worth waking up for.
+const (
+	pollInterval    = 200 * time.Millisecond
+	calmInterval    = 3 * time.Second // the same once no target is new: to wake up costs more than a hundred samples
+	watchedInterval = time.Second     // the same while somebody asks for Stats
+	calmAfter       = 5 * time.Second
+	leastWait       = time.Millisecond
+)
+
+// patience is for how long Run may wait from now on. What is not known of a new target is looked up soon; windows end when they should.
+func (p *Profiler) patience(now time.Time) time.Duration {
+	wait := calmInterval
+	if p.watched(now) {
+		wait = watchedInterval
+	}
+	if p.allocs != nil || now.Sub(p.changed) < calmAfter {
+		wait = pollInterval
+	}
+	if p.cfg.Window > 0 {
+		wait = max(min(wait, p.cfg.Window-now.Sub(p.started)), leastWait)
+	}
+	return wait
+}
+
+// watched reports whether Stats has been called lately.
+func (p *Profiler) watched(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return now.Sub(p.asked) < 2*watchedInterval
+}
