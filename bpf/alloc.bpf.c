@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only)
 // Allocations of Go processes: uprobes where the runtime's fast path of malloc ends. At each hit the bytes that were allocated
-// since the last one are added to the process's totals; every alloc_interval bytes on average a stack is taken, as for CPU.
+// since the last one are added to the process's totals; every control.interval bytes on average a stack is taken, as for CPU.
 // Runtime sources: mcache.go, mheap.go (type mspan), mprof.go, Go 1.18 to 1.27.
 #define TARGET struct alloc_target
 #include "events.h"
@@ -22,7 +22,6 @@ struct {
 	__type(value, struct alloc_totals);
 } allocated SEC(".maps");
 
-const volatile u64 alloc_interval = 512 << 10; /* bytes, below 1 << 31 */
 const volatile u32 scratch_slots = 1;
 
 /*
@@ -110,18 +109,45 @@ static __always_inline void release(struct scratch *s)
 	__sync_lock_test_and_set(&s->busy, 0);
 }
 
-/* take records a sample that stands for value bytes of objects of one size. */
-static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u64 id, u64 value, u64 size)
-{
-	struct scratch *s = acquire();
-	u32 pid = id >> 32;
+#define MOST_SPENT 200000 /* ns of one hit; whatever took longer was preempted */
 
-	if (!s) {
-		count_loss(pid, value);
+/* spend adds what a hit has taken. Others may do so at the same time. */
+static __always_inline void spend(u64 ns)
+{
+	struct cpu_counts *n = bpf_map_lookup_elem(&counters, &only);
+
+	if (n)
+		__sync_fetch_and_add(&n->n[TIME_SAMPLES], ns < MOST_SPENT ? ns : MOST_SPENT);
+}
+
+#define TIMED 16 /* one hit in so many is timed, but for the stacks that are taken */
+
+/* hit counts one; it returns when it began if it is to be timed. */
+static __always_inline u64 hit(void)
+{
+	struct cpu_counts *n = bpf_map_lookup_elem(&counters, &only);
+
+	if (!n)
+		return 0;
+	__sync_fetch_and_add(&n->n[COUNT_HITS], 1);
+	return n->n[COUNT_HITS] % TIMED ? 0 : bpf_ktime_get_ns();
+}
+
+static __always_inline void timed(u64 began)
+{
+	u64 ns;
+
+	if (!began)
 		return;
-	}
+	ns = bpf_ktime_get_ns() - began;
+	if (ns < MOST_SPENT)
+		spend(ns * TIMED);
+}
+
+/* record takes a stack. */
+static __always_inline void record(struct pt_regs *ctx, struct scratch *s, struct alloc_target *t, struct sample_header *h)
+{
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct sample_header *h = (struct sample_header *)s->data;
 	struct pt_regs regs;
 
 	*(volatile u64 *)&REG_PC(&regs) = *(volatile u64 *)&REG_PC(ctx);
@@ -133,15 +159,10 @@ static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u6
 #endif
 	h->rec.type = RECORD_SAMPLE;
 	h->rec.kind = KIND_ALLOC;
-	h->rec.pid = pid;
 	h->rec.start = start_ticks(task);
-	h->tid = id;
 	h->cpu = bpf_get_smp_processor_id();
-	h->time = bpf_ktime_get_ns();
-	h->value = value;
 	h->kernel_frames = 0;
 	h->reserved = 0;
-	h->size = size;
 	s->pos = sizeof(*h) / 8;
 	s->kept = 0; /* the runtime's functions are Go */
 	find_g(s, &t->target, task, &regs);
@@ -151,6 +172,31 @@ static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u6
 	h->segments = s->segments;
 	h->goid = s->goid;
 	h->labels = s->labels;
+}
+
+/* take records a sample that stands for value bytes of objects of one size. */
+static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u64 id, u64 value, u64 size)
+{
+	struct settings *c = bpf_map_lookup_elem(&control, &only);
+	u64 now = bpf_ktime_get_ns();
+	u32 pid = id >> 32;
+
+	if (!c || throttle(c, now, pid, value))
+		return;
+	struct scratch *s = acquire();
+
+	if (!s) {
+		count_loss(pid, value);
+		return;
+	}
+	struct sample_header *h = (struct sample_header *)s->data;
+
+	record(ctx, s, t, h);
+	h->rec.pid = pid;
+	h->tid = id;
+	h->time = now;
+	h->value = value;
+	h->size = size;
 
 	u64 bytes = s->pos * 8;
 
@@ -164,29 +210,33 @@ static __always_inline void take(struct pt_regs *ctx, struct alloc_target *t, u6
 			count(COUNT_CUT_DEPTH);
 	}
 	release(s);
+	now = bpf_ktime_get_ns() - now;
+	spend(now);
+	charge(c, now < MOST_SPENT ? now : MOST_SPENT);
 }
 
 /*
- * sample takes a stack with a probability of weight / alloc_interval, each time anew: the bytes between two samples are
- * exponentially distributed. A sample stands for alloc_interval bytes, one that had to come for its own.
+ * due adds a batch to the totals, and says for how many bytes a sample is to be taken; 0: none is. It is with a probability of
+ * weight / interval, each time anew: the bytes between two samples are exponentially distributed. A sample stands for interval
+ * bytes, one that had to come for its own.
  */
-static __always_inline void sample(struct pt_regs *ctx, struct alloc_target *t, u64 id, struct batch *b)
+static __always_inline u64 due(u32 pid, struct batch *b)
 {
-	u64 bytes = b->weight;
-	u32 pid = id >> 32;
+	struct settings *c = bpf_map_lookup_elem(&control, &only);
 	struct alloc_totals *all = bpf_map_lookup_elem(&allocated, &pid);
+	u64 bytes = b->weight, interval;
 
-	if (bytes >= alloc_interval && b->class <= CLASS_LARGE)
+	if (!c || !all)
+		return 0;
+	interval = c->interval;
+	if (bytes >= interval && b->class <= CLASS_LARGE)
 		b->class = CLASS_ALWAYS;
-	if (!all)
-		return;
 	add_total(all, b);
 	if (!bytes)
-		return;
-	if (bytes >= alloc_interval)
-		take(ctx, t, id, bytes, b->size);
-	else if (bpf_get_prandom_u32() * alloc_interval < bytes << 32)
-		take(ctx, t, id, alloc_interval, b->size);
+		return 0;
+	if (bytes >= interval)
+		return bytes;
+	return bpf_get_prandom_u32() * interval < bytes << 32 ? interval : 0;
 }
 
 /* field reads n bytes of what was read of a span. */
@@ -245,7 +295,7 @@ static __always_inline bool used(struct alloc_target *t, u64 span, u32 class, st
 
 static __always_inline int span_used(struct pt_regs *ctx, u32 site, bool by_block)
 {
-	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx), span = 0;
+	u64 began = hit(), id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx), span = 0, value = 0;
 	u32 class = *(volatile u64 *)&REG_ARG1(ctx) & 0xff;
 	struct alloc_target *t = probed(ctx, id >> 32, site);
 	struct batch b = {};
@@ -255,7 +305,10 @@ static __always_inline int span_used(struct pt_regs *ctx, u32 site, bool by_bloc
 	if (class >= SPAN_CLASSES || !user_read(&span, 8, c + t->mcache_alloc + 8 * class) || !used(t, span, class, &b, by_block))
 		count(COUNT_BAD_SPAN);
 	else
-		sample(ctx, t, id, &b);
+		value = due(id >> 32, &b);
+	timed(began);
+	if (value)
+		take(ctx, t, id, value, b.size);
 	return 0;
 }
 
@@ -276,7 +329,7 @@ int alloc_next_free(struct pt_regs *ctx)
 SEC("uprobe.multi")
 int alloc_large(struct pt_regs *ctx)
 {
-	u64 id = ids(), size = *(volatile u64 *)&REG_ARG1(ctx);
+	u64 began = hit(), id = ids(), size = *(volatile u64 *)&REG_ARG1(ctx), value;
 	struct alloc_target *t = probed(ctx, id >> 32, SITE_LARGE);
 	struct batch b = {.objects = 1, .class = CLASS_LARGE};
 
@@ -284,30 +337,26 @@ int alloc_large(struct pt_regs *ctx)
 	if (!t)
 		return 0;
 	b.size = b.weight = (size + PAGE_MASK) & ~(u64)PAGE_MASK; /* what the runtime counts */
-	sample(ctx, t, id, &b);
+	value = due(id >> 32, &b);
+	timed(began);
+	if (value)
+		take(ctx, t, id, value, b.size);
 	return 0;
 }
 
 #define SPANS_AT_ONCE 8
 
 /* Most spans of an mcache are the runtime's empty one, as that of class 0 always is: they are passed over. */
-SEC("uprobe.multi")
-int alloc_release(struct pt_regs *ctx)
+static __always_inline void add_spans(struct alloc_target *t, struct alloc_totals *all, u64 c)
 {
-	u64 id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx), empty = 0;
-	u32 pid = id >> 32;
-	struct alloc_target *t = probed(ctx, pid, SITE_RELEASE);
-	struct alloc_totals *all = bpf_map_lookup_elem(&allocated, &pid);
+	u64 empty = 0;
 
-	no_private_stack(ctx);
-	if (!t || !all || !t->span_before)
-		return 0;
 	for (u32 first = 0; first < SPAN_CLASSES; first += SPANS_AT_ONCE) {
 		u64 spans[SPANS_AT_ONCE] = {};
 
 		if (!user_read(spans, sizeof(spans), c + t->mcache_alloc + 8 * first)) {
 			count(COUNT_BAD_SPAN);
-			return 0;
+			return;
 		}
 		if (!first)
 			empty = spans[0];
@@ -318,6 +367,22 @@ int alloc_release(struct pt_regs *ctx)
 				add_total(all, &b);
 		}
 	}
+}
+
+SEC("uprobe.multi")
+int alloc_release(struct pt_regs *ctx)
+{
+	u64 began = bpf_ktime_get_ns(), id = ids(), c = *(volatile u64 *)&REG_ARG0(ctx);
+	u32 pid = id >> 32;
+	struct alloc_target *t = probed(ctx, pid, SITE_RELEASE);
+	struct alloc_totals *all = bpf_map_lookup_elem(&allocated, &pid);
+
+	no_private_stack(ctx);
+	count(COUNT_HITS);
+	if (!t || !all || !t->span_before)
+		return 0;
+	add_spans(t, all, c);
+	spend(bpf_ktime_get_ns() - began);
 	return 0;
 }
 
@@ -328,6 +393,7 @@ int alloc_profile(struct pt_regs *ctx)
 	struct alloc_target *t = probed(ctx, id >> 32, SITE_PROFILE);
 
 	no_private_stack(ctx);
+	count(COUNT_HITS);
 	if (t && size)
 		take(ctx, t, id, size, size);
 	return 0;

@@ -65,15 +65,15 @@ func LoadAlloc(o AllocOptions) (*AllocProbes, error) {
 	if o.Interval == 0 {
 		o.Interval = DefaultAllocInterval
 	}
-	if o.Interval < 1 || o.Interval > MaxAllocInterval {
-		return nil, fmt.Errorf("%d bytes between two samples are not in 1 to %d", o.Interval, MaxAllocInterval)
+	if err := checkInterval(o.Interval); err != nil {
+		return nil, err
 	}
 	if err := configure(spec, Options{RingBytes: o.RingBytes, NoLoop: o.NoLoop}); err != nil {
 		return nil, err
 	}
 	slots := 2 * spec.Maps["scratches"].MaxEntries
 	spec.Maps["scratches"].MaxEntries = slots
-	if err := setVariables(spec, map[string]any{"alloc_interval": uint64(o.Interval), "scratch_slots": slots}); err != nil {
+	if err := setVariables(spec, map[string]any{"scratch_slots": slots}); err != nil {
 		return nil, err
 	}
 	p := &AllocProbes{multi: !o.NoMulti && haveUprobeMulti()}
@@ -87,8 +87,12 @@ func LoadAlloc(o AllocOptions) (*AllocProbes, error) {
 	if err := loadSpec(spec, &p.objs); err != nil {
 		return nil, err
 	}
-	p.feed = feed{targets: p.objs.Targets, losses: p.objs.Losses, counters: p.objs.Counters, samples: p.objs.Samples,
-		strangers: p.objs.Strangers, wire: allocWire}
+	p.feed.wire = allocWire
+	p.feed.maps = maps{targets: p.objs.Targets, losses: p.objs.Losses, throttled: p.objs.Throttled, counters: p.objs.Counters,
+		control: p.objs.Control, samples: p.objs.Samples, strangers: p.objs.Strangers}
+	if err := p.SetInterval(o.Interval); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	if err := p.follow(p.objs.ProcessExec, p.objs.ProcessExit); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}

@@ -74,6 +74,19 @@ type allocAllocTotals struct {
 	}
 }
 
+type allocBucket struct {
+	_     structs.HostLayout
+	Slot  uint64
+	Spent uint64
+}
+
+type allocCpuCounts struct {
+	_          structs.HostLayout
+	N          [14]uint64
+	Last       uint64
+	Generation uint64
+}
+
 type allocExecutable struct {
 	_       structs.HostLayout
 	Inode   uint64
@@ -148,11 +161,23 @@ type allocScratch struct {
 	Data      [4368]uint64
 }
 
+type allocSettings struct {
+	_            structs.HostLayout
+	Generation   uint64
+	Changing     uint64
+	Longest      uint64
+	Limit        uint64
+	Interval     uint64
+	KernelStacks uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	allocMapAllocated      = "allocated"
+	allocMapBucket         = "bucket"
+	allocMapControl        = "control"
 	allocMapCounters       = "counters"
 	allocMapLosses         = "losses"
 	allocMapNowhere        = "nowhere"
@@ -160,6 +185,7 @@ const (
 	allocMapScratches      = "scratches"
 	allocMapStrangers      = "strangers"
 	allocMapTargets        = "targets"
+	allocMapThrottled      = "throttled"
 	allocProgAllocLarge    = "alloc_large"
 	allocProgAllocNextFree = "alloc_next_free"
 	allocProgAllocProfile  = "alloc_profile"
@@ -167,7 +193,6 @@ const (
 	allocProgAllocRelease  = "alloc_release"
 	allocProgProcessExec   = "process_exec"
 	allocProgProcessExit   = "process_exit"
-	allocVarAllocInterval  = "alloc_interval"
 	allocVarDiscover       = "discover"
 	allocVarHaveLoop       = "have_loop"
 	allocVarPidnsDev       = "pidns_dev"
@@ -234,6 +259,8 @@ type allocProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type allocMapSpecs struct {
 	Allocated *ebpf.MapSpec `ebpf:"allocated"`
+	Bucket    *ebpf.MapSpec `ebpf:"bucket"`
+	Control   *ebpf.MapSpec `ebpf:"control"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Losses    *ebpf.MapSpec `ebpf:"losses"`
 	Nowhere   *ebpf.MapSpec `ebpf:"nowhere"`
@@ -241,21 +268,21 @@ type allocMapSpecs struct {
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
 	Strangers *ebpf.MapSpec `ebpf:"strangers"`
 	Targets   *ebpf.MapSpec `ebpf:"targets"`
+	Throttled *ebpf.MapSpec `ebpf:"throttled"`
 }
 
 // allocVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type allocVariableSpecs struct {
-	AllocInterval *ebpf.VariableSpec `ebpf:"alloc_interval"`
-	Discover      *ebpf.VariableSpec `ebpf:"discover"`
-	HaveLoop      *ebpf.VariableSpec `ebpf:"have_loop"`
-	PidnsDev      *ebpf.VariableSpec `ebpf:"pidns_dev"`
-	PidnsIno      *ebpf.VariableSpec `ebpf:"pidns_ino"`
-	ScratchSlots  *ebpf.VariableSpec `ebpf:"scratch_slots"`
-	TailCalls     *ebpf.VariableSpec `ebpf:"tail_calls"`
-	UnusedWire    *ebpf.VariableSpec `ebpf:"unused_wire"`
-	WakeupBytes   *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
+	Discover     *ebpf.VariableSpec `ebpf:"discover"`
+	HaveLoop     *ebpf.VariableSpec `ebpf:"have_loop"`
+	PidnsDev     *ebpf.VariableSpec `ebpf:"pidns_dev"`
+	PidnsIno     *ebpf.VariableSpec `ebpf:"pidns_ino"`
+	ScratchSlots *ebpf.VariableSpec `ebpf:"scratch_slots"`
+	TailCalls    *ebpf.VariableSpec `ebpf:"tail_calls"`
+	UnusedWire   *ebpf.VariableSpec `ebpf:"unused_wire"`
+	WakeupBytes  *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
 }
 
 // allocObjects contains all objects after they have been loaded into the kernel.
@@ -279,6 +306,8 @@ func (o *allocObjects) Close() error {
 // It can be passed to loadAllocObjects or ebpf.CollectionSpec.LoadAndAssign.
 type allocMaps struct {
 	Allocated *ebpf.Map `ebpf:"allocated"`
+	Bucket    *ebpf.Map `ebpf:"bucket"`
+	Control   *ebpf.Map `ebpf:"control"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Losses    *ebpf.Map `ebpf:"losses"`
 	Nowhere   *ebpf.Map `ebpf:"nowhere"`
@@ -286,11 +315,14 @@ type allocMaps struct {
 	Scratches *ebpf.Map `ebpf:"scratches"`
 	Strangers *ebpf.Map `ebpf:"strangers"`
 	Targets   *ebpf.Map `ebpf:"targets"`
+	Throttled *ebpf.Map `ebpf:"throttled"`
 }
 
 func (m *allocMaps) Close() error {
 	return _AllocClose(
 		m.Allocated,
+		m.Bucket,
+		m.Control,
 		m.Counters,
 		m.Losses,
 		m.Nowhere,
@@ -298,6 +330,7 @@ func (m *allocMaps) Close() error {
 		m.Scratches,
 		m.Strangers,
 		m.Targets,
+		m.Throttled,
 	)
 }
 
@@ -305,15 +338,14 @@ func (m *allocMaps) Close() error {
 //
 // It can be passed to loadAllocObjects or ebpf.CollectionSpec.LoadAndAssign.
 type allocVariables struct {
-	AllocInterval *ebpf.Variable `ebpf:"alloc_interval"`
-	Discover      *ebpf.Variable `ebpf:"discover"`
-	HaveLoop      *ebpf.Variable `ebpf:"have_loop"`
-	PidnsDev      *ebpf.Variable `ebpf:"pidns_dev"`
-	PidnsIno      *ebpf.Variable `ebpf:"pidns_ino"`
-	ScratchSlots  *ebpf.Variable `ebpf:"scratch_slots"`
-	TailCalls     *ebpf.Variable `ebpf:"tail_calls"`
-	UnusedWire    *ebpf.Variable `ebpf:"unused_wire"`
-	WakeupBytes   *ebpf.Variable `ebpf:"wakeup_bytes"`
+	Discover     *ebpf.Variable `ebpf:"discover"`
+	HaveLoop     *ebpf.Variable `ebpf:"have_loop"`
+	PidnsDev     *ebpf.Variable `ebpf:"pidns_dev"`
+	PidnsIno     *ebpf.Variable `ebpf:"pidns_ino"`
+	ScratchSlots *ebpf.Variable `ebpf:"scratch_slots"`
+	TailCalls    *ebpf.Variable `ebpf:"tail_calls"`
+	UnusedWire   *ebpf.Variable `ebpf:"unused_wire"`
+	WakeupBytes  *ebpf.Variable `ebpf:"wakeup_bytes"`
 }
 
 // allocPrograms contains all programs after they have been loaded into the kernel.

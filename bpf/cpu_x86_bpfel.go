@@ -13,6 +13,12 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type cpuBucket struct {
+	_     structs.HostLayout
+	Slot  uint64
+	Spent uint64
+}
+
 type cpuCounter uint32
 
 const (
@@ -23,8 +29,22 @@ const (
 	cpuCounterCOUNT_CUT_DEPTH  cpuCounter = 4
 	cpuCounterCOUNT_BAD_SPAN   cpuCounter = 5
 	cpuCounterCOUNT_NO_ROOM    cpuCounter = 6
-	cpuCounterCOUNT_MAX        cpuCounter = 7
+	cpuCounterCOUNT_TICKS      cpuCounter = 7
+	cpuCounterCOUNT_HITS       cpuCounter = 8
+	cpuCounterCOUNT_THROTTLED  cpuCounter = 9
+	cpuCounterTIME_SAMPLES     cpuCounter = 10
+	cpuCounterTIME_EXEC        cpuCounter = 11
+	cpuCounterTIME_EXIT        cpuCounter = 12
+	cpuCounterTIME_FORK        cpuCounter = 13
+	cpuCounterCOUNT_MAX        cpuCounter = 14
 )
+
+type cpuCpuCounts struct {
+	_          structs.HostLayout
+	N          [14]uint64
+	Last       uint64
+	Generation uint64
+}
 
 type cpuExecutable struct {
 	_       structs.HostLayout
@@ -191,6 +211,16 @@ const (
 	cpuSegmentKindSEGMENT_SIGNAL cpuSegmentKind = 4
 )
 
+type cpuSettings struct {
+	_            structs.HostLayout
+	Generation   uint64
+	Changing     uint64
+	Longest      uint64
+	Limit        uint64
+	Interval     uint64
+	KernelStacks uint64
+}
+
 type cpuStackId uint32
 
 const (
@@ -245,24 +275,27 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	cpuMapBucket       = "bucket"
+	cpuMapControl      = "control"
 	cpuMapCounters     = "counters"
 	cpuMapLosses       = "losses"
+	cpuMapPeriods      = "periods"
 	cpuMapSamples      = "samples"
 	cpuMapScratches    = "scratches"
 	cpuMapStrangers    = "strangers"
 	cpuMapTargets      = "targets"
+	cpuMapThrottled    = "throttled"
 	cpuProgCpuSample   = "cpu_sample"
 	cpuProgProcessExec = "process_exec"
 	cpuProgProcessExit = "process_exit"
 	cpuProgProcessFork = "process_fork"
+	cpuVarClocked      = "clocked"
 	cpuVarDiscover     = "discover"
-	cpuVarFixedWeight  = "fixed_weight"
 	cpuVarHaveLoop     = "have_loop"
 	cpuVarPidnsDev     = "pidns_dev"
 	cpuVarPidnsIno     = "pidns_ino"
 	cpuVarUnusedWire   = "unused_wire"
 	cpuVarWakeupBytes  = "wakeup_bytes"
-	cpuVarWithKernel   = "with_kernel"
 )
 
 // loadCpu returns the embedded CollectionSpec for cpu.
@@ -317,26 +350,29 @@ type cpuProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cpuMapSpecs struct {
+	Bucket    *ebpf.MapSpec `ebpf:"bucket"`
+	Control   *ebpf.MapSpec `ebpf:"control"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Losses    *ebpf.MapSpec `ebpf:"losses"`
+	Periods   *ebpf.MapSpec `ebpf:"periods"`
 	Samples   *ebpf.MapSpec `ebpf:"samples"`
 	Scratches *ebpf.MapSpec `ebpf:"scratches"`
 	Strangers *ebpf.MapSpec `ebpf:"strangers"`
 	Targets   *ebpf.MapSpec `ebpf:"targets"`
+	Throttled *ebpf.MapSpec `ebpf:"throttled"`
 }
 
 // cpuVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type cpuVariableSpecs struct {
+	Clocked     *ebpf.VariableSpec `ebpf:"clocked"`
 	Discover    *ebpf.VariableSpec `ebpf:"discover"`
-	FixedWeight *ebpf.VariableSpec `ebpf:"fixed_weight"`
 	HaveLoop    *ebpf.VariableSpec `ebpf:"have_loop"`
 	PidnsDev    *ebpf.VariableSpec `ebpf:"pidns_dev"`
 	PidnsIno    *ebpf.VariableSpec `ebpf:"pidns_ino"`
 	UnusedWire  *ebpf.VariableSpec `ebpf:"unused_wire"`
 	WakeupBytes *ebpf.VariableSpec `ebpf:"wakeup_bytes"`
-	WithKernel  *ebpf.VariableSpec `ebpf:"with_kernel"`
 }
 
 // cpuObjects contains all objects after they have been loaded into the kernel.
@@ -359,22 +395,30 @@ func (o *cpuObjects) Close() error {
 //
 // It can be passed to loadCpuObjects or ebpf.CollectionSpec.LoadAndAssign.
 type cpuMaps struct {
+	Bucket    *ebpf.Map `ebpf:"bucket"`
+	Control   *ebpf.Map `ebpf:"control"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Losses    *ebpf.Map `ebpf:"losses"`
+	Periods   *ebpf.Map `ebpf:"periods"`
 	Samples   *ebpf.Map `ebpf:"samples"`
 	Scratches *ebpf.Map `ebpf:"scratches"`
 	Strangers *ebpf.Map `ebpf:"strangers"`
 	Targets   *ebpf.Map `ebpf:"targets"`
+	Throttled *ebpf.Map `ebpf:"throttled"`
 }
 
 func (m *cpuMaps) Close() error {
 	return _CpuClose(
+		m.Bucket,
+		m.Control,
 		m.Counters,
 		m.Losses,
+		m.Periods,
 		m.Samples,
 		m.Scratches,
 		m.Strangers,
 		m.Targets,
+		m.Throttled,
 	)
 }
 
@@ -382,14 +426,13 @@ func (m *cpuMaps) Close() error {
 //
 // It can be passed to loadCpuObjects or ebpf.CollectionSpec.LoadAndAssign.
 type cpuVariables struct {
+	Clocked     *ebpf.Variable `ebpf:"clocked"`
 	Discover    *ebpf.Variable `ebpf:"discover"`
-	FixedWeight *ebpf.Variable `ebpf:"fixed_weight"`
 	HaveLoop    *ebpf.Variable `ebpf:"have_loop"`
 	PidnsDev    *ebpf.Variable `ebpf:"pidns_dev"`
 	PidnsIno    *ebpf.Variable `ebpf:"pidns_ino"`
 	UnusedWire  *ebpf.Variable `ebpf:"unused_wire"`
 	WakeupBytes *ebpf.Variable `ebpf:"wakeup_bytes"`
-	WithKernel  *ebpf.Variable `ebpf:"with_kernel"`
 }
 
 // cpuPrograms contains all programs after they have been loaded into the kernel.

@@ -26,10 +26,24 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNT_MAX);
+	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, u64);
+	__type(value, struct cpu_counts);
 } counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct settings);
+} control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct bucket);
+} bucket SEC(".maps");
 
 /* What was lost, by PID. */
 struct {
@@ -38,6 +52,14 @@ struct {
 	__type(key, u32);
 	__type(value, struct loss);
 } losses SEC(".maps");
+
+/* What the limit has kept from being recorded, by PID. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, struct loss);
+} throttled SEC(".maps");
 
 /* Executables whose processes are no targets: user space has looked at them. */
 struct {
@@ -52,25 +74,81 @@ const volatile u64 pidns_ino;
 const volatile u32 wakeup_bytes = 1 << 18;
 const volatile u32 discover; /* whatever executes a program is a target until user space has judged it */
 
-static __always_inline void count(u32 which)
-{
-	u64 *n = bpf_map_lookup_elem(&counters, &which);
+static const u32 only = 0; /* the key of maps with one entry */
 
-	if (n)
-		*n += 1;
+static __always_inline void add(u32 which, u64 n)
+{
+	struct cpu_counts *c = bpf_map_lookup_elem(&counters, &only);
+
+	if (c)
+		c->n[which] += n;
 }
 
-static __always_inline void count_loss(u32 pid, u64 value)
+static __always_inline void count(u32 which)
 {
-	struct loss none = {}, *l;
+	add(which, 1);
+}
 
-	count(COUNT_LOST_RING);
-	bpf_map_update_elem(&losses, &pid, &none, BPF_NOEXIST);
-	l = bpf_map_lookup_elem(&losses, &pid);
+/* took counts what a program has taken since it began. */
+static __always_inline int took(u32 which, u64 began)
+{
+	add(which, bpf_ktime_get_ns() - began);
+	return 0;
+}
+
+static __always_inline void add_loss(void *map, u32 pid, u64 value)
+{
+	struct loss none = {}, *l = bpf_map_lookup_elem(map, &pid);
+
+	if (!l) {
+		bpf_map_update_elem(map, &pid, &none, BPF_NOEXIST);
+		l = bpf_map_lookup_elem(map, &pid);
+	}
 	if (!l)
 		return;
 	__sync_fetch_and_add(&l->count, 1);
 	__sync_fetch_and_add(&l->value, value);
+}
+
+static __always_inline void count_loss(u32 pid, u64 value)
+{
+	count(COUNT_LOST_RING);
+	add_loss(&losses, pid, value);
+}
+
+/*
+ * throttle: samples have taken what they may in this slot; this one, of value, is only counted. Two CPUs that begin a slot at the same
+ * time may forget what one of them has charged: a sample of each CPU a slot.
+ */
+static __always_inline bool throttle(struct settings *c, u64 now, u32 pid, u64 value)
+{
+	struct bucket *b;
+
+	if (!c->limit)
+		return false;
+	b = bpf_map_lookup_elem(&bucket, &only);
+	if (!b)
+		return false;
+	if (b->slot != now >> SLOT_SHIFT) {
+		b->slot = now >> SLOT_SHIFT;
+		b->spent = 0;
+	}
+	if (b->spent < c->limit)
+		return false;
+	count(COUNT_THROTTLED);
+	add_loss(&throttled, pid, value);
+	return true;
+}
+
+static __always_inline void charge(struct settings *c, u64 ns)
+{
+	struct bucket *b;
+
+	if (!c->limit)
+		return;
+	b = bpf_map_lookup_elem(&bucket, &only);
+	if (b)
+		__sync_fetch_and_add(&b->spent, ns);
 }
 
 /* ids returns (tgid << 32 | tid) as the PID namespace of pprofd sees them; 0 if it does not. */
@@ -147,9 +225,7 @@ static __always_inline bool stranger(struct task_struct *task)
 	return bpf_map_lookup_elem(&strangers, &e);
 }
 
-/* (struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), kernel include/trace/events/sched.h */
-SEC("raw_tracepoint/sched_process_exec")
-int process_exec(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline int executed(void)
 {
 	u32 pid = ids() >> 32;
 
@@ -176,9 +252,17 @@ int process_exec(struct bpf_raw_tracepoint_args *ctx)
 	return emit_event(RECORD_EXEC, pid, start);
 }
 
-/* (struct task_struct *p, ...): once a thread; the last one counts. */
-SEC("raw_tracepoint/sched_process_exit")
-int process_exit(struct bpf_raw_tracepoint_args *ctx)
+/* (struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm), kernel include/trace/events/sched.h */
+SEC("raw_tracepoint/sched_process_exec")
+int process_exec(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 began = bpf_ktime_get_ns();
+
+	executed();
+	return took(TIME_EXEC, began);
+}
+
+static __always_inline int exited(void)
 {
 	u32 pid = ids() >> 32;
 	struct target *t = bpf_map_lookup_elem(&targets, &pid);
@@ -192,6 +276,16 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	bpf_map_delete_elem(&targets, &pid);
 	return emit_event(RECORD_EXIT, pid, start);
+}
+
+/* (struct task_struct *p, ...): once a thread; the last one counts. */
+SEC("raw_tracepoint/sched_process_exit")
+int process_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	u64 began = bpf_ktime_get_ns();
+
+	exited();
+	return took(TIME_EXIT, began);
 }
 
 #endif

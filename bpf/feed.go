@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -14,13 +15,22 @@ import (
 
 // feed is what all objects of events.h have: targets, their exec and exit, and the ring buffer with its counters and losses.
 type feed struct {
-	targets, losses, counters, samples, strangers *ebpf.Map
+	maps
 
 	wire   func(*Target) any // the value of targets
 	links  []link.Link
 	reader *ringbuf.Reader // never waits
 	record ringbuf.Record
 	wakeup *os.File // is readable when the reader should look
+
+	steering sync.Mutex    // all below
+	settings cpuSettings    // as control has them
+	longest  time.Duration // of the CPUs' periods
+}
+
+// maps of events.h.
+type maps struct {
+	targets, losses, throttled, counters, control, samples, strangers *ebpf.Map
 }
 
 // follow attaches the programs that tell of exec and exit, and opens the ring buffer.
@@ -130,51 +140,20 @@ func (p *feed) wait(deadline time.Time) error {
 	return got
 }
 
-// Stats counts since Load.
-type Stats struct {
-	Recorded   uint64 // samples put into the ring buffer
-	LostRing   uint64 // samples that found it full
-	StalePID   uint64 // hits on a process that took over the PID of a target
-	LostEvents uint64 // exec and exit events that found it full
-	NoRoom     uint64 // processes that found the map of targets full; with Options.Discover
-	CutDepth   uint64 // stacks that were cut
-	BadSpans   uint64 // hits at which the runtime's memory was not as expected
-}
-
-// Stats reads the programs' counters.
-func (p *feed) Stats() (Stats, error) {
-	var err error
-	get := func(c cpuCounter) uint64 {
-		var perCPU []uint64
-		if e := p.counters.Lookup(uint32(c), &perCPU); e != nil {
-			err = fmt.Errorf("read BPF counters: %w", e)
-		}
-		var sum uint64
-		for _, n := range perCPU {
-			sum += n
-		}
-		return sum
-	}
-	return Stats{
-		Recorded:   get(cpuCounterCOUNT_RECORDED),
-		LostRing:   get(cpuCounterCOUNT_LOST_RING),
-		StalePID:   get(cpuCounterCOUNT_STALE_PID),
-		LostEvents: get(cpuCounterCOUNT_EVENT_LOST),
-		NoRoom:     get(cpuCounterCOUNT_NO_ROOM),
-		CutDepth:   get(cpuCounterCOUNT_CUT_DEPTH),
-		BadSpans:   get(cpuCounterCOUNT_BAD_SPAN),
-	}, err
-}
-
 // Loss is what was lost of one process: samples and their weights.
 type Loss struct{ Count, Value uint64 }
 
 // Losses reads what the programs had to drop since Load, by PID.
-func (p *feed) Losses() (map[uint32]Loss, error) {
+func (p *feed) Losses() (map[uint32]Loss, error) { return readLosses(p.losses) }
+
+// Throttled reads what SetLimit has kept from being recorded since Load, by PID.
+func (p *feed) Throttled() (map[uint32]Loss, error) { return readLosses(p.throttled) }
+
+func readLosses(m *ebpf.Map) (map[uint32]Loss, error) {
 	out := make(map[uint32]Loss)
 	var pid uint32
 	var l cpuLoss
-	it := p.losses.Iterate()
+	it := m.Iterate()
 	for it.Next(&pid, &l) {
 		out[pid] = Loss{l.Count, l.Value}
 	}

@@ -46,9 +46,12 @@ const maxStrangers = 2048
 type Probes struct {
 	feed
 	objs   cpuObjects
-	events []int
-	event  Event
+	events []event
+	kind   Event
 }
+
+// event is the perf event of a CPU.
+type event struct{ fd, cpu int }
 
 // Load loads the programs and attaches them to process events; sampling starts with Start.
 // Errors name the capability or the kernel version that is missing.
@@ -75,13 +78,19 @@ func Load(o Options) (*Probes, error) {
 	if o.MaxTargets > 0 {
 		spec.Maps["targets"].MaxEntries = uint32(o.MaxTargets)
 		spec.Maps["losses"].MaxEntries = uint32(o.MaxTargets)
+		spec.Maps["throttled"].MaxEntries = uint32(o.MaxTargets)
 	}
-	p := &Probes{event: o.Event}
+	spec.Maps["periods"].MaxEntries = spec.Maps["scratches"].MaxEntries
+	p := &Probes{kind: o.Event}
 	if err := loadSpec(spec, &p.objs); err != nil {
 		return nil, err
 	}
-	p.feed = feed{targets: p.objs.Targets, losses: p.objs.Losses, counters: p.objs.Counters, samples: p.objs.Samples, strangers: p.objs.Strangers,
-		wire: func(t *Target) any { w := t.wire(); return &w }}
+	p.feed.wire = func(t *Target) any { w := t.wire(); return &w }
+	p.feed.maps = maps{targets: p.objs.Targets, losses: p.objs.Losses, throttled: p.objs.Throttled, counters: p.objs.Counters,
+		control: p.objs.Control, samples: p.objs.Samples, strangers: p.objs.Strangers}
+	if err := p.SetKernelStacks(!o.NoKernel); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
 	if err := p.follow(p.objs.ProcessExec, p.objs.ProcessExit); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -137,12 +146,9 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 }
 
 func configureCPU(spec *ebpf.CollectionSpec, o Options) error {
-	vars := map[string]any{"with_kernel": uint32(1)}
-	if o.Event == EventCycles { // its period is in cycles; the kernel adapts it so that there are Frequency samples a second
-		vars["fixed_weight"] = uint64(time.Second) / uint64(o.Frequency)
-	}
-	if o.NoKernel {
-		vars["with_kernel"] = uint32(0)
+	vars := map[string]any{}
+	if o.Event == EventCycles {
+		vars["clocked"] = uint32(0)
 	}
 	if o.Discover {
 		vars["discover"] = uint32(1)
@@ -178,18 +184,21 @@ func (p *Probes) openEvents(o Options) error {
 		return err
 	}
 	for _, cpu := range cpus {
-		fd, err := openEvent(p.event, o.Frequency, cpu)
+		fd, err := openEvent(p.kind, o.Frequency, cpu)
 		if errors.Is(err, unix.ENODEV) {
 			continue // went offline
 		}
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 			return fmt.Errorf("open perf event %s on CPU %d: %w: this machine does not count it (a virtual machine?); use %s",
-				p.event, cpu, err, EventCPUClock)
+				p.kind, cpu, err, EventCPUClock)
 		}
 		if err != nil {
-			return explain(fmt.Sprintf("open perf event %s on CPU %d", p.event, cpu), err)
+			return explain(fmt.Sprintf("open perf event %s on CPU %d", p.kind, cpu), err)
 		}
-		p.events = append(p.events, fd)
+		p.events = append(p.events, event{fd, cpu})
+		if err := p.setPeriod(cpu, time.Second/time.Duration(o.Frequency)); err != nil {
+			return err
+		}
 		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, p.objs.CpuSample.FD()); err != nil {
 			return explain("attach BPF program to perf event", err)
 		}
@@ -211,7 +220,7 @@ func bestEvent(hz int) Event {
 
 func openEvent(e Event, hz, cpu int) (int, error) {
 	attr := unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK,
-		Sample: uint64(time.Second) / uint64(hz), Bits: unix.PerfBitDisabled | unix.PerfBitExcludeIdle}
+		Sample: uint64(time.Second) / uint64(hz), Bits: unix.PerfBitDisabled} // idle CPUs as well: see weigh in cpu.bpf.c
 	if e == EventCycles {
 		attr.Type, attr.Config = unix.PERF_TYPE_HARDWARE, unix.PERF_COUNT_HW_CPU_CYCLES
 		attr.Sample, attr.Bits = uint64(hz), unix.PerfBitDisabled|unix.PerfBitFreq
@@ -226,22 +235,24 @@ func (p *Probes) Start() error { return p.eachEvent("enable", unix.PERF_EVENT_IO
 func (p *Probes) Stop() error { return p.eachEvent("disable", unix.PERF_EVENT_IOC_DISABLE) }
 
 func (p *Probes) eachEvent(what string, req uint) error {
-	for _, fd := range p.events {
-		if err := unix.IoctlSetInt(fd, req, 0); err != nil {
-			return fmt.Errorf("%s perf event: %w", what, err)
+	for _, e := range p.events {
+		if err := unix.IoctlSetInt(e.fd, req, 0); err != nil {
+			return fmt.Errorf("%s perf event of CPU %d: %w", what, e.cpu, err)
 		}
 	}
 	return nil
 }
 
 // Event says what triggers the samples.
-func (p *Probes) Event() Event { return p.event }
+func (p *Probes) Event() Event { return p.kind }
 
 // Close detaches and frees everything. Read returns os.ErrClosed from then on.
 func (p *Probes) Close() error {
+	p.steering.Lock()
+	defer p.steering.Unlock()
 	var errs []error
-	for _, fd := range p.events {
-		errs = append(errs, unix.Close(fd))
+	for _, e := range p.events {
+		errs = append(errs, unix.Close(e.fd))
 	}
 	p.events = nil
 	return errors.Join(append(errs, p.feed.close(), p.objs.Close())...)

@@ -233,7 +233,40 @@ enum counter {
 	COUNT_CUT_DEPTH = 4,
 	COUNT_BAD_SPAN = 5, /* hits at which no span lay where one was expected */
 	COUNT_NO_ROOM = 6, /* processes that found the map of targets full */
-	COUNT_MAX = 7,
+	COUNT_TICKS = 7,   /* perf interrupts, whoever ran */
+	COUNT_HITS = 8,	   /* of uprobes */
+	COUNT_THROTTLED = 9, /* samples that were not taken, since the limit was reached */
+	/* What the programs took, in nanoseconds. */
+	TIME_SAMPLES = 10, /* ticks in targets; hits */
+	TIME_EXEC = 11,
+	TIME_EXIT = 12,
+	TIME_FORK = 13,
+	COUNT_MAX = 14,
+};
+
+/* What a CPU counts, and knows of its ticks. */
+struct cpu_counts {
+	u64 n[COUNT_MAX];
+	u64 last;	/* tick, CLOCK_MONOTONIC */
+	u64 generation; /* of control, at the last tick */
+};
+
+/* What user space may change while the programs run. */
+struct settings {
+	u64 generation; /* of the periods */
+	u64 changing;	/* they are being changed: ticks may come of the old ones, or of the new ones */
+	u64 longest;	/* ns between two ticks of a CPU while they are changed */
+	u64 limit;	/* ns that samples may take in a slot, all CPUs together; 0: there is none */
+	u64 interval;	/* bytes of allocation between two samples, below 1 << 31 */
+	u64 kernel_stacks;
+};
+
+#define SLOT_SHIFT 27 /* a slot of control.limit has 1 << 27 ns */
+
+/* What samples have taken of a slot. */
+struct bucket {
+	u64 slot;
+	u64 spent; /* ns */
 };
 
 /* Makes the compiler describe the types above in the object's BTF, from which bpf2go makes their Go side. */
@@ -256,6 +289,8 @@ struct wire {
 	enum alloc_site alloc_site;
 	struct alloc_target alloc_target;
 	struct alloc_totals alloc_totals;
+	struct cpu_counts cpu_counts;
+	struct settings settings;
 };
 
 #define SAME_SIZE(type, n) _Static_assert(sizeof(type) == (n), #type)

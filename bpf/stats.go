@@ -10,6 +10,55 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Stats counts since Load.
+type Stats struct {
+	Recorded   uint64 // samples put into the ring buffer
+	LostRing   uint64 // samples that found it full
+	StalePID   uint64 // hits on a process that took over the PID of a target
+	LostEvents uint64 // exec and exit events that found it full
+	NoRoom     uint64 // processes that found the map of targets full; with Options.Discover
+	CutDepth   uint64 // stacks that were cut
+	BadSpans   uint64 // hits at which the runtime's memory was not as expected
+
+	Ticks     uint64 // perf interrupts on all CPUs, whoever ran and where nobody did
+	Hits      uint64 // of probes in the targets' code
+	Throttled uint64 // samples that SetLimit has kept from being recorded
+
+	// RunTime is what the programs took as they measure it: those that take samples, from the first instruction in a target to the
+	// last, and those that follow processes. What a tick in no target takes is part of what MeasureTick measures.
+	RunTime RunTime
+}
+
+// RunTime is by what the programs are for.
+type RunTime struct{ Samples, Exec, Exit, Fork time.Duration }
+
+// All is the sum.
+func (r RunTime) All() time.Duration { return r.Samples + r.Exec + r.Exit + r.Fork }
+
+// Stats reads the programs' counters.
+func (p *feed) Stats() (Stats, error) {
+	var perCPU []cpuCpuCounts
+	if err := p.counters.Lookup(uint32(0), &perCPU); err != nil {
+		return Stats{}, fmt.Errorf("read BPF counters: %w", err)
+	}
+	var n [cpuCounterCOUNT_MAX]uint64
+	for i := range perCPU {
+		for c, v := range perCPU[i].N {
+			n[c] += v
+		}
+	}
+	return Stats{
+		Recorded: n[cpuCounterCOUNT_RECORDED], LostRing: n[cpuCounterCOUNT_LOST_RING], StalePID: n[cpuCounterCOUNT_STALE_PID],
+		LostEvents: n[cpuCounterCOUNT_EVENT_LOST], NoRoom: n[cpuCounterCOUNT_NO_ROOM], CutDepth: n[cpuCounterCOUNT_CUT_DEPTH],
+		BadSpans: n[cpuCounterCOUNT_BAD_SPAN], Ticks: n[cpuCounterCOUNT_TICKS], Hits: n[cpuCounterCOUNT_HITS],
+		Throttled: n[cpuCounterCOUNT_THROTTLED],
+		RunTime: RunTime{
+			Samples: time.Duration(n[cpuCounterTIME_SAMPLES]), Exec: time.Duration(n[cpuCounterTIME_EXEC]),
+			Exit: time.Duration(n[cpuCounterTIME_EXIT]), Fork: time.Duration(n[cpuCounterTIME_FORK]),
+		},
+	}, nil
+}
+
 // Program is one of the loaded programs and what the kernel knows of it.
 type Program struct {
 	Name                 string

@@ -59,10 +59,12 @@ func (p *feed) RemoveTarget(pid uint32) (was bool, err error) {
 	return true, nil
 }
 
-// ForgetLosses starts anew for pid, which must not be a target any more: the programs would count on meanwhile.
+// ForgetLosses starts anew for pid, also with what was throttled, which must not be a target any more: the programs would count on meanwhile.
 func (p *feed) ForgetLosses(pid uint32) error {
-	if err := p.losses.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("remove process %d from the BPF losses: %w", pid, err)
+	for _, m := range []*ebpf.Map{p.losses, p.throttled} {
+		if err := m.Delete(pid); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove process %d from the BPF losses: %w", pid, err)
+		}
 	}
 	return nil
 }
