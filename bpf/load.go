@@ -124,17 +124,17 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 		return fmt.Errorf("count CPUs: %w", err)
 	}
 	spec.Maps["scratches"].MaxEntries = uint32(cpus)
+	online, err := onlineCPUs()
+	if err != nil {
+		return err
+	}
 	if o.RingBytes == 0 {
-		online, err := onlineCPUs()
-		if err != nil {
-			return err
-		}
 		o.RingBytes = ringBytes(len(online))
 	}
 	spec.Maps["samples"].MaxEntries = uint32(o.RingBytes)
 	vars := map[string]any{
 		"have_loop":    uint32(1),
-		"wakeup_bytes": spec.Maps["samples"].MaxEntries / 4,
+		"wakeup_bytes": uint32(wakeupBytes(o.RingBytes, len(online), o.Frequency)),
 	}
 	if o.NoLoop || errors.Is(features.HaveProgramHelper(ebpf.PerfEvent, asm.FnLoop), ebpf.ErrNotSupported) {
 		vars["have_loop"] = uint32(0)
