@@ -35,6 +35,8 @@ type recordOptions struct {
 	allocSource      string
 	allocInterval    int64
 	allocBudget      float64
+	wallFrequency    float64
+	states, reasons  []string // of goroutines, for wall
 	program          []string
 	durationExplicit bool
 	send             sendOptions
@@ -44,7 +46,7 @@ const maxFrequency = 10000
 
 // The words that flags take. Later kinds of profiles are added here.
 func knownKinds() []string {
-	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs}
+	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs, profiler.KindWall}
 }
 
 const kindCPU = profiler.KindCPU
@@ -52,11 +54,15 @@ const kindCPU = profiler.KindCPU
 // memoryKinds are those of the kinds asked for that the runtime's own records answer.
 func (o *recordOptions) memoryKinds() []string {
 	return slices.DeleteFunc(slices.Clone(o.kinds), func(kind string) bool {
-		return kind == kindCPU || kind == profiler.KindAllocs && o.allocSource == sourceProbe
+		return kind == kindCPU || kind == profiler.KindWall || kind == profiler.KindAllocs && o.allocSource == sourceProbe
 	})
 }
 
-func (o *recordOptions) samples() bool { return slices.Contains(o.kinds, kindCPU) }
+// cpu: a CPU profile is asked for.
+func (o *recordOptions) cpu() bool { return slices.Contains(o.kinds, kindCPU) }
+
+// wall: what goroutines do is asked for.
+func (o *recordOptions) wall() bool { return slices.Contains(o.kinds, profiler.KindWall) }
 
 // allocs: allocations are asked for.
 func (o *recordOptions) allocs() bool { return slices.Contains(o.kinds, profiler.KindAllocs) }
@@ -97,6 +103,11 @@ that nowhere reads its memory profile is linked without; record says so. heap al
 Of a program without a memory profile, or with --alloc-source probe, allocs comes from probes (uprobes) in the runtime's
 allocator, for as long as the recording lasts.
 
+wall is where time passes for each goroutine: labels say in which state (running, runnable, waiting, syscall) and for which
+reason it waits, in the words of the process's own runtime ("chan receive", "sync.Mutex.Lock"). What runs is the CPU profile; the rest is seen
+in snapshots at random moments, --wall-frequency of them a second for up to 1,000 goroutines, fewer for more. Nothing is
+stopped for them. --state and --reason choose; where they leave out running, nothing is sampled by the kernel.
+
 With --on-oom, heap waits for the kernel to kill a process for lack of memory, and writes its heap of that moment, or, where
 its memory was gone too soon, of shortly before: the heap is read again and again, the more often the nearer the process
 is to its memory limit. The profile's comments say which. It holds also what garbage collections had not yet come to.
@@ -125,6 +136,8 @@ Ctrl-C (or SIGTERM) ends a recording early and writes what there is; a second on
   sudo pprofd record -p 4242 -t heap                    # live heap by allocation site, at once
   sudo pprofd record --comm api -t heap --on-oom        # the heaps of those that the kernel kills for lack of memory
   sudo pprofd record -p 4242 -t allocs,cpu -d 30s       # what is allocated in 30 s, and CPU: a file each
+  sudo pprofd record -p 4242 -t wall                    # where goroutines spend their time
+  sudo pprofd record -p 4242 -t wall --state waiting --reason 'chan receive'
   sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
   sudo pprofd record -p 4242 --pyroscope http://localhost:4040 --parca localhost:7070 --label env=test
   sudo pprofd record -p 4242 --format folded -o - | flamegraph.pl > cpu.svg`,
@@ -164,6 +177,9 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.StringVar(&o.allocSource, "alloc-source", sourceAuto, "where allocs comes from: read (the runtime's records), probe (its code), auto (probe where there are no records)")
 	f.Int64Var(&o.allocInterval, "alloc-interval", bpf.DefaultAllocInterval, "allocs by probes: bytes of allocation for each sample, on average")
 	f.Float64Var(&o.allocBudget, "alloc-budget", 0.7, "allocs by probes: percent of one CPU that they may cost a process; above, they are there for a part of the time; 0: no limit")
+	f.Float64Var(&o.wallFrequency, "wall-frequency", 19, "wall: snapshots per second of a process with up to 1,000 goroutines, 0.01 to 1000")
+	f.StringSliceVar(&o.states, "state", nil, "wall: only goroutines in one of these states")
+	f.StringArrayVar(&o.reasons, "reason", nil, "wall: only goroutines that wait for this; repeatable")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
 	o.send.flags(c)
@@ -171,6 +187,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	complete(c, "format", words(knownFormats()))
 	complete(c, "event", words(knownEvents()))
 	complete(c, "alloc-source", words(knownSources()))
+	complete(c, "state", words(goroutineStates()))
 	complete(c, "pid", completePIDs)
 }
 
@@ -258,6 +275,9 @@ func (o *recordOptions) checkKinds() error {
 	}
 	slices.Sort(o.kinds)
 	o.kinds = slices.Compact(o.kinds)
+	if err := o.checkWall(); err != nil {
+		return err
+	}
 	if o.onOOM {
 		return o.checkOnOOM()
 	}
@@ -273,6 +293,21 @@ func (o *recordOptions) checkKinds() error {
 		return fmt.Errorf("%s is read from a process that runs: say with -d when, or start the program by itself and use -p", memory[0])
 	case o.unpublished && len(memory) == 0:
 		return errors.New("--include-unpublished is for heap and allocs")
+	}
+	return nil
+}
+
+func (o *recordOptions) checkWall() error {
+	for _, s := range o.states {
+		if !slices.Contains(goroutineStates(), s) {
+			return fmt.Errorf("unknown state %q; known are %s", s, strings.Join(goroutineStates(), ", "))
+		}
+	}
+	switch {
+	case !(o.wallFrequency >= 0.01 && o.wallFrequency <= 1000):
+		return fmt.Errorf("--wall-frequency %v is not in 0.01 to 1000", o.wallFrequency)
+	case !o.wall() && len(o.states)+len(o.reasons) > 0:
+		return errors.New("--state and --reason are for wall")
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/profiler"
 )
@@ -26,9 +27,10 @@ type recording struct {
 	sink           *sink
 	sending        *sending // nil: no server is named
 	log            *slog.Logger
-	profiler       *profiler.Profiler // nil: no CPU profile was asked for
+	profiler       *profiler.Profiler // nil: nothing was asked for that is sampled on CPUs
 	allocs         *profiler.Profiler // nil: nothing is probed for allocations
 	memory         *profiler.Memory   // nil: no kind that is read
+	wall           *profiler.Wall     // nil: what goroutines do was not asked for
 	oom            *profiler.OOMWatch // nil: --on-oom was not given
 	program        string             // the path of the program behind --, or ""
 	as             *identity          // whom it runs as
@@ -82,7 +84,13 @@ func (r *recording) open() (err error) {
 			return err
 		}
 	}
-	if !r.o.samples() {
+	if r.o.wall() {
+		r.wall = profiler.NewWall(profiler.WallConfig{
+			Log: r.log, Frequency: r.o.wallFrequency, States: r.o.states, Reasons: r.o.reasons, Merge: r.o.merge,
+			Exporter: r.sink, ProcRoot: procRoot, Version: version(),
+		})
+	}
+	if !r.o.cpu() && (r.wall == nil || !r.wall.Running()) {
 		return nil
 	}
 	r.profiler, err = r.newProfiler(profiler.KindCPU)
@@ -108,7 +116,7 @@ func (r *recording) newProfiler(kind string) (*profiler.Profiler, error) {
 		Goid:          r.o.goid,
 		TID:           r.o.tid,
 		Merge:         r.o.merge,
-		Exporter:      r.sink,
+		Exporter:      r.exporter(kind),
 		ProcRoot:      procRoot,
 		Version:       version(),
 		AllocInterval: r.o.allocInterval,
@@ -118,6 +126,17 @@ func (r *recording) newProfiler(kind string) (*profiler.Profiler, error) {
 		return nil, explainLoad(err)
 	}
 	return p, nil
+}
+
+// exporter takes the profiles of a kind that is sampled. Those of CPU time are a part of wall, too.
+func (r *recording) exporter(kind string) export.Exporter {
+	switch {
+	case kind != profiler.KindCPU || r.wall == nil:
+		return r.sink
+	case r.o.cpu():
+		return r.wall.CPU(r.sink)
+	}
+	return r.wall.CPU(nil)
 }
 
 // profilers are those that sample.
@@ -210,6 +229,9 @@ func (r *recording) attach(targets []*discover.Process) (err error) {
 			return err
 		}
 	}
+	if r.wall != nil {
+		return r.wall.AddAtExec(r.child.pid())
+	}
 	return nil
 }
 
@@ -218,6 +240,11 @@ func (r *recording) add(pid int) error {
 	if r.profiler != nil {
 		if err := r.profiler.Add(pid); err != nil {
 			return err
+		}
+	}
+	if r.wall != nil {
+		if err := r.wall.Add(pid); err != nil {
+			return explainGoroutines(err)
 		}
 	}
 	if r.memory != nil {
@@ -278,7 +305,11 @@ func (r *recording) collect(ctx context.Context) (err error) {
 	if r.oom != nil {
 		return r.awaitOOM(ctx)
 	}
-	if err = r.sampleAll(ctx); r.profiler == nil && r.memory != nil && r.memory.Targets() > 0 {
+	err = r.sampleAll(ctx)
+	if r.wall != nil && !r.sink.discard.Load() {
+		err = errors.Join(err, r.wall.Export(context.WithoutCancel(ctx)))
+	}
+	if r.profiler == nil && r.memory != nil && r.memory.Targets() > 0 {
 		<-ctx.Done()
 	}
 	if r.memory == nil || r.sink.discard.Load() {
@@ -297,11 +328,14 @@ func (r *recording) collect(ctx context.Context) (err error) {
 
 // sampleAll runs what samples, until ctx ends or there is nothing left to sample.
 func (r *recording) sampleAll(ctx context.Context) error {
-	if len(r.profilers()) == 0 {
+	if len(r.profilers()) == 0 && r.wall == nil {
 		<-ctx.Done()
 		return nil
 	}
 	var g errgroup.Group
+	if r.wall != nil {
+		g.Go(func() error { return r.wall.Run(ctx) })
+	}
 	for _, p := range r.profilers() {
 		g.Go(func() error { return p.Run(ctx) })
 	}
@@ -424,6 +458,9 @@ func (r *recording) close() {
 	}
 	if r.oom != nil {
 		r.oom.Close()
+	}
+	if r.wall != nil {
+		r.wall.Close()
 	}
 	if r.memory != nil {
 		r.memory.Close()

@@ -156,6 +156,9 @@ func (r *recording) notes(s profiler.Stats) []string {
 	if r.memory != nil {
 		notes = append(notes, r.memory.Notes()...)
 	}
+	if r.wall != nil {
+		notes = append(notes, r.wall.Notes()...)
+	}
 	if s.Lost > 0 {
 		notes = append(notes, fmt.Sprintf("%d of %d samples were lost; [lost] in the profile says why (a lower --frequency loses fewer where a buffer was full)", s.Lost, s.Recorded))
 	}

@@ -1,0 +1,260 @@
+package profiler
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// KindWall is where time passes, for each goroutine, whatever it does.
+const KindWall = "wall"
+
+// WallConfig says what to sample. The zero value of a field means its default.
+type WallConfig struct {
+	Log *slog.Logger
+	// Frequency is how many snapshots of its goroutines are taken of a process in a second, as long as it has no more than
+	// 1,000: 19. Of n thousand an n-th of that, and fewer where a snapshot takes long.
+	Frequency float64
+	// States and Reasons are what to look at: goroutines in one of the states, and of those that wait such with one of the
+	// reasons. None: all. Where there are Reasons, States are only those that have any.
+	States, Reasons []string
+	Merge           bool // one profile for all processes
+	Exporter        export.Exporter
+	ProcRoot        string // "/proc"
+	Version         string // of pprofd, for the profile's comments
+}
+
+// Wall samples what goroutines do, as snapshots at random moments tell: each stands for the time around it. Of goroutines that run no
+// stack can be had in this way: those are a CPU profile's, see CPU. It belongs to one goroutine.
+type Wall struct {
+	cfg     WallConfig
+	targets []*wallTarget
+	awaited []awaited
+	cpu     []*export.Profile
+	notes   []string
+}
+
+const (
+	defaultWallFrequency = 19
+	cheapGoroutines      = 1000 // that are sampled at the full rate
+	wallBusy             = 10   // of so many parts of the time one is for snapshots at most
+	nearEnd              = 1.5  // slots that are left at the end become one
+)
+
+// NewWall returns a Wall without processes.
+func NewWall(c WallConfig) *Wall {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.ProcRoot = cmp.Or(c.ProcRoot, "/proc")
+	c.Version = cmp.Or(c.Version, "(devel)")
+	c.Frequency = cmp.Or(c.Frequency, defaultWallFrequency)
+	return &Wall{cfg: c}
+}
+
+// Running says whether goroutines that run are asked for: then CPU must have its profiles before Export.
+func (w *Wall) Running() bool { return w.wants(goruntime.Running, "") }
+
+func (w *Wall) wants(s goruntime.State, reason string) bool {
+	if len(w.cfg.Reasons) > 0 && !slices.Contains(w.cfg.Reasons, reason) {
+		return false
+	}
+	return len(w.cfg.States) == 0 || slices.Contains(w.cfg.States, s.String())
+}
+
+// Add makes a running process a target. Errors are those of OpenGoroutines.
+func (w *Wall) Add(pid int) error {
+	g, err := OpenGoroutines(pid, w.cfg.ProcRoot)
+	if err != nil {
+		return err
+	}
+	w.targets = append(w.targets, newWallTarget(w, g))
+	return nil
+}
+
+// AddAtExec makes a process a target once it has executed another program than the one that it runs now.
+func (w *Wall) AddAtExec(pid int) error {
+	stat, err := procfs.New(w.cfg.ProcRoot).Proc(pid).Stat()
+	if err != nil {
+		return fmt.Errorf("process %d: %w", pid, err)
+	}
+	w.awaited = append(w.awaited, awaited{pid, stat.StartTime, stat.StartStack})
+	return nil
+}
+
+// awaited is a process that is to execute its program.
+type awaited struct {
+	pid          int
+	start, stack uint64 // when it started, and where its stack began when it had not executed it yet
+}
+
+const awaitInterval = 5 * time.Millisecond
+
+// await makes targets of those that have executed their program.
+func (w *Wall) await(now, end time.Time) {
+	fs := procfs.New(w.cfg.ProcRoot)
+	w.awaited = slices.DeleteFunc(w.awaited, func(a awaited) bool {
+		stat, err := fs.Proc(a.pid).Stat()
+		switch {
+		case err != nil, stat.StartTime != a.start:
+			return true // a CPU profile says so
+		case stat.StartStack == 0, stat.StartStack == a.stack:
+			return false
+		}
+		if err := w.Add(a.pid); err != nil {
+			w.note("%v", err)
+			return true
+		}
+		w.targets[len(w.targets)-1].begin(now, end)
+		return true
+	})
+}
+
+// Run takes snapshots until ctx ends or all processes have, which is no error.
+func (w *Wall) Run(ctx context.Context) error {
+	end, _ := ctx.Deadline()
+	for _, t := range w.targets {
+		t.begin(time.Now(), end)
+	}
+	for {
+		t, moment := w.next(time.Now())
+		if moment.IsZero() || !sleepUntil(ctx, moment) {
+			break
+		}
+		if t == nil {
+			w.await(time.Now(), end)
+		} else {
+			w.take(ctx, t, end)
+		}
+	}
+	now := time.Now()
+	for _, t := range w.targets {
+		if t.ended.IsZero() {
+			if t.snapshots == 0 {
+				w.take(ctx, t, end)
+			}
+			t.ended = now
+		}
+	}
+	return nil
+}
+
+func (t *wallTarget) begin(now, end time.Time) {
+	t.began = now
+	t.plan(now, end)
+}
+
+// next is what is due next: a snapshot of a target, or, where that is nil, to look at those that are awaited; and when. It is never, the zero
+// time, where all have ended.
+func (w *Wall) next(now time.Time) (first *wallTarget, at time.Time) {
+	if len(w.awaited) > 0 {
+		at = now.Add(awaitInterval)
+	}
+	for _, t := range w.targets {
+		if t.ended.IsZero() && (at.IsZero() || t.moment.Before(at)) {
+			first, at = t, t.moment
+		}
+	}
+	return first, at
+}
+
+func sleepUntil(ctx context.Context, at time.Time) bool {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// take takes a snapshot of t. One that has begun is brought to its end.
+func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
+	now := time.Now()
+	t.length = max(t.length, now.Sub(t.slot)) // it is late
+	err := t.snapshot(context.WithoutCancel(ctx), t.length)
+	t.took = time.Since(now)
+	switch {
+	case err == nil:
+		t.spent += t.took
+		t.weights += t.length
+		t.snapshots++
+	case errors.Is(err, objfile.ErrProcessGone), errors.Is(err, os.ErrNotExist):
+		w.follow(t)
+	default:
+		t.failed++
+		t.failure = err
+	}
+	t.plan(t.slot.Add(t.length), end)
+}
+
+// follow opens what a process executes now.
+func (w *Wall) follow(t *wallTarget) {
+	g, err := OpenGoroutines(int(t.g.pid), w.cfg.ProcRoot)
+	if err != nil || g.start != t.g.start {
+		if err == nil {
+			err = g.Close()
+		}
+		t.ended = time.Now()
+		w.note("process %d (%s) has exited, or executes what is no Go program", t.g.pid, t.g.comm)
+		w.cfg.Log.Debug("follow a process", "error", err)
+		return
+	}
+	w.note("process %d (%s) has executed another program", t.g.pid, t.g.comm)
+	t.execute(g)
+}
+
+// plan chooses the moment of the next snapshot, at random in the slot of time for which it stands: no rhythm of the program's makes a
+// difference to what is expected of the sum. It begins at from; end is when all is over, or zero.
+func (t *wallTarget) plan(from, end time.Time) {
+	t.slot, t.length = from, t.interval()
+	if left := end.Sub(from); !end.IsZero() && left > 0 && float64(left) < nearEnd*float64(t.length) {
+		t.length = left
+	}
+	t.moment = from.Add(time.Duration(rand.Int64N(int64(t.length))))
+}
+
+// interval is how long a slot is: what is planned for as many goroutines as there were, and not less than snapshots may take.
+func (t *wallTarget) interval() time.Duration {
+	d := float64(time.Second) / t.w.cfg.Frequency * max(1, float64(t.goroutines)/cheapGoroutines)
+	return max(time.Duration(d), t.took*wallBusy)
+}
+
+// Notes tell what the user should know.
+func (w *Wall) Notes() []string {
+	notes := w.notes
+	for _, t := range w.targets {
+		if t.failed > 0 {
+			notes = append(notes, fmt.Sprintf("%d of %d snapshots of process %d (%s) failed: %v", t.failed, t.failed+t.snapshots, t.g.pid, t.g.comm, t.failure))
+		}
+	}
+	return notes
+}
+
+func (w *Wall) note(format string, args ...any) {
+	w.notes = append(w.notes, fmt.Sprintf(format, args...))
+}
+
+// Close gives everything back.
+func (w *Wall) Close() error {
+	var errs []error
+	for _, t := range w.targets {
+		for _, p := range t.programs {
+			errs = append(errs, p.g.Close())
+		}
+	}
+	w.targets = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,266 @@
+package profiler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/export"
+	"github.com/pprofd/pprofd/internal/aggregate"
+	"github.com/pprofd/pprofd/internal/goruntime"
+)
+
+// Frames of goroutines whose stack is not known.
+const (
+	movedFrame  = "[went on]"            // it went on before its stack was read
+	noCPUFrame  = "[runs without a CPU]" // the runtime let it run, and the kernel did not
+	tooManyWall = "too many distinct stacks"
+)
+
+// Labels of the samples of a wall profile, and of goroutine profiles.
+const (
+	stateLabel  = "state"
+	reasonLabel = "reason"
+)
+
+// CPU returns an exporter that keeps CPU profiles for Export, and hands them on to next, where that is not nil.
+func (w *Wall) CPU(next export.Exporter) export.Exporter { return &wallCPU{w, next} }
+
+type wallCPU struct {
+	w    *Wall
+	next export.Exporter
+}
+
+// Export implements export.Exporter.
+func (c *wallCPU) Export(ctx context.Context, p *export.Profile) error {
+	if p.Kind == KindCPU && c.w.Running() {
+		c.w.cpu = append(c.w.cpu, p)
+	}
+	if c.next == nil {
+		return nil
+	}
+	return c.next.Export(ctx, p)
+}
+
+// Close implements export.Exporter; next stays open.
+func (c *wallCPU) Close() error { return nil }
+
+// Export makes the profiles of what Run has seen, and hands them on.
+func (w *Wall) Export(ctx context.Context) error {
+	var errs []error
+	var all []*export.Profile
+	for _, t := range w.targets {
+		p, err := t.profile()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("process %d (%s): wall profile: %w", t.g.pid, t.g.comm, err))
+			continue
+		}
+		all = append(all, p)
+	}
+	if w.cfg.Merge && len(all) > 0 {
+		merged, err := w.merge(all)
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		all = []*export.Profile{merged}
+	}
+	for _, p := range all {
+		errs = append(errs, w.cfg.Exporter.Export(ctx, p))
+	}
+	return errors.Join(errs...)
+}
+
+// merge makes one profile of all, with the CPU profiles that are of several processes.
+func (w *Wall) merge(all []*export.Profile) (*export.Profile, error) {
+	var parts []*profile.Profile
+	for _, p := range all {
+		parts = append(parts, p.Data)
+	}
+	for _, p := range w.cpu {
+		if p.PID == 0 {
+			parts = append(parts, asWall(p.Data, nil))
+		}
+	}
+	out := &export.Profile{Kind: KindWall, Start: all[0].Start, Duration: all[0].Duration}
+	var err error
+	out.Data, err = mergeWall(parts, out.Duration)
+	return out, err
+}
+
+// mergeWall merges parts that are of the same time.
+func mergeWall(parts []*profile.Profile, d time.Duration) (*profile.Profile, error) {
+	if len(parts) == 1 {
+		return parts[0], nil
+	}
+	p, err := profile.Merge(parts)
+	if err != nil {
+		return nil, fmt.Errorf("merge wall profiles: %w", err)
+	}
+	p.DurationNanos = d.Nanoseconds()
+	return p, nil
+}
+
+// asWall is a CPU profile as a part of a wall profile.
+func asWall(cpu *profile.Profile, labels []aggregate.Label) *profile.Profile {
+	p := cpu.Copy()
+	types := wallTypes()
+	p.SampleType, p.DefaultSampleType = []*profile.ValueType{&types[0], &types[1]}, ""
+	p.PeriodType = &profile.ValueType{Type: KindWall, Unit: "nanoseconds"}
+	for _, s := range p.Sample {
+		if s.Label == nil {
+			s.Label = make(map[string][]string)
+		}
+		s.Label[stateLabel] = []string{goruntime.Running.String()}
+		for _, l := range labels {
+			s.Label[l.Key] = []string{l.Value}
+		}
+	}
+	p.Comments = slices.DeleteFunc(p.Comments, func(c string) bool {
+		_, _, ok := export.ParseSamplesComment(c)
+		return ok
+	})
+	return p
+}
+
+func wallTypes() []profile.ValueType {
+	return []profile.ValueType{{Type: "samples", Unit: "count"}, {Type: KindWall, Unit: "nanoseconds"}}
+}
+
+// profile of a target, with its part of the CPU profiles.
+func (t *wallTarget) profile() (*export.Profile, error) {
+	out := &export.Profile{
+		Kind: KindWall, PID: int(t.g.pid), StartTicks: t.g.start, Comm: t.g.comm, Start: t.began, Duration: t.ended.Sub(t.began),
+	}
+	scale := t.scale()
+	used := t.usedCPU()
+	idle, certain := t.withoutCPU(scale, used)
+	parts := make([]*profile.Profile, 0, len(t.programs)+1)
+	for _, p := range slices.Backward(t.programs) {
+		s := aggregate.NewSnapshot(p.g.images.Get, p.g.sym, t.options(p, out))
+		p.groups.addTo(s, scale)
+		if certain && p == t.wallProgram {
+			s.AddCalls(&aggregate.Calls{Leaf: noCPUFrame, Labels: stateLabels(goruntime.Running, "")}, 0, idle.Nanoseconds())
+		}
+		parts = append(parts, s.Profile())
+	}
+	for _, p := range t.w.cpu {
+		if p.PID == int(t.g.pid) {
+			parts = append(parts, asWall(p.Data, nil))
+		}
+	}
+	parts[0].Comments = append(parts[0].Comments, t.comments(scale, used)...)
+	var err error
+	out.Data, err = mergeWall(parts, out.Duration)
+	return out, err
+}
+
+// addTo adds a sample for each group.
+func (s *wallGroups) addTo(p *aggregate.Snapshot, scale float64) {
+	for _, g := range s.sorted() {
+		p.AddCalls(g.calls(), g.count, scaled(g.weight, scale))
+	}
+	if s.lost.count > 0 {
+		p.AddCalls(&aggregate.Calls{Leaf: aggregate.LostFrame, Labels: []aggregate.Label{{Key: "lost", Value: tooManyWall}}}, s.lost.count, scaled(s.lost.weight, scale))
+	}
+}
+
+func scaled(d time.Duration, scale float64) int64 { return int64(math.Round(float64(d) * scale)) }
+
+// scale is what all the time makes of the slots of the snapshots that were taken.
+func (t *wallTarget) scale() float64 {
+	if t.weights <= 0 {
+		return 1
+	}
+	return float64(t.ended.Sub(t.began)) / float64(t.weights)
+}
+
+func (t *wallTarget) options(p *wallProgram, out *export.Profile) aggregate.SnapshotOptions {
+	o := aggregate.SnapshotOptions{
+		Types: wallTypes(), PeriodType: profile.ValueType{Type: KindWall, Unit: "nanoseconds"},
+		Period: int64(float64(time.Second) / t.w.cfg.Frequency), Start: out.Start, Duration: out.Duration, Main: p.g.space.Main().Image.ID,
+	}
+	if t.w.cfg.Merge {
+		o.Labels = []aggregate.Label{{Key: "comm", Value: t.g.comm}, {Key: "pid", Value: fmt.Sprint(t.g.pid)}}
+	}
+	return o
+}
+
+func stateLabels(s goruntime.State, reason string) []aggregate.Label {
+	return []aggregate.Label{{Key: stateLabel, Value: s.String()}, {Key: reasonLabel, Value: reason}}
+}
+
+func (g *wallGroup) calls() *aggregate.Calls {
+	c := &aggregate.Calls{Leaf: g.Leaf, Stack: g.Stack, Labels: stateLabels(g.State, g.Reason)}
+	for _, l := range g.Labels {
+		c.Labels = append(c.Labels, aggregate.Label(l))
+	}
+	if !g.Complete && g.Leaf == "" {
+		c.Status = aggregate.Truncated
+	}
+	return c
+}
+
+// usedCPU is the CPU time of t's goroutines, without those of the runtime.
+func (t *wallTarget) usedCPU() (used time.Duration) {
+	pid := fmt.Sprint(t.g.pid)
+	for _, p := range t.w.cpu {
+		if p.PID != 0 && p.PID != int(t.g.pid) {
+			continue
+		}
+		for _, s := range p.Data.Sample {
+			if ofPID := s.Label["pid"]; p.PID == 0 && !slices.Contains(ofPID, pid) {
+				continue
+			}
+			if userStart(rootOf(s)) {
+				used += time.Duration(s.Value[len(s.Value)-1])
+			}
+		}
+	}
+	return used
+}
+
+// rootOf is the name of the first function of a sample.
+func rootOf(s *profile.Sample) string {
+	if len(s.Location) == 0 {
+		return ""
+	}
+	lines := s.Location[len(s.Location)-1].Line
+	if len(lines) == 0 || lines[len(lines)-1].Function == nil {
+		return ""
+	}
+	return lines[len(lines)-1].Function.Name
+}
+
+// withoutCPU is for how long goroutines ran of which the CPU profile knows nothing, and whether that is certain: by twice what it may be
+// by chance.
+func (t *wallTarget) withoutCPU(scale float64, used time.Duration) (idle time.Duration, certain bool) {
+	idle = time.Duration(scaled(t.running, scale)) - used
+	return idle, t.w.Running() && idle > 2*t.deviation()
+}
+
+// deviation is that of running.
+func (t *wallTarget) deviation() time.Duration {
+	if t.snapshots < 2 {
+		return time.Duration(math.MaxInt64 / 4)
+	}
+	mean := t.running.Seconds() / float64(t.snapshots)
+	return time.Duration(math.Sqrt(max(0, t.squares-float64(t.snapshots)*mean*mean)) * float64(time.Second))
+}
+
+// comments say where the profile comes from, and how sure it is.
+func (t *wallTarget) comments(scale float64, used time.Duration) []string {
+	n := max(t.snapshots, 1)
+	lines := []string{"pprofd " + t.w.cfg.Version, fmt.Sprintf("goroutines that do not run: %d snapshots at random moments, %.3g a second, of %d goroutines on average, each in %v on average",
+		t.snapshots, float64(t.snapshots)/max(t.ended.Sub(t.began).Seconds(), 1e-9), t.sum/n, (t.spent / time.Duration(n)).Round(time.Microsecond))}
+	if !t.w.Running() {
+		return lines
+	}
+	ran := time.Duration(scaled(t.running, scale))
+	return append(lines, fmt.Sprintf("goroutines that run: CPU profile, %v; in snapshots they ran for %v ± %v, and what is more than by chance is the frame %s",
+		used.Round(time.Millisecond), ran.Round(time.Millisecond), t.deviation().Round(time.Millisecond), noCPUFrame))
+}

@@ -1,0 +1,223 @@
+package profiler
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/pprofd/pprofd/internal/goruntime"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// wallTarget is a process whose goroutines are sampled.
+type wallTarget struct {
+	w        *Wall
+	programs []*wallProgram // that it has executed, the last is the one that it executes now
+	*wallProgram
+
+	began, ended time.Time
+	slot, moment time.Time     // the beginning of the time that the next snapshot stands for; when it is due
+	length       time.Duration // of the slot
+	weights      time.Duration // of all slots
+	snapshots    int
+	failed       int // snapshots
+	failure      error
+	goroutines   int           // in the last snapshot
+	sum          int           // of goroutines, in all snapshots
+	took, spent  time.Duration // the last snapshot, all of them
+	squares      float64       // of what each snapshot adds to running, in seconds
+	running      time.Duration // of goroutines that ran, or were in a system call and waited for nothing
+}
+
+// wallProgram is what is known of one program that a process executes.
+type wallProgram struct {
+	g       *Goroutines
+	threads threads
+	groups  wallGroups
+
+	seen    map[uint64]stopped       // by g: where it was, and what it is counted as
+	pending map[uint64]stopped       // of this snapshot: whose stacks are being read
+	places  map[wallPlace]*wallGroup // where goroutines were seen that stopped in the same way
+	weight  time.Duration            // of this snapshot
+	count   int                      // goroutines in it
+	ran     int                      // of them those that ran
+	wants   func(goruntime.State, string) bool
+}
+
+// stopped is a goroutine that does not run.
+type stopped struct {
+	id, pc, sp, labels, end, start uint64
+	reason                         string
+	state                          goruntime.State
+	stops                          uint8
+	sure                           bool
+	group                          *wallGroup // nil: a goroutine of the runtime
+}
+
+// wallPlace is where a goroutine stopped, without its stack.
+type wallPlace struct {
+	start, pc, depth, labels uint64
+	reason                   string
+	state                    goruntime.State
+}
+
+func (s *stopped) place() wallPlace {
+	return wallPlace{start: s.start, pc: s.pc, depth: s.end - s.sp, labels: s.labels, reason: s.reason, state: s.state}
+}
+
+// Limits on what is remembered of goroutines from one snapshot to the next.
+const (
+	maxSeen   = 1 << 16
+	maxPlaces = 1 << 16
+)
+
+func newWallTarget(w *Wall, g *Goroutines) *wallTarget {
+	t := &wallTarget{w: w}
+	t.execute(g)
+	return t
+}
+
+// execute makes g the program of t.
+func (t *wallTarget) execute(g *Goroutines) {
+	t.wallProgram = &wallProgram{
+		g: g, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.w.wants,
+		seen: make(map[uint64]stopped), pending: make(map[uint64]stopped), places: make(map[wallPlace]*wallGroup),
+	}
+	t.programs = append(t.programs, t.wallProgram)
+}
+
+// snapshot counts what each goroutine does, for so much time.
+func (t *wallTarget) snapshot(ctx context.Context, weight time.Duration) error {
+	p := t.wallProgram
+	p.weight, p.count, p.ran = weight, 0, 0
+	p.threads.begin()
+	_, err := p.g.Read(ctx, GoroutineQuery{Labels: true, System: true, Want: p.look}, func(g *Goroutine) error {
+		p.visit(g)
+		return nil
+	})
+	for addr, s := range p.pending { // which ended, or changed whenever it was read
+		p.known(&s)
+		delete(p.seen, addr)
+	}
+	clear(p.pending)
+	if err != nil {
+		return err
+	}
+	t.goroutines, t.sum = p.count, t.sum+p.count
+	added := time.Duration(p.ran) * weight
+	t.running += added
+	t.squares += added.Seconds() * added.Seconds()
+	return nil
+}
+
+// look takes note of what a goroutine does, once for each snapshot: what it does when its stack is read, a moment later, would favour what
+// lasts. It says whether its stack must be read: mostly goroutines are where they were.
+func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
+	start := p.g.function(raw.StartPC)
+	if p.g.system(&Goroutine{Start: start}) && !callsProgram(start) {
+		return false
+	}
+	s := stopped{
+		id: raw.ID, pc: raw.PC, sp: raw.SP, labels: raw.LabelsAt, end: raw.StackEnd, start: raw.StartPC,
+		state: raw.State, stops: raw.Stops, sure: raw.Sure,
+	}
+	switch s.state {
+	case goruntime.Waiting, goruntime.Leaked:
+		s.reason = raw.Reason
+	case goruntime.Syscall:
+		if p.threads.busy(p.g, raw.M) {
+			s.state = goruntime.Running
+		}
+	case goruntime.Runnable, goruntime.Preempted:
+	default: // its stack may be on the move, too
+		s.state = goruntime.Running
+	}
+	p.count++
+	if s.state == goruntime.Running {
+		p.ran++
+		return false
+	}
+	if !p.wants(s.state, s.reason) {
+		return false
+	}
+	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(&s) {
+		p.groups.add(was.group, p.weight)
+		return false
+	}
+	p.pending[raw.Addr] = s
+	return true
+}
+
+// callsProgram says whether functions of the program are called by one of the runtime's (runtime/mfinal.go).
+func callsProgram(start string) bool {
+	switch start {
+	case "runtime.runfinq", "runtime.runFinalizers", "runtime.runCleanups":
+		return true
+	}
+	return false
+}
+
+// same says whether a goroutine has not run since it was looked at.
+func (s *stopped) same(now *stopped) bool {
+	was := *s
+	was.group = now.group
+	return was == *now
+}
+
+// visit counts a goroutine whose stack has been read by now.
+func (p *wallProgram) visit(g *Goroutine) {
+	s, ok := p.pending[g.Addr]
+	if !ok {
+		return
+	}
+	delete(p.pending, g.Addr)
+	if g.System && g.ID == s.id {
+		s.group = nil
+		p.remember(g.Addr, s)
+		return
+	}
+	if g.Stack == nil || g.ID != s.id || g.PC != s.pc || g.SP != s.sp || g.StartPC != s.start {
+		p.known(&s)
+		delete(p.seen, g.Addr)
+		return
+	}
+	s.group = p.groups.find(&wallKey{State: s.state, Reason: s.reason, Stack: g.Stack, Labels: g.Labels, Complete: g.Complete})
+	p.groups.add(s.group, p.weight)
+	if s.group != nil && len(p.places) < maxPlaces {
+		p.places[s.place()] = s.group
+	}
+	s.sure = s.sure && g.Stops == s.stops
+	p.remember(g.Addr, s)
+}
+
+// known counts a goroutine that went on before its stack was read: as one that was seen to stop in the same way. There are few.
+func (p *wallProgram) known(s *stopped) {
+	group := p.places[s.place()]
+	if group == nil {
+		key := wallKey{State: s.state, Reason: s.reason, Leaf: movedFrame}
+		if a, ok := p.g.space.Resolve(s.start); ok {
+			key.Stack = []objfile.Addr{a}
+		}
+		group = p.groups.find(&key)
+	}
+	p.groups.add(group, p.weight)
+}
+
+func (p *wallProgram) remember(addr uint64, s stopped) {
+	if _, ok := p.seen[addr]; ok || len(p.seen) < maxSeen {
+		p.seen[addr] = s
+	}
+}
+
+// userStart says whether a CPU profile's root function is that of a goroutine of the program.
+func userStart(name string) bool {
+	switch {
+	case !strings.HasPrefix(name, "runtime."), callsProgram(name):
+		return true
+	}
+	switch name {
+	case "runtime.main", "runtime.handleAsyncEvent", "runtime.corostart":
+		return true
+	}
+	return false
+}
