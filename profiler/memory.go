@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/google/pprof/profile"
@@ -27,16 +26,17 @@ const (
 // MemoryConfig says what to read. The zero value of a field means its default.
 type MemoryConfig struct {
 	Log         *slog.Logger
-	Kinds       []string // KindHeap, KindAllocs
-	Unpublished bool     // also what happened since the garbage collection before the last
+	Kinds       []string // KindHeap, KindAllocs, KindBlock, KindMutex
+	Unpublished bool     // of memory: also what happened since the garbage collection before the last
+	Difference  bool     // of KindBlock and KindMutex: what happened between Add and Export, not all that ever did
 	Merge       bool     // one profile of each kind for all processes
 	Exporter    export.Exporter
 	ProcRoot    string // "/proc"
 	Version     string // of pprofd, for the profile's comments
 }
 
-// Memory reads the memory profiles that the Go runtimes of other processes keep of themselves: nothing is traced, nothing is
-// written. It belongs to one goroutine.
+// Memory reads the profiles that the Go runtimes of other processes keep of themselves, of memory and of contention: nothing is
+// traced, nothing is written. It belongs to one goroutine.
 type Memory struct {
 	cfg MemoryConfig
 	opener
@@ -46,46 +46,69 @@ type Memory struct {
 	notes   []string
 }
 
-// memLayouts remembers where programs keep their memory profiles. It holds a reference to each image that it knows, so that
-// its ID goes on naming it.
+// memLayouts remembers where programs keep their profiles. It holds a reference to each image that it knows, so that its ID goes on
+// naming it.
 type memLayouts map[objfile.ImageID]*memLayout
 
+// memLayout is what is known of a program. Each part is looked for when it is first asked for.
 type memLayout struct {
-	goruntime.MemProfile
-	err  error
-	used bool // since the last sweep
+	image   *objfile.Image
+	memory  found[goruntime.MemProfile]
+	waiting found[goruntime.Contention]
+	used    bool // since the last sweep
+}
+
+type found[T any] struct {
+	done  bool
+	value T
+	err   error
+}
+
+func (f *found[T]) get(im *objfile.Image, find func(*objfile.File, string) (T, error)) (*T, error) {
+	if !f.done {
+		version := ""
+		if info, err := im.File.BuildInfo(); err == nil {
+			version = info.GoVersion
+		}
+		f.value, f.err = find(im.File, version)
+		f.done = true
+	}
+	return &f.value, f.err
+}
+
+func (l *memLayout) memProfile() (*goruntime.MemProfile, error) {
+	return l.memory.get(l.image, goruntime.FindMemProfile)
+}
+
+func (l *memLayout) contention() (*goruntime.Contention, error) {
+	return l.waiting.get(l.image, goruntime.FindContention)
 }
 
 // maxMemLayouts leaves room for other images among those that may be open.
 const maxMemLayouts = 512
 
 // of returns what is known of an image that is a Go program.
-func (l memLayouts) of(images *objfile.Images, im *objfile.Image) (goruntime.MemProfile, error) {
-	found := l[im.ID]
-	if found == nil {
-		version := ""
-		if info, err := im.File.BuildInfo(); err == nil {
-			version = info.GoVersion
-		}
-		found = &memLayout{}
-		if found.MemProfile, found.err = goruntime.FindMemProfile(im.File, version); len(l) < maxMemLayouts {
+func (l memLayouts) of(images *objfile.Images, im *objfile.Image) *memLayout {
+	known := l[im.ID]
+	if known == nil {
+		if known = (&memLayout{image: im}); len(l) < maxMemLayouts {
 			images.Retain(im.ID)
-			l[im.ID] = found
+			l[im.ID] = known
 		}
 	}
-	found.used = true
-	return found.MemProfile, found.err
+	known.used = true
+	return known
 }
 
 // sweep forgets the programs that were not asked for since the last time. some: there were such.
 func (l memLayouts) sweep(images *objfile.Images) (some bool, err error) {
 	var errs []error
-	for id, found := range l {
-		if !found.used {
+	for id, known := range l {
+		if !known.used {
 			errs = append(errs, images.Release(id))
 			delete(l, id)
 		}
-		found.used = false
+		known.used = false
 	}
 	return len(errs) > 0, errors.Join(errs...)
 }
@@ -100,13 +123,15 @@ func (l memLayouts) forget(images *objfile.Images) error {
 	return errors.Join(errs...)
 }
 
-// memTarget is one process whose memory profile is read.
+// memTarget is one process whose profiles are read.
 type memTarget struct {
 	process
 	bias    uint64
 	layout  goruntime.MemProfile
 	before  map[uint64]counts    // by bucket: at Add, for KindAllocs
 	records goruntime.MemRecords // of the last reading
+
+	contended map[string]*contention // by kind, of those that are asked for
 }
 
 type counts struct{ allocs, frees uint64 }
@@ -125,19 +150,19 @@ func NewMemory(c MemoryConfig) *Memory {
 	return &Memory{cfg: c, opener: newOpener(c.ProcRoot), layouts: make(memLayouts), started: time.Now()}
 }
 
-// Add makes a running process a target. Errors are those of opener.open, or wrap goruntime.ErrNoMemProfile.
-func (m *Memory) Add(pid int) error { return m.add(pid, slices.Contains(m.cfg.Kinds, KindAllocs)) }
+// Add makes a running process a target. Errors are those of opener.open, or wrap goruntime.ErrNoMemProfile,
+// goruntime.ErrNoContention, ErrBlockOff or ErrMutexOff.
+func (m *Memory) Add(pid int) error { return m.add(pid, true) }
 
 // AddFromStart is Add for a process that began after NewMemory: KindAllocs is all that it has allocated.
 func (m *Memory) AddFromStart(pid int) error { return m.add(pid, false) }
 
 func (m *Memory) add(pid int, remember bool) error {
-	t, rate, err := m.look(pid)
-	if err == nil && rate <= 0 {
-		err = errMemProfileOff
-	}
-	if err == nil && remember {
-		err = t.remember(m.mode())
+	t, err := m.look(pid)
+	for _, kind := range m.cfg.Kinds {
+		if err == nil {
+			err = m.addKind(t, kind, remember)
+		}
 	}
 	if err != nil {
 		return errors.Join(t.named(pid, err), t.close())
@@ -146,34 +171,58 @@ func (m *Memory) add(pid int, remember bool) error {
 	return nil
 }
 
+// addKind checks that a kind can be had of t, and notes what is counted already where that is asked for.
+func (m *Memory) addKind(t *memTarget, kind string, remember bool) error {
+	if isContention(kind) {
+		return m.addContention(t, kind, remember && m.cfg.Difference)
+	}
+	rate, err := m.memRate(t)
+	switch {
+	case err != nil:
+		return err
+	case rate <= 0:
+		return errMemProfileOff
+	case kind == KindAllocs && remember:
+		return t.remember(m.mode())
+	}
+	return nil
+}
+
 // Rate says of how many allocated bytes a process's runtime samples one at present (runtime.MemProfileRate); 0: none. Errors
 // are those of Add; the process does not become a target.
 func (m *Memory) Rate(pid int) (int64, error) {
-	t, rate, err := m.look(pid)
-	if err != nil {
-		err = t.named(pid, err)
+	t, err := m.look(pid)
+	var rate int64
+	if err == nil {
+		if rate, err = m.memRate(t); err != nil {
+			err = t.named(pid, err)
+		}
 	}
 	return max(rate, 0), errors.Join(err, t.close())
 }
 
-// look opens a process and finds its memory profile. The target, which is the caller's to close, is nil where it could not be
-// opened; then the error names it already.
-func (m *Memory) look(pid int) (t *memTarget, rate int64, err error) {
+// look opens a process. The target, which is the caller's to close, is nil where it could not be opened; then the error names it
+// already.
+func (m *Memory) look(pid int) (*memTarget, error) {
 	proc, err := m.open(pid)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	main := proc.space.Main()
-	t = &memTarget{process: proc, bias: main.Bias}
-	if t.layout, err = m.layouts.of(m.images, main.Image); err != nil {
-		return t, 0, err
+	return &memTarget{process: proc, bias: proc.space.Main().Bias}, nil
+}
+
+// memRate finds t's memory profile, and reads its rate.
+func (m *Memory) memRate(t *memTarget) (int64, error) {
+	layout, err := m.layouts.of(m.images, t.space.Main().Image).memProfile()
+	if err != nil {
+		return 0, err
 	}
-	rate, err = t.layout.ReadRate(memory{t.space}, t.bias)
-	return t, rate, err
+	t.layout = *layout
+	return t.layout.ReadRate(memory{t.space}, t.bias)
 }
 
 func (t *memTarget) named(pid int, err error) error {
-	if t == nil {
+	if t == nil || err == nil {
 		return err
 	}
 	return fmt.Errorf("process %d (%s): %w", pid, t.comm, err)
@@ -276,6 +325,9 @@ func (m *Memory) deliver(ctx context.Context, all []*export.Profile) error {
 
 // read makes one profile.
 func (m *Memory) read(t *memTarget, kind string, sym *symbolize.Symbolizer) (*export.Profile, error) {
+	if isContention(kind) {
+		return m.exportContention(t, kind, sym)
+	}
 	rate, err := t.layout.ReadRate(memory{t.space}, t.bias)
 	if err != nil {
 		return nil, err
@@ -321,10 +373,16 @@ func (m *Memory) options(t *memTarget, p *export.Profile, rate int64) aggregate.
 	if p.Kind == KindAllocs {
 		o.DefaultType = "alloc_space"
 	}
-	if m.cfg.Merge {
-		o.Labels = []aggregate.Label{{Key: "comm", Value: t.comm}, {Key: "pid", Value: fmt.Sprint(t.pid)}}
-	}
+	o.Labels = m.labels(t)
 	return o
+}
+
+// labels tell t's samples from those of others.
+func (m *Memory) labels(t *memTarget) []aggregate.Label {
+	if !m.cfg.Merge {
+		return nil
+	}
+	return []aggregate.Label{{Key: "comm", Value: t.comm}, {Key: "pid", Value: fmt.Sprint(t.pid)}}
 }
 
 // add adds one bucket, for KindAllocs what has been added to it since the beginning.

@@ -9,45 +9,68 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/pprofd/pprofd/export"
-	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/objfile"
 	"github.com/pprofd/pprofd/symbolize"
 )
 
-// ErrNoMemoryProfile is wrapped by errors that say that a process's runtime keeps no memory profile of itself.
-var ErrNoMemoryProfile = errors.New("there is no memory profile to be read")
+// ErrNoMemoryProfile is wrapped by errors that say that a process's runtime keeps no profile of a kind of itself.
+var ErrNoMemoryProfile = errors.New("there is no profile to be read")
 
-// Read returns the memory profile that the runtime of p has now, as its own runtime/pprof writes it: KindAllocs is of all since the
-// process began. atRuntime: with addresses of the program as p has them, else as its file does. p does not become a target. Errors
-// are those of Add; where p has ended they wrap os.ErrNotExist, where there is nothing to be read ErrNoMemoryProfile.
+// Read returns the profile that the runtime of p has now, as its own runtime/pprof writes it: of all since the process began.
+// atRuntime: with addresses of the program as p has them, else as its file does. p does not become a target. Errors are those of
+// Add; where p has ended they wrap os.ErrNotExist, where there is nothing to be read ErrNoMemoryProfile.
 func (m *Memory) Read(p Process, kind string, atRuntime bool) (_ *export.Profile, err error) {
-	t, rate, err := m.look(p.PID)
-	if t != nil {
-		defer func() { err = errors.Join(err, t.close()) }()
+	t, err := m.look(p.PID)
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case t != nil && t.start != p.Start:
+	defer func() { err = errors.Join(err, t.close()) }()
+	if t.start != p.Start {
 		return nil, ended(p)
-	case errors.Is(err, goruntime.ErrNoMemProfile):
-		return nil, fmt.Errorf("%w: %w", ErrNoMemoryProfile, t.named(p.PID, err))
-	case err != nil:
-		return nil, t.named(p.PID, err)
-	case rate <= 0:
-		return nil, fmt.Errorf("%w: %w", ErrNoMemoryProfile, t.named(p.PID, errMemProfileOff))
 	}
 	out := &export.Profile{Kind: kind, PID: p.PID, StartTicks: p.Start, Comm: t.comm, Start: time.Now()}
-	if err := t.read(m.mode()); err != nil {
-		if !t.current() {
-			return nil, ended(p)
-		}
+	if isContention(kind) {
+		err = m.readWaiting(out, t)
+	} else {
+		err = m.readHeap(out, t)
+	}
+	switch {
+	case err == nil:
+	case NotRead(err), off(err):
+		return nil, fmt.Errorf("%w: %w", ErrNoMemoryProfile, t.named(p.PID, err))
+	case !t.current():
+		return nil, ended(p)
+	default:
 		return nil, t.named(p.PID, err)
 	}
-	m.build(out, t, m.symbolizer(), rate)
-	out.Data.Comments = append(out.Data.Comments, published(m.mode()))
 	if atRuntime {
 		move(out.Data, t.bias)
 	}
 	return out, nil
+}
+
+func (m *Memory) readHeap(out *export.Profile, t *memTarget) error {
+	rate, err := m.memRate(t)
+	switch {
+	case err != nil:
+		return err
+	case rate <= 0:
+		return errMemProfileOff
+	}
+	if err := t.read(m.mode()); err != nil {
+		return err
+	}
+	m.build(out, t, m.symbolizer(), rate)
+	out.Data.Comments = append(out.Data.Comments, published(m.mode()))
+	return nil
+}
+
+func (m *Memory) readWaiting(out *export.Profile, t *memTarget) error {
+	if err := m.addContention(t, out.Kind, false); err != nil {
+		return err
+	}
+	m.buildContention(out, t, t.contended[out.Kind], m.symbolizer())
+	return nil
 }
 
 func ended(p Process) error {

@@ -27,15 +27,16 @@ type ReadingsConfig struct {
 	Discovery Discovery     // names the processes; must be safe for concurrent use
 }
 
-// Readings reads the memory profiles of many processes over and over, each at moments of its own, so that there is no rush.
-// A process is open only while it is read. Set and Stats are safe to call while Run runs.
+// Readings reads the profiles that the runtimes of many processes keep of themselves over and over, each process at moments of its
+// own, so that there is no rush. A process is open only while it is read. Set and Stats are safe to call while Run runs.
 type Readings struct {
 	cfg    ReadingsConfig
 	m      *Memory
 	sym    *symbolize.Symbolizer
 	fresh  time.Time // when what is remembered of programs began
 	buffer goruntime.MemRecords
-	kept   int // sites remembered for KindAllocs, of all processes
+	waits  goruntime.ContentionRecords // also a buffer
+	kept   int                         // sites remembered for differences, of all processes
 
 	mu    sync.Mutex
 	wait  map[Process]*reading
@@ -49,16 +50,18 @@ type reading struct {
 	before map[uint64]counts // by bucket, at the last reading; for KindAllocs
 	since  time.Time         // of before
 	state  string
+	waits  map[string]*waitReading // KindBlock, KindMutex: those that are read
 }
 
 // ReadingsStats counts since NewReadings.
 type ReadingsStats struct {
-	Readings uint64        // that became profiles
-	Failed   uint64        // that did not, of processes that still run
-	Sites    uint64        // allocation sites read
-	Took     time.Duration // by all readings, with symbols and building
-	States   map[string]int
-	Alive    time.Time // when it last looked whether there is something to read, or had read a process
+	Readings uint64                    // that became profiles
+	Failed   uint64                    // that did not, of processes that still run
+	Sites    uint64                    // allocation sites read
+	Took     time.Duration             // by all readings, with symbols and building
+	States   map[string]int            // of memory profiles: processes in each
+	Waits    map[string]map[string]int // the same of KindBlock and KindMutex, by kind
+	Alive    time.Time                 // when it last looked whether there is something to read, or had read a process
 }
 
 // States of a process's memory profile.
@@ -75,7 +78,7 @@ const (
 	readingTick            = 500 * time.Millisecond
 	firstReading           = 2 * time.Second // within which a process is read that has run for longer than that
 	deadReadings           = 10              // intervals after which one is looked at again that has no memory profile
-	rememberedSites        = 1 << 20         // for KindAllocs: some 50 MB
+	rememberedSites        = 1 << 20         // for differences: some 50 MB
 )
 
 // NewReadings reads nothing yet.
@@ -101,7 +104,7 @@ func (r *Readings) Set(now []Process) {
 	}
 	for p, s := range r.wait {
 		if !there[p] {
-			r.kept -= len(s.before)
+			r.kept -= s.sites()
 			delete(r.wait, p)
 		}
 	}
@@ -170,26 +173,84 @@ func (r *Readings) one(ctx context.Context, p Process, now time.Time) {
 		return
 	}
 	began := time.Now()
-	err := r.read(ctx, p, s)
+	result := r.read(ctx, p, s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wait := r.cfg.Interval
-	switch {
-	case err == nil:
-		s.state = MemoryOn
-		r.stats.Readings++
-	case errors.Is(err, os.ErrNotExist):
-	case errors.Is(err, goruntime.ErrNoMemProfile):
-		s.state, wait = MemoryLinkedOut, deadReadings*wait
-	case errors.Is(err, errMemProfileOff):
-		s.state, wait = MemoryOff, deadReadings*wait
-	default:
-		s.state = MemoryFailed
-		r.stats.Failed++
-		r.m.cfg.Log.Warn("memory profile could not be read", "pid", p.PID, "error", err)
+	if r.judge(p, s, &result) {
+		wait *= deadReadings
 	}
 	r.stats.Took += time.Since(began)
 	s.again(p, wait, now)
+}
+
+// outcome is what became of reading a process.
+type outcome struct {
+	memory error            // of KindHeap and KindAllocs; nil where they are not asked for
+	waits  map[string]error // of KindBlock and KindMutex, those that are asked for
+	gone   bool             // the process has ended, or is not wanted any more
+}
+
+// failed says whether something could not be read that may have been there.
+func (o *outcome) failed() bool {
+	if state, _ := memoryState(o.memory); state == MemoryFailed {
+		return true
+	}
+	for _, err := range o.waits {
+		if waitState(err) == MemoryFailed {
+			return true
+		}
+	}
+	return false
+}
+
+// judge counts an outcome. dead: there was nothing to be read, and soon there will not be anything, either.
+func (r *Readings) judge(p Process, s *reading, o *outcome) (dead bool) {
+	if o.gone {
+		return false
+	}
+	dead = true
+	var failed []error
+	if r.memoryKinds() {
+		state, none := memoryState(o.memory)
+		s.state = state
+		if state == MemoryFailed {
+			failed = append(failed, o.memory)
+		}
+		dead = none
+	}
+	for kind, err := range o.waits {
+		state := waitState(err)
+		s.wait(kind).state = state
+		if state == MemoryFailed {
+			failed = append(failed, err)
+		}
+		dead = dead && (state == MemoryOff || state == WaitsUnknown)
+	}
+	if len(failed) > 0 {
+		r.stats.Failed++
+		r.m.cfg.Log.Warn("a profile could not be read", "pid", p.PID, "error", errors.Join(failed...))
+	} else if !dead {
+		r.stats.Readings++
+	}
+	return dead
+}
+
+// memoryState is what an error of reading a memory profile means. none: there is no profile.
+func memoryState(err error) (state string, none bool) {
+	switch {
+	case err == nil:
+		return MemoryOn, false
+	case errors.Is(err, goruntime.ErrNoMemProfile):
+		return MemoryLinkedOut, true
+	case errors.Is(err, errMemProfileOff):
+		return MemoryOff, true
+	}
+	return MemoryFailed, false
+}
+
+func (r *Readings) memoryKinds() bool {
+	return slices.Contains(r.cfg.Kinds, KindHeap) || slices.Contains(r.cfg.Kinds, KindAllocs)
 }
 
 // again sets the moment of the next reading. The first ones of an agent come together: the second ones are spread over the
@@ -210,46 +271,83 @@ func moment(p Process, within time.Duration) time.Duration {
 	return time.Duration(maphash.Comparable(seed, p) % uint64(within))
 }
 
-func (r *Readings) read(ctx context.Context, p Process, s *reading) (err error) {
+// read reads a process and hands on its profiles.
+func (r *Readings) read(ctx context.Context, p Process, s *reading) (o outcome) {
 	service, labels, ok := r.cfg.Discovery.Labels(p.PID, p.Start)
 	if !ok {
-		return os.ErrNotExist
+		return outcome{gone: true}
 	}
-	t, rate, err := r.m.look(p.PID)
-	if t != nil {
-		defer func() { err = errors.Join(err, t.close()) }()
+	t, err := r.m.look(p.PID)
+	switch {
+	case errors.Is(err, os.ErrNotExist), err == nil && t.start != p.Start:
+		_ = t.close() // there is nothing to be lost
+		return outcome{gone: true}
+	case err != nil:
+		return r.unread(err)
 	}
+	defer func() {
+		if err := t.close(); err != nil {
+			r.m.cfg.Log.Warn("close a process", "pid", p.PID, "error", err)
+		}
+	}()
+	out := export.Profile{PID: p.PID, StartTicks: p.Start, Comm: t.comm, Service: service, Labels: labels, Start: time.Now()}
+	o.waits = make(map[string]error)
+	if r.memoryKinds() {
+		o.memory = t.named(p.PID, r.readMemory(ctx, t, out, s))
+	}
+	for _, kind := range r.cfg.Kinds {
+		if isContention(kind) {
+			out.Kind = kind
+			o.waits[kind] = t.named(p.PID, r.readWait(ctx, t, out, s))
+		}
+	}
+	o.gone = o.failed() && !t.current()
+	return o
+}
+
+// unread is the outcome where nothing of a process could be read.
+func (r *Readings) unread(err error) outcome {
+	o := outcome{waits: make(map[string]error)}
+	for _, kind := range r.cfg.Kinds {
+		if isContention(kind) {
+			o.waits[kind] = err
+		} else {
+			o.memory = err
+		}
+	}
+	return o
+}
+
+// readMemory reads t's memory profile and hands it on as the kinds that are asked for; out is the same of all of them.
+func (r *Readings) readMemory(ctx context.Context, t *memTarget, out export.Profile, s *reading) error {
+	rate, err := r.m.memRate(t)
 	switch {
 	case err != nil:
-		return t.named(p.PID, err)
-	case t.start != p.Start:
-		return os.ErrNotExist
+		return err
 	case rate <= 0:
 		return errMemProfileOff
 	}
 	now := time.Now()
 	if err := t.readInto(&r.buffer, r.m.mode()); err != nil {
-		if !t.current() {
-			return os.ErrNotExist
-		}
-		return t.named(p.PID, err)
+		return err
 	}
 	t.records = r.buffer
 	var errs []error
 	for _, kind := range r.cfg.Kinds {
-		out := &export.Profile{Kind: kind, PID: p.PID, StartTicks: p.Start, Comm: t.comm, Service: service, Labels: labels, Start: now}
-		if kind == KindAllocs {
-			if t.before = s.before; t.before == nil {
-				continue
-			}
-			out.Start, out.Duration = s.since, now.Sub(s.since)
+		p := out
+		p.Kind, p.Start = kind, now
+		switch t.before = s.before; {
+		case isContention(kind), kind == KindAllocs && t.before == nil:
+			continue
+		case kind == KindAllocs:
+			p.Start, p.Duration = s.since, now.Sub(s.since)
 		}
-		r.m.build(out, t, r.sym, rate)
-		out.Data.Comments = append(out.Data.Comments, published(r.m.mode()))
-		errs = append(errs, r.cfg.Exporter.Export(ctx, out))
+		r.m.build(&p, t, r.sym, rate)
+		p.Data.Comments = append(p.Data.Comments, published(r.m.mode()))
+		errs = append(errs, r.cfg.Exporter.Export(ctx, &p))
 	}
 	if slices.Contains(r.cfg.Kinds, KindAllocs) {
-		errs = append(errs, r.remember(t, p, s, now))
+		errs = append(errs, r.remember(t, Process{out.PID, out.StartTicks}, s, now))
 	}
 	r.mu.Lock()
 	r.stats.Sites += uint64(r.buffer.Len())
@@ -299,6 +397,9 @@ func (r *Readings) forget(now time.Time) {
 	if r.buffer.Bytes() > maxIdleBuffer {
 		r.buffer = goruntime.MemRecords{Reuse: true}
 	}
+	if r.waits.Bytes() > maxIdleBuffer {
+		r.waits = goruntime.ContentionRecords{}
+	}
 }
 
 // forgetAfter is how many intervals a program stays open that no process runs.
@@ -311,9 +412,17 @@ func (r *Readings) Stats() ReadingsStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := r.stats
-	out.States = make(map[string]int)
+	out.States, out.Waits = make(map[string]int), make(map[string]map[string]int)
 	for _, s := range r.wait {
-		out.States[s.state]++
+		if r.memoryKinds() {
+			out.States[s.state]++
+		}
+		for kind, w := range s.waits {
+			if out.Waits[kind] == nil {
+				out.Waits[kind] = make(map[string]int)
+			}
+			out.Waits[kind][w.state]++
+		}
 	}
 	return out
 }

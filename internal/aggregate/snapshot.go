@@ -21,6 +21,7 @@ type SnapshotOptions struct {
 	Main          objfile.ImageID
 	Labels        []Label // of all samples
 	HideAllocator bool    // leave out functions of the runtime at the leaf, as heap profiles do
+	Wrappers      bool    // show functions that the compiler made, where nothing is inlined into them
 }
 
 // Snapshot makes one profile of the runtime's own records. Their stacks are logical: they have an address for each inlined
@@ -56,6 +57,9 @@ func (s *Snapshot) Add(stack []objfile.Addr, bytes int64, values ...int64) {
 	b.stack = b.stack[:0]
 	b.masks = symbolize.Elide(b.masks[:0], b.frames)
 	for i, mask := range b.masks {
+		if f := b.frames[i]; s.o.Wrappers && len(f) > 0 && f[0].Wrapper {
+			mask |= 1
+		}
 		if mask != 0 {
 			b.stack = append(b.stack, s.location(s.addrs[i], mask, b.frames[i]))
 		}

@@ -20,6 +20,10 @@ import (
 // Contention says where a program keeps its profiles of blocking and of contended mutexes: link-time addresses of variables of
 // the runtime. Source: runtime/mprof.go.
 type Contention struct {
+	// Wrappers says that stacks have functions that the compiler made, such as methods of embedded types: since Go 1.23 they are
+	// walked by frame pointers, and runtime/pprof shows of them those into which nothing is inlined.
+	Wrappers bool
+
 	lists    [2]uint64 // bbuckets and xbuckets; which of them is which their buckets say
 	rates    [2]uint64 // blockprofilerate, mutexprofilerate
 	ticks    uint64    // ticks.val, the clock ticks in a second; 0: nothing in the program asks for it
@@ -66,7 +70,7 @@ func FindContention(f *objfile.File, version string) (Contention, error) {
 	p.funcs = t.Lookup("runtime.stkbucket", "runtime.blockevent", "runtime.SetBlockProfileRate", "runtime.semacquire1",
 		"runtime.tickspersecond", "runtime.ticksPerSecond")
 	rel := parseVersion(version)
-	c := Contention{unscaled: rel.minor > 0 && rel.minor <= 19}
+	c := Contention{unscaled: rel.minor > 0 && rel.minor <= 19, Wrappers: rel.minor == 0 || rel.minor >= 23}
 	c.lists[0] = p.variable("runtime.bbuckets", "runtime.stkbucket", listsInStkbucket+1)
 	c.lists[1] = p.variable("runtime.xbuckets", "runtime.stkbucket", listsInStkbucket)
 	for _, fn := range []string{"runtime.blockevent", "runtime.SetBlockProfileRate"} {
@@ -215,6 +219,10 @@ func (c *Contention) limit() time.Duration { return cmp.Or(c.patience, maxReadTi
 // contentionRecord is the size of a blockRecord: count float64, cycles int64.
 const contentionRecord = 16
 
+// logicalStack stands before a stack that has the return addresses of inlined calls (runtime/tracestack.go: logicalStackSentinel,
+// since Go 1.23). Where they are missing they are found by what calls them, so that it makes no difference.
+const logicalStack = ^uint64(0)
+
 func (c *Contention) read(mem *blocks, bias uint64, kind ContentionKind, visit func(*Contended) error) error {
 	w := bucketWalk{mem: mem, typ: blockBucket + uint64(kind), record: contentionRecord}
 	head, ok, err := c.list(&w, bias)
@@ -223,11 +231,15 @@ func (c *Contention) read(mem *blocks, bias uint64, kind ContentionKind, visit f
 	}
 	var at Contended
 	return w.walk(head, func(record []byte) error {
+		stack := w.stack
+		if len(stack) > 0 && stack[0] == logicalStack {
+			stack = stack[1:]
+		}
 		count := clamp(math.Float64frombits(binary.LittleEndian.Uint64(record)))
 		if kind == Block {
 			count = max(count, 1) // as runtime.BlockProfile has it
 		}
-		at = Contended{w.addr, w.stack, count, max(int64(binary.LittleEndian.Uint64(record[8:])), 0)}
+		at = Contended{w.addr, stack, count, max(int64(binary.LittleEndian.Uint64(record[8:])), 0)}
 		return visit(&at)
 	})
 }

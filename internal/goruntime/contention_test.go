@@ -99,14 +99,15 @@ func heads(first, second uint64, buckets ...[]byte) []byte {
 
 // TestContentionRecords: the lists are told apart by their buckets, and the numbers are as the runtime tells them.
 func TestContentionRecords(t *testing.T) {
-	first := blockBytes(0, mutexBucket, 2, 7, 700)
+	first := blockBytes(0, mutexBucket, 3, 7, 700)
+	binary.LittleEndian.PutUint64(first[bucketHeader:], logicalStack)
 	second := 64 + uint64(len(first))
 	third := blockBytes(second+uint64(len(blockBytes(0, 0, 1, 0, 0))), blockBucket, 1, 0.25, 30)
 	mem := heads(64, second, first, third, blockBytes(0, blockBucket, 0, 12.75, 40))
 	for _, lists := range [][2]uint64{{0, 8}, {8, 0}} {
 		c := Contention{lists: lists}
 		for kind, want := range map[ContentionKind]string{
-			Mutex: "[7 700 [401000 401001]]", Block: "[1 30 [401000] 12 40 []]",
+			Mutex: "[7 700 [401001 401002]]", Block: "[1 30 [401000] 12 40 []]",
 		} {
 			var r ContentionRecords
 			r.Keep()

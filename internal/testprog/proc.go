@@ -35,6 +35,7 @@ type Proc struct {
 type StartOptions struct {
 	Env     []string // added to the environment, such as "GODEBUG=asyncpreemptoff=1"
 	NoReady bool     // do not wait for the line "ready"
+	Stdin   *os.File // nil: none
 }
 
 // Start runs the program at path and returns once it has printed a line that begins with "ready".
@@ -60,6 +61,9 @@ func Launch(o StartOptions, path string, args ...string) (*Proc, error) {
 	p := &Proc{cmd: exec.Command(path, args...), exited: make(chan struct{}), changed: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), o.Env...)
 	p.cmd.Stderr = &p.stderr
+	if o.Stdin != nil {
+		p.cmd.Stdin = o.Stdin
+	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
@@ -157,6 +161,12 @@ func (p *Proc) Wait(t testing.TB, timeout time.Duration) []string {
 		t.Fatalf("%s: %v\n%s", p.cmd.Path, p.err, p.stderr.String())
 	}
 	return p.Lines()
+}
+
+// Stderr is what the process, which has ended, has written to its standard error.
+func (p *Proc) Stderr() string {
+	<-p.exited
+	return p.stderr.String()
 }
 
 // Exited is closed when the process has ended and was reaped.

@@ -101,6 +101,7 @@ func places() {
 		worker(7).Run(hold)
 		runner(worker(8)).Run(hold)
 		call(&group{})
+		throughC(hold)
 	}
 }
 
