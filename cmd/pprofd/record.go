@@ -46,7 +46,7 @@ const maxFrequency = 10000
 
 // The words that flags take. Later kinds of profiles are added here.
 func knownKinds() []string {
-	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs, profiler.KindWall}
+	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs, profiler.KindBlock, profiler.KindMutex, profiler.KindWall}
 }
 
 const kindCPU = profiler.KindCPU
@@ -78,7 +78,9 @@ func knownSources() []string { return []string{sourceAuto, sourceRead, sourcePro
 
 // atOnce: there is nothing to wait for.
 func (o *recordOptions) atOnce() bool {
-	return !o.durationExplicit && !o.onOOM && slices.Equal(o.kinds, []string{profiler.KindHeap})
+	return !o.durationExplicit && !o.onOOM && !slices.ContainsFunc(o.kinds, func(kind string) bool {
+		return !slices.Contains([]string{profiler.KindHeap, profiler.KindBlock, profiler.KindMutex}, kind)
+	})
 }
 
 func knownFormats() []string {
@@ -99,7 +101,10 @@ once, at the start, and leave out processes that are not Go.
 Kinds: cpu is sampled by the kernel. heap (what is in use, and all that was ever allocated, by where) and allocs (what is
 allocated during -d) are read from the records that the process's own runtime keeps, as /debug/pprof/heap would show them:
 up to the last garbage collection but one, or with --include-unpublished up to now. Nothing is traced for them. A program
-that nowhere reads its memory profile is linked without; record says so. heap alone does not wait, unless -d is given.
+that nowhere reads its memory profile is linked without; record says so. block (where goroutines waited for channels, mutexes
+and the like) and mutex (who held the mutexes that others waited for) are read in the same way, of programs that call
+runtime.SetBlockProfileRate and runtime.SetMutexProfileFraction, as /debug/pprof/block and /debug/pprof/mutex would show them:
+with -d what happened meanwhile, else all since the program began. heap, block and mutex do not wait, unless -d is given.
 Of a program without a memory profile, or with --alloc-source probe, allocs comes from probes (uprobes) in the runtime's
 allocator, for as long as the recording lasts.
 
@@ -138,6 +143,7 @@ Ctrl-C (or SIGTERM) ends a recording early and writes what there is; a second on
   sudo pprofd record -p 4242 -t allocs,cpu -d 30s       # what is allocated in 30 s, and CPU: a file each
   sudo pprofd record -p 4242 -t wall                    # where goroutines spend their time
   sudo pprofd record -p 4242 -t wall --state waiting --reason 'chan receive'
+  sudo pprofd record -p 4242 -t block,mutex -d 30s      # where goroutines waited in 30 s, and for whom
   sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
   sudo pprofd record -p 4242 --pyroscope http://localhost:4040 --parca localhost:7070 --label env=test
   sudo pprofd record -p 4242 --format folded -o - | flamegraph.pl > cpu.svg`,
@@ -161,7 +167,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.IntSliceVarP(&o.pids, "pid", "p", nil, "process to sample; repeat or separate by commas")
 	f.StringArrayVar(&o.comms, "comm", nil, "sample Go processes whose name (comm) matches this pattern; repeatable")
 	f.StringArrayVar(&o.exes, "exe", nil, "sample Go processes whose executable's path matches this pattern; repeatable")
-	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long, such as 30s; a program behind -- is sampled until it exits unless this is given, a heap is read at once")
+	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long, such as 30s; a program behind -- is sampled until it exits unless this is given, heap, block and mutex are read at once")
 	f.IntVarP(&o.frequency, "frequency", "F", 99, "samples per second and CPU, 1 to 10000")
 	f.StringVarP(&o.output, "output", "o", "", "file, directory for several profiles, or - for standard output")
 	f.StringVar(&o.format, "format", "pprof", strings.Join(knownFormats(), ", "))
@@ -291,7 +297,7 @@ func (o *recordOptions) checkKinds() error {
 		return fmt.Errorf("--alloc-budget %v is not in 0 to 100", o.allocBudget)
 	case len(memory) > 0 && len(o.program) > 0 && !o.durationExplicit:
 		return fmt.Errorf("%s is read from a process that runs: say with -d when, or start the program by itself and use -p", memory[0])
-	case o.unpublished && len(memory) == 0:
+	case o.unpublished && !slices.Contains(memory, profiler.KindHeap) && !slices.Contains(memory, profiler.KindAllocs):
 		return errors.New("--include-unpublished is for heap and allocs")
 	}
 	return nil

@@ -77,6 +77,7 @@ func (r *recording) open() (err error) {
 	if kinds := r.o.memoryKinds(); len(kinds) > 0 {
 		r.memory = profiler.NewMemory(profiler.MemoryConfig{
 			Log: r.log, Kinds: kinds, Unpublished: r.o.unpublished, Merge: r.o.merge, Exporter: r.sink, ProcRoot: procRoot, Version: version(),
+			Difference: r.o.durationExplicit,
 		})
 	}
 	if r.o.allocs() && r.o.allocSource == sourceProbe {
