@@ -37,8 +37,21 @@ type processMemory struct {
 }
 
 func openMemory(p procfs.Proc, start uint64) *processMemory {
-	f, err := os.Open(p.Path("mem"))
+	f, err := openPlain(p.Path("mem"))
 	return &processMemory{proc: p, start: start, f: f, err: err, patience: maxStall}
+}
+
+// openPlain opens a file that cannot be waited for. os.Open would ask the kernel whether it can, for as long as all the rest takes.
+func openPlain(path string) (*os.File, error) {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		switch {
+		case err == nil:
+			return os.NewFile(uintptr(fd), path), nil
+		case !errors.Is(err, unix.EINTR):
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+	}
 }
 
 // ReadAt implements io.ReaderAt by run-time address.

@@ -182,7 +182,7 @@ func (p *Profiler) adopt(pid uint32, start uint64) (*target, error) {
 	if err := p.register(t, false); err != nil {
 		return nil, err
 	}
-	if !p.alive(&t.process) {
+	if p.allocs == nil || !p.alive(&t.process) {
 		return t, nil
 	}
 	if err := p.attachAllocs(t); err != nil { // newcomer removes it from the kernel's targets

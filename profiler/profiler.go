@@ -127,7 +127,7 @@ type Profiler struct {
 	names    keptNames // kept from cut to cut
 	lastRead bpf.Stats
 	ticks    int
-	changed  time.Time // when a target came or ran another program
+	changed  time.Time // when a target came, or ran another program, of which more is to be learned
 
 	cutting atomic.Bool // Cut is in use: that the ring buffer was read to its end does not mean that Run ends
 	stopped atomic.Bool // it does

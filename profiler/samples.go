@@ -15,7 +15,8 @@ import (
 // event takes one record of any kind.
 func (p *Profiler) event(one []pending) {
 	r := &one[0].record
-	t := p.targets[r.PID]
+	known := p.targets[r.PID]
+	t := known
 	if p.cfg.Discovery != nil {
 		t = p.discover(t, r)
 	}
@@ -27,7 +28,9 @@ func (p *Profiler) event(one []pending) {
 		one[0].target = t
 		p.count(one)
 	case bpf.TypeExec:
-		p.exec(t, r.StartTime)
+		if t == known { // else it was made of what runs now
+			p.exec(t, r.StartTime)
+		}
 	case bpf.TypeExit:
 		p.exit(t)
 	}

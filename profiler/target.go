@@ -156,9 +156,20 @@ func (p *Profiler) register(t *target, waitExec bool) error {
 	p.all = append(p.all, t)
 	t.id = uint32(len(p.all))
 	p.expect()
-	p.changed = time.Now()
+	if t.unsettled() {
+		p.changed = time.Now()
+	}
 	p.publish()
 	return nil
+}
+
+// unsettled: something of t is to be looked up soon, while it runs: whether its runtime is as expected, or what it loads.
+func (t *target) unsettled() bool {
+	if t.space == nil || t.unverified {
+		return true
+	}
+	m := t.space.Main()
+	return m == nil || m.Image.File == nil || m.Image.File.Cgo()
 }
 
 // findLayout learns where the Go runtime of t keeps its state. Without it labels and goroutine ids are lost, stacks

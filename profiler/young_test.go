@@ -42,6 +42,9 @@ func TestOldProcessWithANewProgram(t *testing.T) {
 		if labels := target.layout.GLabels != 0; target.unverified != c.young || labels != c.young {
 			t.Errorf("executed %v: to be looked at again: %v, labels: %v", c.fresh, target.unverified, labels)
 		}
+		if target.unsettled() != c.young {
+			t.Errorf("executed %v: something is to be looked up soon: %v", c.fresh, !c.young)
+		}
 		if err := target.close(); err != nil {
 			t.Error(err)
 		}

@@ -100,6 +100,7 @@ var (
 	descMemory    = desc("memory_profiles", "Processes by what their runtime does about its memory profile.", "state")
 	descProcesses = desc("discovery_processes", "Go processes that run now.", "verdict")
 	descLooks     = desc("discovery_looks_total", "Processes that were looked at as they executed a program.")
+	descFound     = desc("discovery_found_total", "Go programs that processes were found to run, wanted or not.")
 	descLate      = desc("discovery_late_total", "Looks that took too long to be waited for.")
 	descUnread    = desc("discovery_unreadable_total", "Processes that could not be looked at.", "reason")
 	descScans     = desc("discovery_scans_total", "Scans of all processes.")
@@ -275,6 +276,7 @@ func (s scrape) readings(t *readTotals) {
 func (s scrape) discovery(a *Agent) {
 	n := a.discovery.Stats()
 	s.counter(descLooks, float64(n.Looks))
+	s.counter(descFound, float64(n.Found))
 	s.counter(descLate, float64(n.Late))
 	s.counter(descScans, float64(n.Scans))
 	for verdict, processes := range n.Processes {

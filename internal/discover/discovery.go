@@ -186,7 +186,7 @@ func (d *Discovery) Look(pid int, start uint64) bool {
 		return false
 	}
 	d.newProgram(key, id)
-	d.study(key, patience)
+	d.study(key, id, patience)
 	return d.wanted(key)
 }
 
@@ -223,8 +223,8 @@ func (d *Discovery) endLocked(key Proc) {
 	}
 }
 
-// study reads what is to be known of a process, in the background; it waits for at most as long as given.
-func (d *Discovery) study(key Proc, wait time.Duration) {
+// study reads what is to be known of a process that executes the file id, in the background; it waits for at most as long as given.
+func (d *Discovery) study(key Proc, id fileID, wait time.Duration) {
 	uid, err := d.in.user(key.PID)
 	if err != nil {
 		d.failed(key, err)
@@ -234,16 +234,15 @@ func (d *Discovery) study(key Proc, wait time.Duration) {
 		d.tally(func(c *counters) { c.unread["too many processes take too long to be read"]++ })
 		return
 	}
+	l := look{key: key, id: id, uid: uid}
 	d.mu.Lock()
 	d.ticket++
-	ticket := d.ticket
+	l.ticket = d.ticket
 	d.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		defer d.jobs.end(uid)
-		f, err := d.readFacts(key, uid)
-		d.enter(key, f, err, ticket)
+		d.readFacts(&l)
 	}()
 	wait = d.budget.take(wait)
 	timer := time.NewTimer(wait)
@@ -254,6 +253,23 @@ func (d *Discovery) study(key Proc, wait time.Duration) {
 		d.budget.spend(wait)
 		d.tally(func(c *counters) { c.late++ })
 	}
+}
+
+// look is one at a process.
+type look struct {
+	key    Proc
+	id     fileID // what it executes
+	uid    uint32
+	ticket uint64
+	once   sync.Once
+}
+
+// finish ends a look with what it has found, or why it has not. What comes later is not heard.
+func (d *Discovery) finish(l *look, f *facts, err error) {
+	l.once.Do(func() {
+		d.enter(l.key, f, err, l.ticket)
+		d.jobs.end(l.uid)
+	})
 }
 
 // enter stores what a look has found.
@@ -290,6 +306,8 @@ func (d *Discovery) enter(key Proc, f *facts, err error, ticket uint64) {
 	e := &entry{facts: f, ticket: ticket, seen: now, read: now}
 	if old != nil && old.id == f.id {
 		e.seen = old.seen
+	} else {
+		d.count.found++
 	}
 	d.entries[key], d.current[key.PID] = e, e
 }
@@ -493,7 +511,7 @@ func (d *Discovery) visit(p listed) (key Proc, ok bool) {
 	key = Proc{pid, start}
 	if d.due(key, id) {
 		d.newProgram(key, id)
-		d.study(key, scanPatience)
+		d.study(key, id, scanPatience)
 	}
 	return key, true
 }

@@ -274,7 +274,7 @@ func TestSelection(t *testing.T) {
 			}
 		}
 	}
-	if s := d.Stats(); s.Processes[Excluded] != 2 || s.Looks == 0 || s.Scans != 7 || s.Programs != 2 || len(s.Unreadable) > 0 {
+	if s := d.Stats(); s.Processes[Excluded] != 2 || s.Looks == 0 || s.Scans != 7 || s.Found != 2 || s.Programs != 2 || len(s.Unreadable) > 0 {
 		t.Errorf("%+v", s)
 	}
 }

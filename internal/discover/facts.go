@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pprofd/pprofd/internal/procfs"
 )
@@ -88,34 +89,40 @@ type known struct {
 // errOther says that another process has the PID now, or executes another program.
 var errOther = fmt.Errorf("another process, or program, has the PID now: %w", os.ErrNotExist)
 
-// readFacts reads what there is to know of a process, whose user is known. What it reads is of one process and program, or the error is
-// errOther.
-func (d *Discovery) readFacts(key Proc, uid uint32) (*facts, error) {
-	proc := d.in.Proc(key.PID)
+// readFacts reads what there is to know of a process, and finishes the look. Process and file were looked up just now.
+func (d *Discovery) readFacts(l *look) {
+	proc := d.in.Proc(l.key.PID)
+	f, before, err := d.firstFacts(proc, l)
+	if err == nil && f.program.goes() {
+		late := time.AfterFunc(procfs.Patience, func() {
+			d.finish(l, nil, fmt.Errorf("read environment and command line of process %d: no answer in %v: %w", l.key.PID, procfs.Patience,
+				os.ErrDeadlineExceeded))
+		})
+		err = f.readRest(proc)
+		late.Stop()
+		f.user = d.users.name(f.uid)
+	}
+	if err == nil {
+		err = f.same(proc, before)
+	}
+	d.finish(l, f, err)
+}
+
+// firstFacts are those that nobody can make us wait for, and which executable it is. What is read in all is of one process and program,
+// or the error is errOther.
+func (d *Discovery) firstFacts(proc procfs.Proc, l *look) (*facts, procfs.Stat, error) {
 	before, err := proc.Stat()
+	if err == nil && before.StartTime != l.key.Start {
+		err = errOther
+	}
 	if err != nil {
-		return nil, err
+		return nil, before, err
 	}
-	if before.StartTime != key.Start {
-		return nil, errOther
-	}
-	id, err := identify(proc)
+	p, err := d.in.lookAt(proc, before, l.id)
 	if err != nil {
-		return nil, err
+		return nil, before, err
 	}
-	p, err := d.in.lookAt(proc, before, id)
-	if err != nil {
-		return nil, err
-	}
-	f := &facts{key: key, uid: uid, id: id, comm: p.Comm, exe: p.Exe, deleted: p.Deleted, program: p.Program}
-	if !f.program.goes() {
-		return f, f.same(proc, before)
-	}
-	if err := f.readRest(proc); err != nil {
-		return nil, err
-	}
-	f.user = d.users.name(f.uid)
-	return f, f.same(proc, before)
+	return &facts{key: l.key, uid: l.uid, id: l.id, comm: p.Comm, exe: p.Exe, deleted: p.Deleted, program: p.Program}, before, nil
 }
 
 func (f *facts) readRest(proc procfs.Proc) error {

@@ -10,8 +10,8 @@ import (
 
 // counters only grow.
 type counters struct {
-	looks, scans, late uint64
-	unread             map[string]uint64
+	looks, scans, late, found uint64
+	unread                    map[string]uint64
 }
 
 func (d *Discovery) tally(f func(*counters)) {
@@ -24,6 +24,7 @@ func (d *Discovery) tally(f func(*counters)) {
 type Stats struct {
 	Looks, Scans uint64            // calls
 	Late         uint64            // looks that were not waited for: Scan finds what they find
+	Found        uint64            // Go programs that processes were found to run, wanted or not
 	Unreadable   map[string]uint64 // looks that failed, by reason
 	Processes    map[Verdict]int   // Go processes that run now
 	Programs     int               // executables that are remembered
@@ -35,7 +36,7 @@ func (d *Discovery) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := Stats{
-		Looks: d.count.looks, Scans: d.count.scans, Late: d.count.late,
+		Looks: d.count.looks, Scans: d.count.scans, Late: d.count.late, Found: d.count.found,
 		Unreadable: maps.Clone(d.count.unread), Processes: map[Verdict]int{}, Programs: d.in.size(), Sources: d.meta.stats(),
 	}
 	for _, e := range d.entries {

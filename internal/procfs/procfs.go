@@ -23,8 +23,10 @@ const (
 	maxStatus  = 64 << 10
 	maxCmdline = 256 << 10
 	dirBatch   = 512
-	maxWait    = 2 * time.Second // for a process's memory
 )
+
+// Patience is how long is waited for what the kernel reads of a process's memory: it may be a file on FUSE whose server never answers.
+const Patience = 2 * time.Second
 
 // ErrFormat is wrapped by errors that say that a file does not look as the kernel writes it.
 var ErrFormat = errors.New("unexpected format")
@@ -37,7 +39,7 @@ func New(root string) FS {
 	if root == "" {
 		root = "/proc"
 	}
-	return FS{root: root}
+	return FS{root: filepath.Clean(root)}
 }
 
 // PIDs lists the processes (thread group leaders), in ascending order.
@@ -75,7 +77,7 @@ func parsePID(name string) (int, bool) {
 
 // Proc is the directory of process pid. Nothing is opened or checked.
 func (fs FS) Proc(pid int) Proc {
-	return Proc{PID: pid, dir: filepath.Join(fs.root, strconv.Itoa(pid))}
+	return Proc{PID: pid, dir: fs.root + "/" + strconv.Itoa(pid)}
 }
 
 // Proc is one process's directory. A Proc names whatever process has the PID at the time of each
@@ -86,7 +88,12 @@ type Proc struct {
 }
 
 // Path is the path of a file of the process's directory.
-func (p Proc) Path(name string) string { return filepath.Join(p.dir, name) }
+func (p Proc) Path(name string) string {
+	if name == "" {
+		return p.dir
+	}
+	return p.dir + "/" + name
+}
 
 // Exe is the target of the exe link: the executable's path in the process's mount namespace,
 // with " (deleted)" behind it where it is gone. Kernel threads have none (ENOENT).
@@ -99,25 +106,20 @@ func (p Proc) Exe() (string, error) {
 }
 
 // Beginning is what the process's program began with: a variable of its environment as Getenv has it, "" where there is none, and its
-// arguments as Cmdline has them.
+// arguments as Cmdline has them. Unlike these two it may never return: who calls it waits for no longer than Patience.
 func (p Proc) Beginning(variable string) (value string, args []string, err error) {
-	type beginning struct {
-		value *string
-		args  []byte
+	v, err := p.variable(variable)
+	var b []byte
+	if err == nil {
+		b, err = p.read("cmdline", maxCmdline)
 	}
-	b, err := patiently(func() (b beginning, err error) {
-		if b.value, err = p.variable(variable); err == nil {
-			b.args, err = p.read("cmdline", maxCmdline)
-		}
-		return b, err
-	})
 	if err != nil {
 		return "", nil, fmt.Errorf("read environment and command line of process %d: %w", p.PID, err)
 	}
-	if b.value != nil {
-		value = *b.value
+	if v != nil {
+		value = *v
 	}
-	return value, parseCmdline(b.args), nil
+	return value, parseCmdline(b), nil
 }
 
 // Cmdline is the command line, split at NUL bytes and cut at 256 KiB. It is empty for kernel threads and zombies.
@@ -130,8 +132,8 @@ func (p Proc) Cmdline() ([]string, error) {
 	return parseCmdline(b), nil
 }
 
-// patiently runs f, which reads what the kernel takes from a process's memory. That may be a file on FUSE whose server
-// never answers: after maxWait it is given up, with os.ErrDeadlineExceeded; f goes on alone.
+// patiently runs f, which reads what the kernel takes from a process's memory: after Patience it is given up, with
+// os.ErrDeadlineExceeded; f goes on alone.
 func patiently[T any](f func() (T, error)) (T, error) {
 	type result struct {
 		v   T
@@ -142,14 +144,14 @@ func patiently[T any](f func() (T, error)) (T, error) {
 		v, err := f()
 		done <- result{v, err}
 	}()
-	timer := time.NewTimer(maxWait)
+	timer := time.NewTimer(Patience)
 	defer timer.Stop()
 	select {
 	case r := <-done:
 		return r.v, r.err
 	case <-timer.C:
 		var none T
-		return none, fmt.Errorf("no answer in %v: %w", maxWait, os.ErrDeadlineExceeded)
+		return none, fmt.Errorf("no answer in %v: %w", Patience, os.ErrDeadlineExceeded)
 	}
 }
 
@@ -180,9 +182,10 @@ func (p Proc) read(name string, limit int) ([]byte, error) {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, 1)
 		}
-		n, err := f.Read(b[len(b):min(cap(b), limit)])
+		room := b[len(b):min(cap(b), limit)]
+		n, err := f.Read(room)
 		b = b[:len(b)+n]
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) || err == nil && n < len(room) && atOnce(name) {
 			break
 		}
 		if err != nil {
@@ -191,6 +194,10 @@ func (p Proc) read(name string, limit int) ([]byte, error) {
 	}
 	return b, nil
 }
+
+// atOnce: the kernel makes the whole file before it hands anything out (single_open in fs/proc/base.c), so that a read with room to
+// spare is the last one.
+func atOnce(name string) bool { return name == "stat" || name == "status" || name == "cgroup" }
 
 // usualSize is more than what most files have, in bytes.
 const usualSize = 2 << 10

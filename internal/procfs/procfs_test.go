@@ -187,6 +187,35 @@ func TestNoSuchProcess(t *testing.T) {
 	}
 }
 
+// TestLongFileIsReadWhole: a process of many groups has a status of 40 KB.
+func TestLongFileIsReadWhole(t *testing.T) {
+	needs.Root(t)
+	cmd := exec.Command(needs.Tool(t, "sleep"), "60")
+	groups := make([]uint32, 6000)
+	for i := range groups {
+		groups[i] = uint32(i + 100_000)
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Groups: groups}}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	}()
+	p := New("").Proc(cmd.Process.Pid)
+	b, err := p.read("status", maxStatus)
+	if _, list, _ := strings.Cut(string(b), "\nGroups:"); err != nil || !strings.Contains(list, " 105999 ") || !strings.Contains(list, "\nThreads:") {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	if b, err := p.read("status", 1000); err != nil || len(b) != 1000 {
+		t.Errorf("%d bytes of 1000, %v", len(b), err)
+	}
+	if _, err := p.Status(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMapsMemoryDoesNotGrowWithLines(t *testing.T) {
 	line := []byte("7f0000000000-7f0000001000 r--p 00000000 00:01 1234                       /tmp/x\n")
 	big := bytes.Repeat(line, 100_000)
@@ -293,7 +322,7 @@ func TestCmdlineThatStalls(t *testing.T) {
 	}
 	start := time.Now()
 	_, err := New(root).Proc(7).Cmdline()
-	if d := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || d > 2*maxWait {
+	if d := time.Since(start); !errors.Is(err, os.ErrDeadlineExceeded) || d > 2*Patience {
 		t.Errorf("%v after %v", err, d)
 	}
 	w, err := os.OpenFile(fifo, os.O_WRONLY, 0) // let it go
