@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
@@ -342,10 +344,9 @@ func (p *program) globals() Globals {
 	if r := refs("runtime.mstart1"); len(r) >= 1 { // if mp == &m0
 		g.M0 = r[0]
 	}
-	for name, to := range map[string]*uint64{"runtime.allglen": &g.AllGLen, "runtime.allgptr": &g.AllGPtr, "runtime.m0": &g.M0} {
-		if a, ok := p.file.SymbolAddr(name); ok {
-			*to = a
-		}
+	symbols := map[string]*uint64{"runtime.allglen": &g.AllGLen, "runtime.allgptr": &g.AllGPtr, "runtime.m0": &g.M0}
+	for name, a := range p.file.SymbolAddrs(slices.Collect(maps.Keys(symbols))...) { // one pass over the strings
+		*symbols[name] = a
 	}
 	return g
 }
