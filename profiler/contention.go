@@ -57,17 +57,29 @@ type contention struct {
 	wrappers bool                        // functions that the compiler made are shown
 }
 
-// ContentionRates says what a process has set of its block and mutex profiles; 0: off. Errors are those of opener.open, or wrap
-// goruntime.ErrNoContention.
-func (m *Memory) ContentionRates(pid int) (goruntime.ContentionRates, error) {
+// WaitRates are what a program has given to runtime.SetBlockProfileRate (nanoseconds of waiting) and
+// runtime.SetMutexProfileFraction (events), of which one is counted on average; 0: off.
+type WaitRates struct{ Block, Mutex int64 }
+
+// WaitRates says what a process has set. Errors are those of opener.open, or wrap goruntime.ErrNoContention.
+func (m *Memory) WaitRates(pid int) (r WaitRates, err error) {
 	t, err := m.look(pid)
-	var rates goruntime.ContentionRates
-	if err == nil {
-		if _, rates, err = m.contention(t); err != nil {
-			err = t.named(pid, err)
-		}
+	if err != nil {
+		return r, err
 	}
-	return rates, errors.Join(err, t.close())
+	where, rates, err := m.contention(t)
+	if err == nil {
+		r, err = waitRates(where, rates, t)
+	}
+	return r, errors.Join(t.named(pid, err), t.close())
+}
+
+func waitRates(where *goruntime.Contention, rates goruntime.ContentionRates, t *memTarget) (WaitRates, error) {
+	if rates.Block <= 1 { // 1 is all, whatever the clock
+		return WaitRates(rates), nil
+	}
+	scale, err := where.ReadScale(memory{t.space}, t.bias, goruntime.Block, rates)
+	return WaitRates{scale.Nanoseconds(rates.Block), rates.Mutex}, err
 }
 
 // contention finds out where t keeps its profiles of contention, and whether it does.

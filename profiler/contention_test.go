@@ -206,11 +206,23 @@ func TestContentionOff(t *testing.T) {
 		if err := m.Add(was.PID); !errors.Is(err, want) {
 			t.Errorf("%s: %v", kind, err)
 		}
-		if rates, err := m.ContentionRates(was.PID); err != nil || rates.Block != 0 || rates.Mutex != 0 {
+		if rates, err := m.WaitRates(was.PID); err != nil || rates != (WaitRates{}) {
 			t.Errorf("%+v, %v", rates, err)
 		}
 		if err := m.Close(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// TestWaitRates: the rates are what the program has asked for.
+func TestWaitRates(t *testing.T) {
+	m := NewMemory(MemoryConfig{})
+	defer m.Close()
+	for _, want := range []WaitRates{{}, {1, 1}, {10000, 7}, {123456, 0}, {0, 5}} {
+		c := contend(t, testprog.Options{}, "-block", fmt.Sprint(want.Block), "-mutex", fmt.Sprint(want.Mutex))
+		if got, err := m.WaitRates(c.PID); err != nil || got != want {
+			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}
 	}
 }

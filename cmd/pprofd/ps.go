@@ -42,6 +42,12 @@ type psRow struct {
 	MemProfile       string `json:"memory_profile"` // one of the words below
 	MemProfileRate   int64  `json:"memory_profile_rate"`
 	MemProfileReason string `json:"memory_profile_reason"` // why it is unknown
+
+	BlockProfile  string `json:"block_profile"`      // memOn, memOff or memUnknown
+	BlockRate     int64  `json:"block_profile_rate"` // argument of SetBlockProfileRate, nanoseconds
+	MutexProfile  string `json:"mutex_profile"`
+	MutexFraction int64  `json:"mutex_profile_fraction"` // argument of SetMutexProfileFraction
+	WaitsReason   string `json:"contention_reason"`      // why these are unknown
 }
 
 // What a process's runtime does about its memory profile, which record -t heap and -t allocs read.
@@ -64,7 +70,9 @@ FLAGS: pie, stripped (no symbol table), cgo, deleted (the executable was removed
 REVISION ends in "+dirty" where the source was modified. PROFILABLE is about the program; doctor is about the machine.
 MEMPROFILE says what record -t heap and -t allocs have to read: on, with runtime.MemProfileRate (of how many allocated
 bytes the runtime samples one); off, where the program has set that to 0; linked out, where nothing in the program reads
-its memory profile, so that the linker has left it out (import net/http/pprof to have it); unknown, and why.`,
+its memory profile, so that the linker has left it out (import net/http/pprof to have it); unknown, and why.
+BLOCK and MUTEX say the same of record -t block and -t mutex: on, with what the program has given to
+runtime.SetBlockProfileRate (nanoseconds) and runtime.SetMutexProfileFraction; off, where it has not; unknown.`,
 		Example: `  sudo pprofd ps
   sudo pprofd ps --json | jq -r '.[] | select(.memory_profile == "linked out") | .exe'
   pprofd ps --json | jq -r '.[] | select(.vcs_revision | endswith("+dirty")) | .exe'`,
@@ -92,6 +100,7 @@ func ps(ctx context.Context, stdout, stderr io.Writer, root string, asJSON bool)
 			return ctx.Err()
 		}
 		rows[i].memProfile(memory)
+		rows[i].contention(memory)
 	}
 	if asJSON {
 		err = printJSON(stdout, rows)
@@ -143,6 +152,36 @@ func (r *psRow) memProfile(m *profiler.Memory) {
 	}
 }
 
+// contention asks for the profiles of waiting.
+func (r *psRow) contention(m *profiler.Memory) {
+	r.BlockProfile, r.MutexProfile, r.WaitsReason = memUnknown, memUnknown, r.Reason
+	if !r.Profilable {
+		return
+	}
+	rates, err := m.WaitRates(r.PID)
+	if err != nil {
+		r.WaitsReason = firstLine(err)
+		return
+	}
+	r.BlockProfile, r.BlockRate = onOff(rates.Block), rates.Block
+	r.MutexProfile, r.MutexFraction = onOff(rates.Mutex), rates.Mutex
+}
+
+func onOff(rate int64) string {
+	if rate == 0 {
+		return memOff
+	}
+	return memOn
+}
+
+// rated is a state with its rate.
+func rated(state string, rate int64) string {
+	if state == memOn {
+		return fmt.Sprintf("on (%d)", rate)
+	}
+	return state
+}
+
 // userName is the user's name, or the number where there is no name, as for users of containers.
 func userName(known map[uint32]string, uid uint32) string {
 	name, ok := known[uid]
@@ -158,11 +197,12 @@ func userName(known map[uint32]string, uid uint32) string {
 
 func printRows(w io.Writer, rows []psRow) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PID\tUSER\tGO\tMODULE\tVERSION\tREVISION\tFLAGS\tPROFILABLE\tMEMPROFILE\tCOMMAND")
+	fmt.Fprintln(t, "PID\tUSER\tGO\tMODULE\tVERSION\tREVISION\tFLAGS\tPROFILABLE\tMEMPROFILE\tBLOCK\tMUTEX\tCOMMAND")
 	for _, r := range rows {
 		cells := []string{
 			strconv.Itoa(r.PID), r.User, strings.TrimPrefix(r.GoVersion, "go"), r.Module, r.Version,
-			r.Revision, r.flags(), r.profilable(), r.memory(), strings.Join(r.Command, " "),
+			r.Revision, r.flags(), r.profilable(), r.memory(), rated(r.BlockProfile, r.BlockRate), rated(r.MutexProfile, r.MutexFraction),
+			strings.Join(r.Command, " "),
 		}
 		for i, cell := range cells {
 			if cells[i] = discover.Printable(cell); cell == "" {
@@ -195,11 +235,8 @@ func (r psRow) profilable() string {
 }
 
 func (r psRow) memory() string {
-	switch r.MemProfile {
-	case memOn:
-		return fmt.Sprintf("on (%d)", r.MemProfileRate)
-	case memUnknown:
+	if r.MemProfile == memUnknown {
 		return "unknown: " + r.MemProfileReason
 	}
-	return r.MemProfile
+	return rated(r.MemProfile, r.MemProfileRate)
 }

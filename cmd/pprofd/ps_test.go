@@ -54,7 +54,8 @@ func TestPSKnowsHowProgramsWereBuilt(t *testing.T) {
 				PID: p.PID, UID: uint32(os.Geteuid()), User: got.User, Comm: "spin", Exe: path, Command: []string{path, "-threads=1", "-seconds=60"},
 				GoVersion: strings.TrimSpace(strings.TrimPrefix(string(out), path+": ")),
 				Module:    "targets", Version: "(devel)", Stripped: o.Strip, PIE: o.PIE, Cgo: o.Cgo, Profilable: true,
-				MemProfile: memLinkedOut, // spin reads none
+				MemProfile:   memLinkedOut, // spin reads none
+				BlockProfile: memOff, MutexProfile: memOff,
 			}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)

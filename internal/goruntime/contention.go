@@ -186,6 +186,11 @@ func (s ContentionScale) Apply(count, ticks int64) (events, nanoseconds int64) {
 	return wide(float64(count), count, s.Factor), clamp(nanos)
 }
 
+// Nanoseconds is how long a number of ticks takes.
+func (s ContentionScale) Nanoseconds(ticks int64) int64 {
+	return clamp(math.Round(float64(ticks) * 1e9 / float64(s.PerSecond)))
+}
+
 // wide is n times factor, whose float64 is f.
 func wide(f float64, n, factor int64) int64 {
 	if f*float64(factor) >= math.MaxInt64 {
