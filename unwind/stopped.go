@@ -47,7 +47,7 @@ func (u *Unwinder) Walk(dst []objfile.Addr, space *objfile.Space, g *Stopped, li
 		if n >= limit {
 			return dst, ToMax
 		}
-		dst = append(dst, s.shown(a, n == 0))
+		dst = append(dst, s.shown(a, n == 0 || info.role == roleSystemstackSwitch))
 		if info.role == roleTop {
 			return dst, ToTop
 		}
@@ -68,11 +68,12 @@ type stopped struct {
 	arm64  bool
 }
 
-// shown is the address to show for a.
-func (s *stopped) shown(a objfile.Addr, leaf bool) objfile.Addr {
+// shown is the address to show for a. It may be where a function begins: one that has not been called yet, or systemstack_switch,
+// which stands below callbacks from C for a call up to Go 1.19.
+func (s *stopped) shown(a objfile.Addr, mayBegin bool) objfile.Addr {
 	switch {
 	case s.exact:
-	case leaf && s.u.entry(a): // it has not begun yet
+	case mayBegin && s.u.entry(a):
 	default:
 		a.Off--
 	}
