@@ -116,6 +116,9 @@ func (p *Replay) Stats() (Stats, error) { return Stats{Recorded: p.samples}, nil
 // Losses are none.
 func (*Replay) Losses() (map[uint32]Loss, error) { return map[uint32]Loss{}, nil }
 
+// Throttled is nothing.
+func (*Replay) Throttled() (map[uint32]Loss, error) { return map[uint32]Loss{}, nil }
+
 // SetTarget does nothing: the replay has what it has.
 func (*Replay) SetTarget(uint32, *Target) error { return nil }
 

@@ -24,8 +24,14 @@ import (
 type allocs struct {
 	probes *bpf.AllocProbes
 	sites  map[objfile.ImageID]foundSites
-	sizes  []int64          // of objects, by number
-	number map[int64]uint16 // of a size
+	sizes   []int64 // of objects, by number
+	certain []bool  // by number: each object is in the profile, since it was as large as the interval
+	number  map[objectSize]uint16
+}
+
+type objectSize struct {
+	bytes   int64
+	certain bool
 }
 
 type foundSites struct {
@@ -59,7 +65,7 @@ type allocTotal struct {
 // maxSizes bounds the distinct sizes of objects; further ones count as the next power of two. maxObject bounds the size, which
 // the process tells: no address space is larger.
 const (
-	maxSizes  = math.MaxUint16 - 64
+	maxSizes  = math.MaxUint16 - 128
 	maxObject = 1 << 48
 )
 
@@ -69,7 +75,7 @@ func (c *Config) openAllocs() (*allocs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &allocs{probes: probes, sites: make(map[objfile.ImageID]foundSites), sizes: []int64{0}, number: make(map[int64]uint16)}, nil
+	return &allocs{probes: probes, sites: make(map[objfile.ImageID]foundSites), sizes: []int64{0}, certain: []bool{false}, number: make(map[objectSize]uint16)}, nil
 }
 
 // of returns the sites of an image that is a Go program.
@@ -91,18 +97,19 @@ func (a *allocs) of(im *objfile.Image) (goruntime.AllocSites, error) {
 }
 
 // sizeNumber names a size of objects for the table.
-func (a *allocs) sizeNumber(size int64) uint16 {
-	if n, ok := a.number[size]; ok {
+func (a *allocs) sizeNumber(size int64, certain bool) uint16 {
+	k := objectSize{size, certain}
+	if n, ok := a.number[k]; ok {
 		return n
 	}
 	if len(a.sizes) >= maxSizes {
-		size = int64(1) << bits.Len64(uint64(max(size, 1)-1))
-		if n, ok := a.number[size]; ok {
+		k.bytes = int64(1) << bits.Len64(uint64(max(size, 1)-1))
+		if n, ok := a.number[k]; ok {
 			return n
 		}
 	}
 	n := uint16(len(a.sizes))
-	a.sizes, a.number[size] = append(a.sizes, size), n
+	a.sizes, a.certain, a.number[k] = append(a.sizes, k.bytes), append(a.certain, certain), n
 	return n
 }
 
@@ -191,7 +198,7 @@ func site(f goruntime.AllocFunc) bpf.Site {
 
 // attachAllocs probes t, which is a target, once Run has begun.
 func (p *Profiler) attachAllocs(t *target) error {
-	if t.alloc == nil || p.started.IsZero() || t.alloc.attached != nil {
+	if t.alloc == nil || p.started.IsZero() || p.rate.off || t.alloc.attached != nil {
 		return nil
 	}
 	m := t.space.Main()
@@ -385,7 +392,7 @@ func (p *Profiler) weigh(t *target, s *bpf.Sample) (size uint16, weight int64) {
 		return 0, s.Value
 	}
 	object, value := believable(s.Size), believable(s.Value)
-	size = p.allocs.sizeNumber(object)
+	size = p.allocs.sizeNumber(object, object > maxSmall && value == object)
 	if t.alloc != nil && t.alloc.rate > 0 {
 		_, weight = goruntime.Unsample(1, uint64(object), t.alloc.rate)
 		return size, weight
@@ -443,11 +450,11 @@ func (p *Profiler) startAllocs() error {
 }
 
 // source says where a profile comes from, and what is wrong with it.
-func (a *allocTarget) source(interval int64) string {
+func (a *allocTarget) source(interval *span) string {
 	if a.rate > 0 {
 		return fmt.Sprintf("allocations were probed where the runtime samples them itself, one in %d bytes on average", a.rate)
 	}
-	s := fmt.Sprintf("allocations were probed where spans of memory are used up, a stack every %d bytes on average", interval)
+	s := fmt.Sprintf("allocations were probed where spans of memory are used up, a stack every %s bytes on average", interval.whole())
 	if a.duty.partial {
 		s += fmt.Sprintf(", in random slots that make up %.1f of %.1f s", a.duty.probed.Seconds(), a.duty.total.Seconds())
 	}
@@ -463,7 +470,7 @@ func (a *allocTarget) source(interval int64) string {
 func (p *Profiler) tellSources() {
 	for _, t := range p.all {
 		if t.alloc != nil {
-			p.note("process %d (%s): %s", t.pid, t.comm, t.alloc.source(p.cfg.AllocInterval))
+			p.note("process %d (%s): %s", t.pid, t.comm, t.alloc.source(&p.rate.interval))
 		}
 	}
 }

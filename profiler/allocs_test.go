@@ -369,16 +369,16 @@ func TestDutyCycle(t *testing.T) {
 
 // TestSizesOfHostileObjects: a process may tell of any size, and of more than are told apart.
 func TestSizesOfHostileObjects(t *testing.T) {
-	a := &allocs{sizes: []int64{0}, number: make(map[int64]uint16)}
+	a := &allocs{sizes: []int64{0}, certain: []bool{false}, number: make(map[objectSize]uint16)}
 	for size := range int64(maxSizes + 1000) {
-		a.sizeNumber(size)
+		a.sizeNumber(size, size%2 == 0)
 	}
-	if len(a.sizes) > maxSizes+64 {
+	if len(a.sizes) > maxSizes+128 {
 		t.Errorf("%d sizes", len(a.sizes))
 	}
 	for told, want := range map[int64]int64{0: 1, -1: maxObject, math.MinInt64: maxObject, math.MaxInt64: maxObject, 1<<30 + 1: 1 << 31, 1 << 30: 1 << 30} {
-		a.number = map[int64]uint16{} // all are new
-		if got := a.sizes[a.sizeNumber(believable(told))]; got != want {
+		a.number = map[objectSize]uint16{} // all are new
+		if got := a.sizes[a.sizeNumber(believable(told), told < 0)]; got != want {
 			t.Errorf("%d bytes count as %d, want %d", told, got, want)
 		}
 	}

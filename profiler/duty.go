@@ -114,14 +114,25 @@ func (d *duty) finish() {
 	d.began = now
 }
 
+// resume begins a slot behind a time in which nothing was probed, whatever the plan was.
+func (d *duty) resume(now time.Time, hits uint64) {
+	if d.began.IsZero() {
+		return
+	}
+	d.total += now.Sub(d.began)
+	d.partial = true
+	d.hits = hits
+	d.began, d.since, d.ends = now, monotonic(), now.Add(slotLength)
+}
+
 // cost is the share of a CPU that so many hits a second take.
 func cost(rate float64) float64 {
 	return rate*hitCost.Seconds() + min(rate, coldHits)*coldCost.Seconds()
 }
 
-// share is for which part of the time a budget pays, with the turns: there is at most one in 1 / share slots.
+// share is for which part of the time a budget pays, with the turns: there is at most one in 1 / share slots. One below 0 has no end.
 func share(budget, rate float64) float64 {
-	if all := cost(max(rate, 1)); all*maxUnused > budget {
+	if all := cost(max(rate, 1)); budget >= 0 && all*maxUnused > budget {
 		return budget / (all + turnCost.Seconds()/slotLength.Seconds())
 	}
 	return 1
@@ -137,7 +148,7 @@ func (d *duty) learn(rate float64) {
 // turnAllocs ends a slot where its time has come: probes come or go.
 func (p *Profiler) turnAllocs(t *target, now time.Time) {
 	a := t.alloc
-	if a == nil || a.rate > 0 || p.cfg.AllocBudget < 0 || t.gone || p.started.IsZero() || now.Before(a.duty.ends) {
+	if a == nil || a.rate > 0 || p.cfg.AllocBudget < 0 && !a.duty.partial || p.rate.off || t.gone || p.started.IsZero() || now.Before(a.duty.ends) {
 		return
 	}
 	first := a.duty.at < 0

@@ -175,5 +175,6 @@ func (p *Profiler) nextWindow() error {
 	p.layouts.forget(p.images)
 	p.unwinder.Forget()
 	p.started = time.Now()
+	p.rate.restart(p.started)
 	return errors.Join(errs...)
 }

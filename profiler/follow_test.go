@@ -85,7 +85,7 @@ func (r *running) nothing(t *testing.T, live int) {
 	if n := len(r.p.layouts); live == 0 && n != 0 {
 		t.Errorf("%d layouts", n)
 	}
-	if n := len(r.p.counted); n != 0 {
+	if n := len(r.p.counted.lost) + len(r.p.counted.throttled); n != 0 {
 		t.Errorf("losses of %d processes are remembered", n)
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -58,6 +57,8 @@ type Config struct {
 	// AllocBudget is the share of one CPU that the probes in a target may cost it, 0.007; beyond, they are there for a part
 	// of the time only. Negative: no limit.
 	AllocBudget float64
+	// Comments are lines that each profile gets beside its own; may be nil. Run calls it once a window.
+	Comments func() []string
 
 	noLoop  bool // for tests: do without bpf_loop, as kernels before 5.17 must
 	noMulti bool // for tests: do without uprobe_multi links, as kernels before 6.6 must
@@ -75,6 +76,7 @@ type Source interface {
 	Read(rec *bpf.Record, deadline time.Time) error
 	Stats() (bpf.Stats, error)
 	Losses() (map[uint32]bpf.Loss, error)
+	Throttled() (map[uint32]bpf.Loss, error)
 	Event() bpf.Event
 	Close() error
 }
@@ -119,7 +121,8 @@ type Profiler struct {
 	refused  map[uint32]uint64           // start times by PID: no targets, whose samples may still be in the ring buffer
 	ignored  map[procfs.FileID]time.Time // executables of which the kernel side tells no more: since when
 	swept    time.Time
-	counted  map[uint32]bpf.Loss // by PID: what of the probes' losses is in profiles
+	counted  counted
+	rate     rate
 	input    unwind.Input
 	labels   []bpf.Label
 	labelIDs labelIDs
@@ -131,6 +134,8 @@ type Profiler struct {
 
 	cutting atomic.Bool // Cut is in use: that the ring buffer was read to its end does not mean that Run ends
 	stopped atomic.Bool // it does
+
+	userTime atomic.Int64 // of Run, ns
 
 	mu    sync.Mutex
 	stats Stats
@@ -175,7 +180,7 @@ func New(c Config) (*Profiler, error) {
 	return &Profiler{
 		cfg: c, probes: probes, allocs: allocs, opener: o,
 		unwinder: unwind.New(o.images), table: aggregate.New(aggregate.Limits{}),
-		layouts: make(layouts), targets: make(map[uint32]*target), counted: make(map[uint32]bpf.Loss),
+		layouts: make(layouts), targets: make(map[uint32]*target), counted: newCounted(), rate: newRate(&c),
 		refused: make(map[uint32]uint64), ignored: make(map[procfs.FileID]time.Time), swept: time.Now(), noted: time.Now(),
 	}, nil
 }
@@ -215,6 +220,11 @@ type Stats struct {
 
 	StalePID, LostEvents, NoRoom uint64 // see bpf.Stats
 	Windows                      Windows
+
+	// What it cost, and what was seen for it. Throttled samples are not among Recorded.
+	Ticks, Hits, Throttled, BadSpans uint64        // see bpf.Stats
+	BPFTime                          time.Duration // of all programs: bpf.Stats.RunTime
+	UserTime                         time.Duration // CPU time of Run, which does all that is done for samples, but for its waiting
 }
 
 // Windows counts those that have ended.
@@ -282,57 +292,11 @@ func (p *Profiler) start() error {
 		return errors.New("nothing to profile: no process was added")
 	}
 	p.started = time.Now()
+	p.rate.restart(p.started)
+	if p.rate.off {
+		return nil
+	}
 	return errors.Join(p.probes.Start(), p.startAllocs())
-}
-
-// read handles records until the ring buffer has been flushed; it calls stop once there is nothing to wait for.
-func (p *Profiler) read(ctx context.Context, stop func()) error {
-	deadline := time.Now()
-	p.poll = pollInterval
-	for n := 0; ; {
-		list, got := p.batch.read(p.probes, deadline)
-		if n += len(list); n >= floodRecords {
-			n = 0
-			if time.Since(deadline) > pollInterval {
-				p.tickInFlood(ctx)
-				deadline = time.Now().Add(p.poll)
-			}
-		}
-		waiting, err := p.take(ctx, list, got)
-		if err != nil {
-			return err
-		}
-		if errors.Is(got, bpf.ErrFlushed) {
-			if end, err := p.flushed(ctx); end || err != nil {
-				return err
-			}
-		}
-		if errors.Is(got, os.ErrDeadlineExceeded) { // p.poll is how long there is nothing to do
-			deadline = time.Now().Add(p.poll)
-		}
-		if !waiting {
-			stop()
-		}
-	}
-}
-
-// take handles what was read: records, and why there are no more, if that is known. waiting: there are, or may come, targets.
-func (p *Profiler) take(ctx context.Context, list []pending, got error) (waiting bool, err error) {
-	p.turn.Lock()
-	defer p.turn.Unlock()
-	p.handle(list)
-	switch {
-	case got == nil:
-	case errors.Is(got, os.ErrDeadlineExceeded):
-		p.tick(ctx)
-	case errors.Is(got, bpf.ErrFlushed):
-		p.readStats()
-	case errors.Is(got, bpf.ErrMalformed):
-		return false, fmt.Errorf("bug in pprofd: the BPF program wrote a %w", got)
-	default:
-		return false, fmt.Errorf("read samples: %w", got)
-	}
-	return len(p.targets) > 0 || p.cfg.Window > 0, nil
 }
 
 // tick does what is due when the ring buffer has just been read to its end.
@@ -379,19 +343,6 @@ func (p *Profiler) readStats() {
 	}
 }
 
-func (p *Profiler) publish() {
-	a := p.table.Stats()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stats.Recorded = p.lastRead.Recorded + p.lastRead.LostRing
-	p.stats.Lost = p.lastRead.LostRing + a.Lost
-	p.stats.Unwanted, p.stats.Failed, p.stats.Windows = p.past.unwanted, p.past.failed, p.past.windows
-	p.stats.StalePID, p.stats.LostEvents, p.stats.NoRoom = p.lastRead.StalePID, p.lastRead.LostEvents, p.lastRead.NoRoom
-	p.stats.Truncated, p.stats.Broken = a.Truncated, a.Broken
-	p.stats.Targets = p.past.targets + len(p.all)
-	p.stats.Exited = p.stats.Targets - len(p.targets)
-}
-
 // export builds the window's profiles and hands them on, one at a time.
 func (p *Profiler) export(ctx context.Context) error {
 	duration := time.Since(p.started)
@@ -408,10 +359,14 @@ func (p *Profiler) export(ctx context.Context) error {
 	if p.cfg.Exporter == nil {
 		return nil
 	}
+	p.rate.comments = nil
+	if p.cfg.Comments != nil {
+		p.rate.comments = p.cfg.Comments()
+	}
 	sym := p.symbolizer(began)
 	o := aggregate.BuildOptions{
-		Kind: p.kind(), Type: "cpu", Unit: "nanoseconds", Period: int64(time.Second) / int64(p.cfg.Frequency),
-		Start: p.started, Duration: duration, Merge: p.cfg.Merge, TargetLabels: p.targetLabels,
+		Kind: p.kind(), Type: "cpu", Unit: "nanoseconds", Period: p.rate.period(),
+		Start: p.started, Duration: duration, Merge: p.cfg.Merge, TargetLabels: p.targetLabels, Weight: p.throttleWeights(),
 		Main: func(id uint32) objfile.ImageID { return p.all[id-1].main },
 	}
 	if p.allocs != nil {
@@ -427,7 +382,7 @@ func (p *Profiler) export(ctx context.Context) error {
 	var errs []error
 	var empty []*target
 	for b := range p.table.Build(p.images.Get, sym, o) {
-		if b.Target > 0 && b.Samples.Count+b.Lost.Count == 0 {
+		if b.Target > 0 && b.Samples.Count+b.Lost.Count == 0 && b.Lost.Sum == 0 {
 			empty = append(empty, p.all[b.Target-1])
 		}
 		errs = append(errs, p.deliver(ctx, b, duration))
@@ -487,6 +442,7 @@ func (p *Profiler) deliver(ctx context.Context, b aggregate.Built, d time.Durati
 	}
 	b.Profile.Comments = append(b.Profile.Comments, "pprofd "+p.cfg.Version)
 	b.Profile.Comments = append(b.Profile.Comments, p.source(b.Target)...)
+	b.Profile.Comments = append(b.Profile.Comments, p.rate.comments...)
 	b.Profile.Comments = append(b.Profile.Comments, export.SamplesComment(uint64(b.Samples.Count+b.Lost.Count), uint64(b.Lost.Count)))
 	p.past.windows.Profiles++
 	err := p.cfg.Exporter.Export(ctx, out)
@@ -502,59 +458,6 @@ func (p *Profiler) kind() uint8 {
 		return uint8(bpf.KindAlloc)
 	}
 	return uint8(bpf.KindCPU)
-}
-
-// source says where the samples of a target come from; 0: of all.
-func (p *Profiler) source(id uint32) []string {
-	if p.allocs == nil {
-		return []string{fmt.Sprintf("event %s at %d Hz", p.probes.Event(), p.cfg.Frequency)}
-	}
-	var lines []string
-	for _, t := range p.all {
-		if id != 0 && t.id != id || t.alloc == nil {
-			continue
-		}
-		if line := t.alloc.source(p.cfg.AllocInterval); !slices.Contains(lines, line) {
-			lines = append(lines, line)
-		}
-	}
-	return lines
-}
-
-// countLosses puts what the kernel side had to drop into the table, by target. No more of it can come of a process that
-// is a target no more.
-func (p *Profiler) countLosses() error {
-	losses, err := p.probes.Losses()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for pid, l := range losses {
-		before := p.counted[pid]
-		if p.counted[pid] = l; p.targets[pid] == nil {
-			delete(p.counted, pid)
-			errs = append(errs, p.probes.ForgetLosses(pid))
-		}
-		if losses[pid] = (bpf.Loss{Count: l.Count - before.Count, Value: l.Value - before.Value}); l == before {
-			delete(losses, pid)
-		}
-	}
-	for _, t := range p.all {
-		if l := losses[t.pid]; l.Count > 0 {
-			p.table.Lost(t.id, p.kind(), "ring buffer full", int64(l.Count), int64(l.Value))
-			delete(losses, t.pid)
-		}
-	}
-	for pid, l := range losses {
-		if p.cfg.Discovery != nil { // which need not have become a target
-			p.past.unwanted += l.Count
-			delete(losses, pid)
-		}
-	}
-	if len(losses) > 0 {
-		p.note("samples of %d processes that were replaced meanwhile are missing", len(losses))
-	}
-	return errors.Join(errs...)
 }
 
 // Close frees everything.

@@ -10,9 +10,10 @@ import (
 // there are enough of them, the rest together.
 
 const (
-	minSamples   = 16       // of objects of one size, to be scaled alone
-	maxSmall     = 32 << 10 // bytes; larger objects have spans of their own (runtime/sizeclasses.go: _MaxSmallSize)
-	largeStratum = -1
+	minSamples     = 16       // of objects of one size, to be scaled alone
+	maxSmall       = 32 << 10 // bytes; larger objects have spans of their own (runtime/sizeclasses.go: _MaxSmallSize)
+	largeStratum   = -1
+	certainStratum = -2
 )
 
 // stratum is what was counted of objects, and what the samples of them add up to.
@@ -28,7 +29,11 @@ func (p *Profiler) scales() map[aggregate.SizeKey]float64 {
 	scales := make(map[aggregate.SizeKey]float64)
 	sizes, lost := p.table.Sizes(kind), p.table.Losses(kind)
 	for _, t := range p.all {
-		if t.alloc == nil || t.alloc.rate > 0 {
+		if t.alloc == nil {
+			continue
+		}
+		if t.alloc.rate > 0 {
+			t.scaleOwn(scales, sizes)
 			continue
 		}
 		s := p.strata(t, sizes)
@@ -39,11 +44,11 @@ func (p *Profiler) scales() map[aggregate.SizeKey]float64 {
 			if k.Target != t.id {
 				continue
 			}
-			if p.certain(p.allocs.sizes[k.Size]) {
+			if p.allocs.certain[k.Size] && t.throttled.Count == 0 {
 				scales[k] = own
 				continue
 			}
-			of := s[strataOf(p.allocs.sizes[k.Size])]
+			of := s[p.strataOf(k.Size)]
 			if of == nil || of.samples < minSamples {
 				of = rest
 			}
@@ -58,29 +63,48 @@ func (p *Profiler) scales() map[aggregate.SizeKey]float64 {
 	return scales
 }
 
-type strata map[int64]*stratum
-
-// certain: each object of this size is in the profile.
-func (p *Profiler) certain(size int64) bool { return size > maxSmall && size >= p.cfg.AllocInterval }
-
-func strataOf(size int64) int64 {
-	if size > maxSmall {
-		return largeStratum
+// scaleOwn lets samples that the runtime chose stand for those that were not taken.
+func (t *target) scaleOwn(scales map[aggregate.SizeKey]float64, sizes map[aggregate.SizeKey]aggregate.Value) {
+	taken := int64(0)
+	for k, v := range sizes {
+		if k.Target == t.id {
+			taken += v.Count
+		}
 	}
-	return size
+	for k := range sizes {
+		if k.Target == t.id && taken > 0 {
+			scales[k] = 1 + float64(t.throttled.Count)/float64(taken)
+		}
+	}
 }
 
+type strata map[int64]*stratum
+
+// strataOf is what samples of a size, by number, are scaled with.
+func (p *Profiler) strataOf(number uint16) int64 {
+	switch size := p.allocs.sizes[number]; {
+	case p.allocs.certain[number]:
+		return certainStratum
+	case size > maxSmall:
+		return largeStratum
+	default:
+		return size
+	}
+}
+
+// strata: objects of which each is in the profile are one only where some were not taken all the same.
 func (p *Profiler) strata(t *target, sizes map[aggregate.SizeKey]aggregate.Value) strata {
 	s := make(strata)
-	at := func(size int64) *stratum {
-		if s[size] == nil {
-			s[size] = &stratum{}
+	at := func(which int64) *stratum {
+		if s[which] == nil {
+			s[which] = &stratum{}
 		}
-		return s[size]
+		return s[which]
 	}
 	for _, c := range t.alloc.totals {
 		switch {
 		case c.class == bpf.ClassAlways:
+			at(certainStratum).counted += c.bytes
 		case c.size == 0:
 			at(largeStratum).counted += c.bytes
 		default:
@@ -88,11 +112,14 @@ func (p *Profiler) strata(t *target, sizes map[aggregate.SizeKey]aggregate.Value
 		}
 	}
 	for k, v := range sizes {
-		if size := p.allocs.sizes[k.Size]; k.Target == t.id && !p.certain(size) {
-			st := at(strataOf(size))
+		if k.Target == t.id {
+			st := at(p.strataOf(k.Size))
 			st.samples += v.Count
 			st.sampled += float64(v.Sum)
 		}
+	}
+	if t.throttled.Count == 0 {
+		delete(s, certainStratum)
 	}
 	return s
 }

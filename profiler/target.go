@@ -32,6 +32,8 @@ type target struct {
 	unverified bool      // the live process was too young to check the layout against
 	fresh      time.Time // when we saw it execute its program
 
+	throttled bpf.Loss // in this window, once it is being exported
+
 	gone       bool // has exited or was removed, as far as the ring buffer has not been read
 	nextReload time.Time
 

@@ -19,7 +19,11 @@ const (
 	TruncatedFrame = "[truncated]" // root of stacks that are deeper than what is walked
 	BrokenFrame    = "[broken]"    // root of stacks whose walk could not go on
 	NoStackFrame   = "[unknown]"   // samples whose stack is empty
+	ThrottledFrame = "[throttled]" // samples that were not taken, of a target of which none was: Table.Lost with Throttled
 )
+
+// Throttled is why samples are missing that ThrottledFrame stands for.
+const Throttled = "throttled"
 
 // BuildOptions describe the profiles to build.
 type BuildOptions struct {
@@ -27,7 +31,9 @@ type BuildOptions struct {
 	Type, Unit string // of the weights; "cpu", "nanoseconds"
 	Period     int64  // in Unit
 	// Objects makes a profile of objects, whose weights are bytes; nil: of time.
-	Objects  *Objects
+	Objects *Objects
+	// Weight is by how much the weights of a target's samples are to be multiplied; may be nil. Not with Objects.
+	Weight   func(target uint32) float64
 	Start    time.Time
 	Duration time.Duration
 	Comments []string

@@ -215,7 +215,11 @@ func addNumber(s *profile.Sample, key string, v int64) {
 }
 
 func (b *builder) lost(k lostKey, v Value) {
-	s := &profile.Sample{Location: []*profile.Location{b.named(LostFrame)}, Value: b.values(Key{Target: k.target, Kind: k.kind}, v)}
+	frame := LostFrame
+	if k.reason == Throttled {
+		frame = ThrottledFrame
+	}
+	s := &profile.Sample{Location: []*profile.Location{b.named(frame)}, Value: b.values(Key{Target: k.target, Kind: k.kind}, v)}
 	addLabel(s, Label{"lost", k.reason})
 	b.targetLabels(s, k.target)
 	b.p.Sample = append(b.p.Sample, s)

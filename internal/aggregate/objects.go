@@ -21,6 +21,9 @@ func (b *builder) values(k Key, v Value) []int64 {
 	o, values := b.o.Objects, b.valueSlab.take(2)
 	if o == nil {
 		values[0], values[1] = v.Count, v.Sum
+		if b.o.Weight != nil {
+			values[1] = int64(math.Round(float64(v.Sum) * b.o.Weight(k.Target)))
+		}
 		return values
 	}
 	bytes := float64(v.Sum)
