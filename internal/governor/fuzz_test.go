@@ -57,7 +57,7 @@ func (in *input) observation() Observation {
 		if in.uint64()%4 == 0 {
 			continue
 		}
-		o.Kinds = append(o.Kinds, Spent{Name: name, Ticks: in.duration(), Hits: in.duration(), TicksAll: in.duration(), BPF: in.duration(),
+		o.Kinds = append(o.Kinds, Spent{Name: name, Ticks: in.duration(), Hits: in.duration(), TicksAll: in.duration(), HitsAll: in.duration(), BPF: in.duration(),
 			User: in.duration(), Events: in.uint64(), Lost: in.uint64(), Throttled: in.uint64(), Errors: in.uint64(), Rate: in.float()})
 	}
 	return o
@@ -81,7 +81,7 @@ func seed(list ...any) (b []byte) {
 func FuzzNext(f *testing.F) {
 	config := seed(0.02, 200<<20, 3., 1, 1., 99., 19., 1., 1, 0.01, 1., 0.1, 1., 0, 0)
 	ms := time.Millisecond
-	one := seed(time.Second, 4., 0.5, 50<<20, ms, 1, 2*ms, ms, 3*ms, 2*ms, 8*ms, 100, 1, 2, 3, 19., 1, ms, ms, ms, ms, ms, 5, 0, 0, 0, 0.1, 0)
+	one := seed(time.Second, 4., 0.5, 50<<20, ms, 1, 2*ms, ms, 3*ms, 2*ms, 2*ms, 8*ms, 100, 1, 2, 3, 19., 1, ms, ms, ms, ms, ms, ms, 5, 0, 0, 0, 0.1, 0)
 	f.Add(slices.Concat(config, one, one, one))
 	f.Add(slices.Concat(config, seed(time.Second, math.Inf(1), math.NaN(), -1, -ms, 1, -ms, -ms, -ms, -ms, -ms, -1, -1, -1, -1, math.Inf(-1)), one))
 	f.Add(slices.Concat(config, seed(time.Duration(1)), one))

@@ -6,11 +6,11 @@
 //  1. What the agent itself needs, whatever it profiles (Base), is taken from the budget; the rest is divided among the kinds
 //     that are on, by their shares. What a kind cannot use others may have.
 //  2. A kind that cost more than 0.9 of what it may is cut at once to 0.75 of it; one that cost less than 0.6 is raised, to
-//     twice the rate or, where it is far away, half of the way (on a logarithmic scale), but not to more than four times, and
+//     twice the rate or, where it is far away, half of the way (on a logarithmic scale), but not to more than eight times, and
 //     not in the window after a cut; between the two its rate stays.
-//  3. No rate is so high that, if all CPUs became busy at once, their interrupts and the samples that are usual would exceed
-//     what the kind may cost: nothing but the rate limits interrupts within a window.
-//  4. What is left beside the interrupts is the limit of BPF run time, which a token bucket in BPF keeps within the window;
+//  3. No rate is so high that, if all CPUs became busy at once, their interrupts and traps and the samples that are usual would
+//     exceed what the kind may cost: nothing but the rate limits interrupts and traps within a window.
+//  4. What is left beside them is the limit of BPF run time, which a token bucket in BPF keeps within the window;
 //     user time follows the samples, at the ratio last seen.
 //
 // A busy host (Load) gets the lowest rates; kinds that misbehave are off for a while; memory that is short is given back.
@@ -61,7 +61,10 @@ type Spent struct {
 	Ticks, Hits time.Duration // interrupts and traps at their calibrated cost, whether or not a sample came of them
 	// TicksAll is what Ticks would be at this rate if no CPU had been idle: window x rate x CPUs that have an event x cost of a
 	// tick; 0: unknown, then a load step may exceed the budget within its window.
-	TicksAll        time.Duration
+	TicksAll time.Duration
+	// HitsAll is what Hits could be at this rate at most, as far as something else than the rate bounds them: targets x what the
+	// probes of each may cost; 0: unknown, as above.
+	HitsAll         time.Duration
 	BPF             time.Duration // run time of its programs
 	User            time.Duration // CPU time of the agent for it
 	Events          uint64        // samples, hits, readings: what was seen, before Keep

@@ -57,7 +57,7 @@ func TestRateFollowsCost(t *testing.T) {
 		"what costs little is raised to what it may cost":                    {part: 0.5, rate: 19, want: 28.5},
 		"but not to more than twice":                                         {part: 0.25, rate: 19, want: 38},
 		"from far away, half of the way":                                     {part: 0.75 / 9, rate: 19, want: 57},
-		"but not to more than four times":                                    {part: 0.75 / 100, rate: 4, want: 16},
+		"but not to more than eight times":                                   {part: 0.75 / 1000, rate: 4, want: 32},
 		"what costs nothing is raised to twice":                              {part: 0, rate: 19, want: 38},
 		"not above the ceiling":                                              {part: 0.1, rate: 90, want: 99},
 		"what loses events is not raised":                                    {part: 0.1, rate: 19, lost: 100, want: 19},
@@ -132,13 +132,13 @@ func TestNoRateAboveWhatALoadStepPermits(t *testing.T) {
 func TestLimitLeavesRoomForTicksHitsAndUserTime(t *testing.T) {
 	g := newGovernor(t, nil)
 	o := Observation{Window: window, Kinds: []Spent{{Name: "cpu", Rate: 19, Events: 1000, BPF: cpus(0.1 * budget), User: cpus(0.3 * budget),
-		Ticks: cpus(0.1 * budget), TicksAll: cpus(0.2 * budget), Hits: cpus(0.15 * budget)}}}
+		Ticks: cpus(0.1 * budget), TicksAll: cpus(0.2 * budget), Hits: cpus(0.1 * budget), HitsAll: cpus(0.15 * budget)}}}
 	g.kinds[0].ratio = 3
 	d := g.Next(o).Kinds[0]
 	if d.Rate != 19 {
 		t.Fatalf("rate %v", d.Rate)
 	}
-	want := (safe - 0.2 - 0.15) * budget / (1 + 3)
+	want := (safe - 0.2 - 0.15) * budget / (1 + 3*ratioMargin)
 	if got := d.Limit.Seconds(); math.Abs(got-want) > 1e-6 {
 		t.Errorf("limit %v s a second, want %v", got, want)
 	}
@@ -147,23 +147,29 @@ func TestLimitLeavesRoomForTicksHitsAndUserTime(t *testing.T) {
 	}
 }
 
+// The ratio is of this window and, half as much, of those before: a part of a window's user time falls into the next one.
 func TestRatioOfUserTimeRisesAtOnceAndFallsSlowly(t *testing.T) {
 	g := newGovernor(t, nil)
-	with := func(user float64, events uint64) float64 {
-		g.Next(Observation{Window: window, Kinds: []Spent{{Name: "cpu", Rate: 19, Events: events, BPF: cpus(0.001), User: cpus(0.001 * user)}}})
+	with := func(bpf, user float64, events uint64) float64 {
+		g.Next(Observation{Window: window, Kinds: []Spent{{Name: "cpu", Rate: 19, Events: events, BPF: cpus(bpf / 1000), User: cpus(user / 1000)}}})
 		return g.kinds[0].ratio
 	}
 	for _, step := range []struct {
-		user   float64
-		events uint64
-		want   float64
-	}{{8, 1000, 8}, {4, 1000, 6}, {4, 1000, 5}, {1000, 1000, maxRatio}, {0, 1000, (maxRatio + minRatio) / 2}} {
-		if got := with(step.user, step.events); !near(got, step.want) {
+		bpf, user float64
+		events    uint64
+		want      float64
+	}{{1, 8, 1000, 8}, {1, 2, 1000, (8 + (2+4)/1.5) / 2}, {1000, 20000, 1000, maxRatio}} {
+		if got := with(step.bpf, step.user, step.events); math.Abs(got-step.want) > 0.01 {
 			t.Errorf("%v: ratio %v", step, got)
 		}
 	}
+	g = newGovernor(t, nil)
+	with(100, 300, 1000)
+	if got := with(1, 30, 1000); got > 7 {
+		t.Errorf("user time of the last window: ratio %v", got)
+	}
 	g.kinds[0].limit = 1
-	if before := g.kinds[0].ratio; with(16, 10) != before {
+	if before := g.kinds[0].ratio; with(1, 1000, 10) != before {
 		t.Errorf("ten events change the ratio to %v", g.kinds[0].ratio)
 	}
 }

@@ -8,13 +8,15 @@ import (
 const (
 	firstRatio         = 4.0 // user time per BPF time, before it was seen
 	minRatio, maxRatio = 0.5, 16.0
-	ratioEvents        = 50 // fewer say nothing of the ratio
+	ratioEvents        = 50  // fewer say nothing of the ratio
+	ratioMargin        = 1.2 // by which a load step may exceed it: code is seen that has no names yet
 
 	maxUnthrottled = 16.0 // times the samples that were recorded, that there would have been
 
 	safe     = 0.95 // of what a kind may cost, for what may come within a window
 	ticksMay = 0.5  // of what a kind may cost, if all CPUs become busy
 	ease     = 1.25 // the limit's distance from what is usual
+	fastest  = 8    // times the rate that a rise may make it
 	deadband = 1.1  // rises that are smaller are not worth a change
 
 	minLimit     = 100e-6  // CPUs: BPF run time for about 20 samples a second, whatever is left
@@ -33,10 +35,12 @@ type kind struct {
 	own     float64 // its share
 	allowed float64 // its share, and what it is lent
 	limit   float64
-	ratio   float64 // user time per BPF time
-	cut     bool    // by the last decision
-	lossy   bool    // events were lost
-	step    int     // of keeps
+	ratio   float64 // user time per BPF time, of the windows that bpf and user sum up: each counts half as much as the next one
+	bpf     float64
+	user    float64
+	cut     bool // by the last decision
+	lossy   bool // events were lost
+	step    int  // of keeps
 	observed
 	breaker breaker
 }
@@ -46,8 +50,8 @@ type observed struct {
 	known             bool
 	in                float64 // the rate in force
 	cost              float64
-	ticks, worst      float64 // interrupts; those if no CPU were idle
-	hits              float64
+	ticks, hits       float64 // interrupts; traps
+	worst             float64 // both, if no CPU and no target were idle
 	samples           float64 // BPF and user time, as they would have been without token bucket
 	events            float64 // a second
 	lost, wrong       float64 // shares of the events
@@ -66,12 +70,13 @@ func (k *kind) observe(s *Spent, w time.Duration) {
 	}
 	bpf, user := share(s.BPF, w), share(s.User, w)
 	o.cost = o.ticks + o.hits + bpf + user
-	o.worst = max(o.ticks, share(s.TicksAll, w))
+	o.worst = max(o.ticks, share(s.TicksAll, w)) + max(o.hits, share(s.HitsAll, w))
 	o.events = float64(s.Events) / w.Seconds()
 	o.lost, o.wrong = part(s.Lost, s.Events), part(s.Errors, s.Events)
 	o.samples = (bpf + user) * min(maxUnthrottled, 1/(1-part(s.Throttled, s.Events)))
+	k.bpf, k.user = k.bpf/2+bpf, k.user/2+user
 	if bpf > 0 && (s.Events >= ratioEvents || bpf > k.limit/10) {
-		now := min(max(user/bpf, minRatio), maxRatio)
+		now := min(max(k.user/k.bpf, minRatio), maxRatio)
 		k.ratio = max(now, (k.ratio+now)/2)
 	}
 	k.observed = o
@@ -85,7 +90,7 @@ func part(n, all uint64) float64 {
 	return min(1, float64(n)/float64(max(all, 1)))
 }
 
-// wants is what it could use now, in CPUs. Growth takes back step by step what was lent.
+// wants is what it could use now, in CPUs, and what it needs as a reserve. Growth takes back step by step what was lent.
 func (k *kind) wants() float64 {
 	if !k.known {
 		return k.own
@@ -94,7 +99,7 @@ func (k *kind) wants() float64 {
 	if !k.fixed() {
 		growth = min(max(k.Ceiling/k.in, 1), 4)
 	}
-	return max(full*growth/aim, (1-lent)*k.own)
+	return max(full*growth/aim, k.worst/ticksMay, (1-lent)*k.own)
 }
 
 // full is the cost at the rate in force if nothing had been throttled.
@@ -148,14 +153,14 @@ func (k *kind) rise(cost float64) {
 	factor := 2.0
 	if cost > 0 {
 		possible := aim * k.allowed / cost
-		factor = min(possible, max(2, min(math.Sqrt(possible), 4)))
+		factor = min(possible, max(2, min(math.Sqrt(possible), fastest)))
 	}
 	if to := min(k.in*factor, k.ceiling); to > k.rate*deadband || to >= k.Ceiling {
 		k.rate = max(k.rate, to)
 	}
 }
 
-// bound is the highest rate at which a load step stays within what the kind may cost: interrupts of all CPUs and the usual
+// bound is the highest rate at which a load step stays within what the kind may cost: interrupts and traps at most, and the usual
 // samples, with which the limit must not interfere.
 func (k *kind) bound() float64 {
 	if !k.known || k.in <= 0 || k.worst <= 0 {
@@ -170,9 +175,9 @@ func (k *kind) bound() float64 {
 func (k *kind) restrict(budget float64) {
 	left := k.allowed / 2 // nothing is known of interrupts
 	if k.known {
-		left = safe*k.allowed - k.worst*k.scale() - k.hits
+		left = safe*k.allowed - k.worst*k.scale()
 	}
-	k.limit = max(left/(1+k.ratio), min(minLimit, budget*minLimitPart))
+	k.limit = max(left/(1+k.ratio*ratioMargin), min(minLimit, budget*minLimitPart))
 }
 
 // scale is by how much the rate differs from the one that was in force.
