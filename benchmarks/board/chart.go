@@ -3,7 +3,9 @@ package board
 import (
 	"bytes"
 	"fmt"
+	"image/color"
 	"os"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -24,7 +26,18 @@ type Chart struct {
 	Title, X, Y string
 	LogX        bool
 	Lines       []Series
+	Steps       bool     // a value holds up to the next x
+	Dashed      []string // names of lines: limits
+	Bands       []Band
 }
+
+// Band is a part of the x axis that is shaded.
+type Band struct {
+	Name     string // in the legend; "": not there
+	From, To float64
+}
+
+const headroom = 1.1 // above the highest line
 
 const chartWidth, chartHeight = 18 * vg.Centimeter, 8 * vg.Centimeter
 
@@ -50,6 +63,9 @@ func (c *Chart) plot() (*plot.Plot, error) {
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.Title, c.X, c.Y
 	p.BackgroundColor = nil
 	p.Add(plotter.NewGrid())
+	if err := c.shade(p); err != nil {
+		return nil, err
+	}
 	if c.LogX {
 		p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
 	}
@@ -66,15 +82,46 @@ func (c *Chart) plot() (*plot.Plot, error) {
 			return nil, fmt.Errorf("%s: %w", s.Name, err)
 		}
 		line.Color, line.Width = plotutil.Color(i), vg.Points(1.5)
+		if c.Steps {
+			line.StepStyle = plotter.PostStep
+		}
+		if slices.Contains(c.Dashed, s.Name) {
+			line.Dashes = []vg.Length{vg.Points(5), vg.Points(3)}
+		}
 		p.Add(line)
 		if len(c.Lines) > 1 {
 			p.Legend.Add(s.Name, line)
 		}
 	}
 	p.Y.Min = 0
-	p.Y.Max *= 1.1
+	if len(c.Bands) == 0 { // else they are as high as that
+		p.Y.Max *= headroom
+	}
 	p.Legend.Top, p.Legend.Left = true, true
 	return p, nil
+}
+
+// shade draws the bands, as high as the highest line.
+func (c *Chart) shade(p *plot.Plot) error {
+	high := 0.0
+	for _, s := range c.Lines {
+		for _, y := range s.Y {
+			high = max(high, y)
+		}
+	}
+	high *= headroom
+	for _, b := range c.Bands {
+		area, err := plotter.NewPolygon(plotter.XYs{{X: b.From}, {X: b.From, Y: high}, {X: b.To, Y: high}, {X: b.To}})
+		if err != nil {
+			return fmt.Errorf("band %q: %w", b.Name, err)
+		}
+		area.Color, area.LineStyle.Width = color.Gray{0xe4}, 0
+		p.Add(area)
+		if b.Name != "" {
+			p.Legend.Add(b.Name, area)
+		}
+	}
+	return nil
 }
 
 // draw puts p into the row of canvas, rows counted from below.

@@ -27,6 +27,13 @@ func TestWriteSVG(t *testing.T) {
 	if upper < 0 || lower < 0 || !strings.Contains(string(b), "two") {
 		t.Errorf("upper at %d, lower at %d of %d", upper, lower, len(b))
 	}
+	banded := Chart{Steps: true, Lines: lines, Dashed: []string{"two"}, Bands: []Band{{"shaded", 1, 2}, {"", 2, 3}}}
+	if err := WriteSVG(path, banded); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = os.ReadFile(path); err != nil || !strings.Contains(string(b), "shaded") || strings.Count(string(b), "#E4E4E4") < 2 || !strings.Contains(string(b), "stroke-dasharray") {
+		t.Errorf("no band or dashes: %v\n%s", err, b)
+	}
 	if err := WriteSVG(path, Chart{Lines: []Series{{"odd", []float64{1}, nil}}}); err == nil {
 		t.Error("no error for a line without y")
 	}

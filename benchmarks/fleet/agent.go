@@ -1,14 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -143,35 +141,11 @@ type mark struct {
 
 func (a *agent) mark() (m mark, err error) {
 	s, err1 := a.look()
-	metrics, err2 := a.metrics()
+	metrics, err2 := agents.Metrics(a.url)
 	disk, err3 := a.disk()
 	switches, err4 := sleeps(a.cmd.Process.Pid)
 	bpf, runs, err5 := agents.ProgramTime(a.cmd.Process.Pid)
 	return mark{s, bpf, runs, switches, metrics, disk}, errors.Join(err1, err2, err3, err4, err5)
-}
-
-// metrics are what the agent says of itself, by name with labels.
-func (a *agent) metrics() (map[string]float64, error) {
-	answer, err := http.Get(a.url)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	all := map[string]float64{}
-	for lines := bufio.NewScanner(answer.Body); ; {
-		if !lines.Scan() {
-			return all, lines.Err()
-		}
-		i := strings.LastIndexByte(lines.Text(), ' ')
-		if strings.HasPrefix(lines.Text(), "#") || i < 0 {
-			continue
-		}
-		v, err := strconv.ParseFloat(lines.Text()[i+1:], 64)
-		if err != nil {
-			return nil, err
-		}
-		all[lines.Text()[:i]] = v
-	}
 }
 
 // sleeps adds up how often the threads of a process gave up their CPU by themselves.
@@ -254,7 +228,7 @@ const targetsMetric = `pprofd_targets{kind="cpu"}`
 // sampled waits until the agent says that it samples so many processes.
 func (a *agent) sampled(ctx context.Context, n int) (time.Duration, error) {
 	return a.await(ctx, fmt.Sprintf("%d targets", n), func() (bool, error) {
-		m, err := a.metrics()
+		m, err := agents.Metrics(a.url)
 		if errors.Is(err, syscall.ECONNREFUSED) {
 			return false, nil
 		}

@@ -38,7 +38,7 @@ func main() {
 	flag.DurationVar(&c.lead, "lead", 600*time.Millisecond, "from the start of a profiler to its window")
 	flag.DurationVar(&c.use, "use", 10*time.Second, "length of the measurement of an agent's CPU time and memory")
 	flag.DurationVar(&c.goal, "goal", 60*time.Second, "the same for pprofd and one busy process at 99 Hz, for which there are goals")
-	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: interrupt, use, throughput")
+	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: interrupt, use, floor, throughput")
 	flag.IntVar(&c.size, "processes", 0, "measure throughput beside so many processes only; 0: all numbers")
 	flag.StringVar(&c.from, "from", "", "take over what the report in `file` measured: parts may be measured one after another")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
@@ -97,7 +97,7 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 	parts := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"interrupt", b.interrupt}, {"use", b.uses}, {"throughput", b.throughput}}
+	}{{"interrupt", b.interrupt}, {"use", b.uses}, {"floor", b.floor}, {"throughput", b.throughput}}
 	for _, p := range parts {
 		if c.only != "" && !slices.Contains(strings.Split(c.only, ","), p.name) {
 			continue

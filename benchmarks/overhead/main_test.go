@@ -29,7 +29,7 @@ func TestShort(t *testing.T) {
 		"BenchmarkThroughput/processes=2/hz=99/agent=peer 1 ", "BenchmarkThroughput/processes=1/hz=99/agent=perf 1 ",
 		"BenchmarkUse/processes=1/binaries=1/load=busy/hz=99/agent=bpftrace 1 ", "BenchmarkUse/processes=2/binaries=2/load=busy/hz=99/agent=pprofd 1 ",
 		"BenchmarkUse/processes=2/binaries=1/load=idle/hz=99/agent=pprofd 1 ", "BenchmarkRing/processes=1/binaries=1/load=busy ",
-		"# agent CPU, s per 60 s ", "# throughput with a profiler / without",
+		"# agent CPU, s per 60 s ", "BenchmarkFloor/program=both ", "BenchmarkFloor/program=pprofd-no-kernel ", "# throughput with a profiler / without",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())

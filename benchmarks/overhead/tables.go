@@ -14,6 +14,7 @@ func (b *bench) tables() {
 	b.useTable()
 	b.computed()
 	b.goals()
+	b.floorTable()
 	b.memoryFit()
 }
 
