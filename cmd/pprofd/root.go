@@ -61,7 +61,7 @@ The processes need no import, no restart and no symbols; nothing is written into
 			*started = true
 		},
 	}
-	root.AddCommand(newRecord(), newAgent(), newLS(), newMerge(), newDiff(), newPS(), newDump(), newDoctor(), newURL(), newVersion(), newMan(), newExec(), newRender(os.Stdin, stdout))
+	root.AddCommand(newRecord(), newAgent(), newLS(), newMerge(), newDiff(), newPS(), newDump(), newTop(), newDoctor(), newURL(), newVersion(), newMan(), newExec(), newRender(os.Stdin, stdout))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.InitDefaultCompletionCmd("") // any argument: cobra leaves it out for programs that it takes to have no subcommands

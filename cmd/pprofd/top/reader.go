@@ -1,0 +1,170 @@
+package top
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/pprofd/pprofd/profiler"
+)
+
+// Runtime is what was read of the process's runtime, or why not.
+type Runtime struct {
+	At     time.Time // zero: not yet
+	Took   time.Duration
+	Pause  time.Duration // until it is read again
+	States profiler.GoroutineStates
+	Groups []Group // with Watch.Stacks only, the most first
+	Err    error   // goroutines could not be read
+}
+
+// Group are goroutines that do the same at the same place.
+type Group struct {
+	Count         int
+	State, Reason string
+	Min, Max      time.Duration // how long those of them that a garbage collection has seen wait have waited at least; 0: none
+	Top, Creator  string        // the innermost function of the program, and the one that started them
+	File          string
+	Line          int
+}
+
+// Bounds on what reading may take, and on what is kept of it.
+const (
+	share     = 50 // the pause after a reading is at least so many times as long as it
+	maxGroups = 500
+	retry     = 5 * time.Second // after a failure
+)
+
+// reader reads the process's goroutines over and over, the less often the longer it takes.
+type reader struct {
+	pid      int
+	root     string
+	interval time.Duration
+	wake     chan struct{}
+
+	open *profiler.Goroutines // nil: not open
+
+	mu     sync.Mutex
+	stacks bool
+	last   Runtime
+}
+
+func newReader(pid int, root string, interval time.Duration) *reader {
+	return &reader{pid: pid, root: root, interval: interval, wake: make(chan struct{}, 1)}
+}
+
+// wantStacks is Watch.Stacks: where they are wanted they are read at once.
+func (r *reader) wantStacks(on bool) {
+	r.mu.Lock()
+	was := r.stacks
+	r.stacks = on
+	r.mu.Unlock()
+	if on && !was {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (r *reader) newest() Runtime {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.last
+}
+
+// run reads until ctx ends. What cannot be read is part of what it says.
+func (r *reader) run(ctx context.Context) error {
+	defer r.close()
+	for ctx.Err() == nil {
+		next := r.read(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.mu.Lock()
+		r.last = next
+		r.mu.Unlock()
+		wait := time.NewTimer(next.Pause)
+		select {
+		case <-ctx.Done():
+		case <-r.wake:
+		case <-wait.C:
+		}
+		wait.Stop()
+	}
+	return nil
+}
+
+func (r *reader) close() {
+	if r.open != nil {
+		r.open.Close()
+		r.open = nil
+	}
+}
+
+// read reads once.
+func (r *reader) read(ctx context.Context) Runtime {
+	began := time.Now()
+	out := Runtime{At: began}
+	out.Err = r.fill(ctx, &out)
+	out.Took = time.Since(began)
+	if out.Pause = max(r.interval, share*out.Took); out.Err != nil {
+		r.close()
+		out.Pause = max(out.Pause, retry)
+	}
+	return out
+}
+
+func (r *reader) fill(ctx context.Context, out *Runtime) (err error) {
+	if r.open != nil && !r.open.Current() { // it has executed another program
+		r.close()
+	}
+	if r.open == nil {
+		if r.open, err = profiler.OpenGoroutines(r.pid, r.root); err != nil {
+			r.open = nil
+			return err
+		}
+	}
+	r.mu.Lock()
+	stacks := r.stacks
+	r.mu.Unlock()
+	states, err := r.open.States(ctx)
+	out.States = states
+	if stacks {
+		groups, errGroups := r.groups(ctx)
+		out.Groups, err = groups, errors.Join(err, errGroups)
+	}
+	return err
+}
+
+// groups reads all stacks.
+func (r *reader) groups(ctx context.Context) ([]Group, error) {
+	var all profiler.GoroutineGroups
+	_, err := r.open.Read(ctx, profiler.GoroutineQuery{}, func(g *profiler.Goroutine) error {
+		all.Add(g)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []Group
+	for _, g := range all.Sorted() {
+		if len(out) == maxGroups {
+			break
+		}
+		out = append(out, r.group(g))
+	}
+	return out, nil
+}
+
+func (r *reader) group(g *profiler.GoroutineGroup) Group {
+	out := Group{Count: g.Count, State: g.State.String(), Reason: g.Reason, Min: g.Min, Max: g.Max, Top: g.Start}
+	if frames := r.open.Shown(g.Stack, false); len(frames) > 0 {
+		out.Top, out.File, out.Line = frames[0].Func, frames[0].File, frames[0].Line
+	}
+	if by, ok := r.open.CreatedBy(g.Creator, false); ok {
+		out.Creator = by.Func
+	}
+	return out
+}

@@ -1,0 +1,296 @@
+package top
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pprofd/pprofd/internal/discover"
+)
+
+// Style is how a piece of text stands out; terminals without colours have to do with attributes.
+type Style uint8
+
+// Styles.
+const (
+	Plain Style = iota
+	Title
+	Head
+	Hot
+	Warm
+	Dim
+	Alert
+)
+
+// Span is text of one style. All that others have written is printable in it.
+type Span struct {
+	Text  string
+	Style Style
+}
+
+// Line is a line of the screen.
+type Line []Span
+
+// String is the text alone.
+func (l Line) String() string {
+	var b strings.Builder
+	for _, s := range l {
+		b.WriteString(s.Text)
+	}
+	return strings.TrimRight(b.String(), " ")
+}
+
+// View is what is looked at. Its zero value shows functions, those that take most themselves first.
+type View struct {
+	Cum        bool // sort by what is spent at a place or below
+	ByLine     bool // lines instead of functions
+	Goroutines bool // goroutines instead of either
+	Help       bool // the keys instead of all
+	Paused     bool
+	Offset     int // rows that are scrolled over
+}
+
+// Bounds of the screen.
+const (
+	fullHeight = 10 // below, parts of the head are left out
+	minTable   = 3  // with its own head
+)
+
+// Lines make a screen of width columns and height lines; height 0: as many as there are rows, and no keys.
+func (v *View) Lines(s *Snapshot, width, height int) []Line {
+	if v.Help && height > 0 {
+		return v.help(width, height)
+	}
+	lines := v.head(s, width)
+	room := maxRows
+	if height > 0 {
+		lines = shorten(lines, height)
+		room = max(0, height-len(lines)-2) // the table's head, the keys
+	}
+	table, rows := v.table(s, width, room)
+	lines = append(append(lines, table), rows...)
+	if height <= 0 {
+		return lines
+	}
+	for len(lines) < height-1 {
+		lines = append(lines, nil)
+	}
+	return append(lines[:max(0, height-1)], v.keys(width))
+}
+
+// shorten leaves out what matters least of the head, from its end but for its last line, where there is little room.
+func shorten(lines []Line, height int) []Line {
+	for len(lines) > 1 && len(lines)+minTable+1 > height && height < fullHeight {
+		at := max(1, len(lines)-2)
+		lines = slices.Delete(lines, at, at+1)
+	}
+	return lines
+}
+
+// head is what stands above the table; its last line is the cost.
+func (v *View) head(s *Snapshot, width int) []Line {
+	lines := []Line{
+		v.title(s), cpuLine(s), {{goroutinesText(&s.Runtime), Plain}}, costLine(s),
+	}
+	for i := range lines {
+		lines[i] = fit(lines[i], width)
+	}
+	return lines
+}
+
+func (v *View) title(s *Snapshot) Line {
+	text := fmt.Sprintf(" pprofd top  %s (%d)", discover.Printable(s.Comm), s.PID)
+	if v.Paused {
+		text += "  PAUSED"
+	}
+	if s.GoVersion != "" {
+		text += "  " + discover.Printable(s.GoVersion)
+	}
+	text += fmt.Sprintf("  up %s  watched %s  %s ", duration(s.Age), duration(s.Watched), s.At.Format(time.TimeOnly))
+	return Line{{text, Title}}
+}
+
+func cpuLine(s *Snapshot) Line {
+	u := &s.Use
+	return Line{
+		{"CPU ", Dim}, {percent(u.User + u.Sys), Head},
+		{fmt.Sprintf("  user %s  sys %s  GC %s  %d threads  RSS %s", percent(u.User), percent(u.Sys), percent(s.GC), u.Threads, bytes(u.RSS)), Plain},
+	}
+}
+
+// goroutinesText says how many goroutines do what.
+func goroutinesText(r *Runtime) string {
+	switch {
+	case r.At.IsZero():
+		return "goroutines: reading"
+	case r.Err != nil:
+		return "goroutines: " + discover.Printable(strings.ReplaceAll(r.Err.Error(), "\n", " "))
+	}
+	parts := make([]string, 0, len(r.States.States))
+	for _, state := range r.States.States {
+		name := state.State.String()
+		if state.Reason != "" {
+			name = discover.Printable(state.Reason)
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", state.Count, name))
+	}
+	text := fmt.Sprintf("goroutines %d: %s", r.States.Total, strings.Join(parts, ", "))
+	if r.States.System > 0 {
+		text += fmt.Sprintf("; the runtime's own %d", r.States.System)
+	}
+	return text
+}
+
+// costLine is what watching takes.
+func costLine(s *Snapshot) Line {
+	text := "cost: measuring"
+	if s.Cost.Measured {
+		text = fmt.Sprintf("cost: pprofd %s CPU, BPF %s", percent2(s.Cost.CPU), percent2(s.Cost.BPF))
+	}
+	text += ", " + bytes(s.Cost.RSS)
+	if r := &s.Runtime; !r.At.IsZero() && r.Err == nil {
+		text += fmt.Sprintf(", goroutines %s each %s", short(r.Took), short(r.Pause))
+	}
+	line := Line{{text, Dim}}
+	if s.Lost > 0 {
+		line = append(line, Span{fmt.Sprintf(", %d lost", s.Lost), Alert})
+	}
+	return append(line, Span{fmt.Sprintf(", %d samples in %s at %d Hz", s.Samples, short(s.Late), s.Frequency), Dim})
+}
+
+// table is what is below the head: at most room rows.
+func (v *View) table(s *Snapshot, width, room int) (head Line, rows []Line) {
+	if v.Goroutines {
+		return v.goroutines(s, width, room)
+	}
+	list := s.Funcs
+	if v.ByLine {
+		list = s.Lines
+	}
+	list = slices.Clone(list)
+	sortRows(list, v.Cum)
+	what, marks := "function", [2]string{"flat%*", "cum% "}
+	if v.ByLine {
+		what = "line"
+	}
+	if v.Cum {
+		marks = [2]string{"flat% ", "cum%*"}
+	}
+	head = fit(Line{{fmt.Sprintf("%7s %7s %8s %8s  %s", marks[0], marks[1], "flat", "cum", what), Head}}, width)
+	from := v.scroll(len(list), room)
+	for _, r := range list[from:min(len(list), from+room)] {
+		rows = append(rows, row(&r, v.Cum, width))
+	}
+	return head, rows
+}
+
+// scroll is the first of n rows to be shown where there is room for so many.
+func (v *View) scroll(n, room int) int {
+	v.Offset = max(0, min(v.Offset, n-room))
+	return v.Offset
+}
+
+const numbers = 7 + 1 + 7 + 1 + 8 + 1 + 8 + 2 // columns before the name
+
+func row(r *Row, cum bool, width int) Line {
+	style := Plain
+	switch by := pick(cum, r.Cum, r.Flat); {
+	case by >= 0.5:
+		style = Hot
+	case by >= 0.1:
+		style = Warm
+	case r.Cum == 0:
+		style = Dim
+	}
+	name := placeName(r, width-numbers)
+	return fit(Line{
+		{fmt.Sprintf("%7s %7s %8s %8s  ", percent(r.Flat), percent(r.Cum), seconds(r.FlatAll), seconds(r.CumAll)), style},
+		{name, pick(style == Dim, Dim, Plain)},
+	}, width)
+}
+
+func pick[T any](first bool, a, b T) T {
+	if first {
+		return a
+	}
+	return b
+}
+
+// placeName is the function, and the line, in so many columns if that can be.
+func placeName(r *Row, width int) string {
+	name := discover.Printable(r.Func)
+	if r.File == "" {
+		return shortName(name, width)
+	}
+	at := fmt.Sprintf("  %s:%d", discover.Printable(path.Base(r.File)), r.Line)
+	return shortName(name, max(width-columns(at), minName)) + at
+}
+
+const minName = 8
+
+// goroutines is the table of what goroutines do, and where.
+func (v *View) goroutines(s *Snapshot, width, room int) (head Line, rows []Line) {
+	head = fit(Line{{fmt.Sprintf("%7s %s %7s  %s", "count*", pad("doing", doing, false), "waited", "function < created by"), Head}}, width)
+	list := s.Runtime.Groups
+	from := v.scroll(len(list), room)
+	for _, g := range list[from:min(len(list), from+room)] {
+		rows = append(rows, fit(groupLine(&g, width), width))
+	}
+	if len(rows) == 0 && room > 0 {
+		rows = append(rows, fit(Line{{"  not read yet", Dim}}, width))
+	}
+	return head, rows
+}
+
+const (
+	doing        = 22
+	groupNumbers = 7 + 1 + doing + 1 + 7 + 2
+)
+
+func groupLine(g *Group, width int) Line {
+	does, waited := g.State, ""
+	if g.Reason != "" {
+		does = discover.Printable(g.Reason)
+	}
+	if g.Max > 0 {
+		waited = "≥" + short(g.Max)
+	}
+	name, by := discover.Printable(g.Top), ""
+	if g.Line > 0 {
+		name += fmt.Sprintf(" %s:%d", discover.Printable(path.Base(g.File)), g.Line)
+	}
+	if g.Creator != "" {
+		by = discover.Printable(g.Creator)
+	}
+	name, by = both(name, by, width-groupNumbers)
+	return Line{
+		{fmt.Sprintf("%7d %s %s  ", g.Count, pad(does, doing, false), pad(waited, 7, true)), Plain}, {name, Plain}, {by, Dim},
+	}
+}
+
+const arrow = " < "
+
+// both makes two names fit beside each other; where there is little room, only the first one.
+func both(name, by string, width int) (string, string) {
+	if by == "" || width < 4*minName {
+		return shortName(name, max(minName, width)), ""
+	}
+	width -= len(arrow)
+	if n := columns(name); n+columns(by) > width {
+		by = shortName(by, max(width/3, width-n))
+		name = shortName(name, width-columns(by))
+	}
+	return name, arrow + by
+}
+
+// keys is the last line.
+func (v *View) keys(width int) Line {
+	words := []string{"q quit", pick(v.Cum, "f flat", "c cum"), pick(v.ByLine, "l functions", "l lines"), pick(v.Goroutines, "g functions", "g goroutines"),
+		pick(v.Paused, "space go on", "space pause"), "? help"}
+	if v.Goroutines {
+		words = slices.Delete(words, 1, 3)
+	}
+	return fit(Line{{" " + strings.Join(words, "  ") + " ", Title}}, width)
+}
