@@ -171,4 +171,5 @@ func (m *Memory) buildContention(p *export.Profile, t *memTarget, c *contention,
 	}
 	p.Data = s.Profile()
 	p.Data.Comments = append(p.Data.Comments, "pprofd "+m.cfg.Version, fmt.Sprintf("read from the Go runtime's own %s profile", p.Kind))
+	p.Data.Comments = append(p.Data.Comments, m.comments()...)
 }

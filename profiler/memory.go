@@ -31,8 +31,9 @@ type MemoryConfig struct {
 	Difference  bool     // of KindBlock and KindMutex: what happened between Add and Export, not all that ever did
 	Merge       bool     // one profile of each kind for all processes
 	Exporter    export.Exporter
-	ProcRoot    string // "/proc"
-	Version     string // of pprofd, for the profile's comments
+	ProcRoot    string          // "/proc"
+	Version     string          // of pprofd, for the profile's comments
+	Comments    func() []string // more of them; may be nil
 }
 
 // Memory reads the profiles that the Go runtimes of other processes keep of themselves, of memory and of contention: nothing is
@@ -352,6 +353,7 @@ func (m *Memory) build(p *export.Profile, t *memTarget, sym *symbolize.Symbolize
 	}
 	p.Data = s.Profile()
 	p.Data.Comments = append(p.Data.Comments, "pprofd "+m.cfg.Version, "read from the Go runtime's own memory profile")
+	p.Data.Comments = append(p.Data.Comments, m.comments()...)
 }
 
 func published(mode goruntime.ReadMode) string {
@@ -420,4 +422,12 @@ func (m *Memory) Close() error {
 	}
 	m.targets = nil
 	return errors.Join(append(errs, m.layouts.forget(m.images))...)
+}
+
+// comments are those of the configuration.
+func (m *Memory) comments() []string {
+	if m.cfg.Comments == nil {
+		return nil
+	}
+	return m.cfg.Comments()
 }

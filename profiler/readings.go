@@ -38,9 +38,10 @@ type Readings struct {
 	waits  goruntime.ContentionRecords // also a buffer
 	kept   int                         // sites remembered for differences, of all processes
 
-	mu    sync.Mutex
-	wait  map[Process]*reading
-	stats ReadingsStats
+	mu       sync.Mutex
+	wait     map[Process]*reading
+	interval time.Duration // ReadingsConfig.Interval, or what SetInterval has made of it
+	stats    ReadingsStats
 }
 
 // reading is what is known of one process.
@@ -59,6 +60,7 @@ type ReadingsStats struct {
 	Failed   uint64                    // that did not, of processes that still run
 	Sites    uint64                    // allocation sites read
 	Took     time.Duration             // by all readings, with symbols and building
+	CPUTime  time.Duration             // that this took
 	States   map[string]int            // of memory profiles: processes in each
 	Waits    map[string]map[string]int // the same of KindBlock and KindMutex, by kind
 	Alive    time.Time                 // when it last looked whether there is something to read, or had read a process
@@ -86,7 +88,8 @@ func NewReadings(c ReadingsConfig) *Readings {
 	if c.Interval <= 0 {
 		c.Interval = defaultReadingInterval
 	}
-	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading), buffer: goruntime.MemRecords{Reuse: true}, fresh: time.Now()}
+	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading), buffer: goruntime.MemRecords{Reuse: true}, fresh: time.Now(),
+		interval: c.Interval}
 	r.sym = symbolize.New(r.m.images.Get, &symbolize.Options{Kallsyms: r.m.cfg.ProcRoot + "/kallsyms"})
 	return r
 }
@@ -110,12 +113,29 @@ func (r *Readings) Set(now []Process) {
 	}
 }
 
+// SetInterval changes how often each process is read from now on. Who waits, waits no longer than that.
+func (r *Readings) SetInterval(interval time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if interval <= 0 || interval == r.interval {
+		return
+	}
+	shorter := interval < r.interval
+	r.interval = interval
+	now := time.Now()
+	for p, s := range r.wait {
+		if alive := s.state == MemoryOn || s.state == memoryUnread; alive && shorter && s.next.Sub(now) > interval {
+			s.next = now.Add(moment(p, interval))
+		}
+	}
+}
+
 // seed makes the moments of different hosts differ.
 var seed = maphash.MakeSeed()
 
 // firstWait spreads the first readings. A young process has nothing to tell before its first garbage collections.
 func (r *Readings) firstWait(p Process) time.Duration {
-	within := r.cfg.Interval
+	within := r.interval
 	if young := (&target{process: process{start: p.Start}}).age() < firstReading; !young {
 		within = min(within, firstReading)
 	}
@@ -173,14 +193,18 @@ func (r *Readings) one(ctx context.Context, p Process, now time.Time) {
 		return
 	}
 	began := time.Now()
+	var watch stopwatch
+	watch.start()
 	result := r.read(ctx, p, s)
+	spent := watch.stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	wait := r.cfg.Interval
+	wait := r.interval
 	if r.judge(p, s, &result) {
 		wait *= deadReadings
 	}
 	r.stats.Took += time.Since(began)
+	r.stats.CPUTime += spent
 	s.again(p, wait, now)
 }
 

@@ -36,10 +36,13 @@ type recordOptions struct {
 	allocInterval    int64
 	allocBudget      float64
 	wallFrequency    float64
-	states, reasons  []string // of goroutines, for wall
+	states, reasons  []string    // of goroutines, for wall
+	maxOverhead      percentFlag // 0: no limit
 	program          []string
 	durationExplicit bool
-	send             sendOptions
+
+	frequencyExplicit bool
+	send              sendOptions
 }
 
 const maxFrequency = 10000
@@ -145,13 +148,14 @@ Ctrl-C (or SIGTERM) ends a recording early and writes what there is; a second on
   sudo pprofd record -p 4242 -t wall --state waiting --reason 'chan receive'
   sudo pprofd record -p 4242 -t block,mutex -d 30s      # where goroutines waited in 30 s, and for whom
   sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
+  sudo pprofd record -p 4242 -d 1m --max-overhead 0.5%  # as many samples as fit
   sudo pprofd record -p 4242 --pyroscope http://localhost:4040 --parca localhost:7070 --label env=test
   sudo pprofd record -p 4242 --format folded -o - | flamegraph.pl > cpu.svg`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := o.arguments(args, c.ArgsLenAtDash()); err != nil {
 				return err
 			}
-			o.durationExplicit = c.Flags().Changed("duration")
+			o.durationExplicit, o.frequencyExplicit = c.Flags().Changed("duration"), c.Flags().Changed("frequency")
 			if err := o.check(); err != nil {
 				return err
 			}
@@ -186,6 +190,8 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.Float64Var(&o.wallFrequency, "wall-frequency", 19, "wall: snapshots per second of a process with up to 1,000 goroutines, 0.01 to 1000")
 	f.StringSliceVar(&o.states, "state", nil, "wall: only goroutines in one of these states")
 	f.StringArrayVar(&o.reasons, "reason", nil, "wall: only goroutines that wait for this; repeatable")
+	f.Var(&o.maxOverhead, "max-overhead", "what all of this may cost, such as 2%, of the time of the machine's CPUs: rates adapt to it each second, up to -F, "+
+		"without it up to 999 Hz")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
 	o.send.flags(c)

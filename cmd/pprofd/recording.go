@@ -16,6 +16,7 @@ import (
 
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/discover"
+	"github.com/pprofd/pprofd/internal/spend"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -32,6 +33,8 @@ type recording struct {
 	memory         *profiler.Memory   // nil: no kind that is read
 	wall           *profiler.Wall     // nil: what goroutines do was not asked for
 	oom            *profiler.OOMWatch // nil: --on-oom was not given
+	keeper         *spend.Keeper      // nil: --max-overhead was not given
+	began          time.Time          // when sampling did
 	program        string             // the path of the program behind --, or ""
 	as             *identity          // whom it runs as
 	child          *child             // from attach on, where there is a program
@@ -91,10 +94,12 @@ func (r *recording) open() (err error) {
 			Exporter: r.sink, ProcRoot: procRoot, Version: version(),
 		})
 	}
-	if !r.o.cpu() && (r.wall == nil || !r.wall.Running()) {
-		return nil
+	if r.o.cpu() || r.wall != nil && r.wall.Running() {
+		if r.profiler, err = r.newProfiler(profiler.KindCPU); err != nil {
+			return err
+		}
 	}
-	r.profiler, err = r.newProfiler(profiler.KindCPU)
+	r.keeper, err = r.newKeeper()
 	return err
 }
 
@@ -122,6 +127,7 @@ func (r *recording) newProfiler(kind string) (*profiler.Profiler, error) {
 		Version:       version(),
 		AllocInterval: r.o.allocInterval,
 		AllocBudget:   cmp.Or(r.o.allocBudget/100, -1),
+		Comments:      r.comments,
 	})
 	if err != nil {
 		return nil, explainLoad(err)
@@ -333,6 +339,12 @@ func (r *recording) sampleAll(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	kept := make(chan struct{})
+	keeping, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(kept)
+		r.keepBudget(keeping)
+	}()
 	var g errgroup.Group
 	if r.wall != nil {
 		g.Go(func() error { return r.wall.Run(ctx) })
@@ -340,7 +352,10 @@ func (r *recording) sampleAll(ctx context.Context) error {
 	for _, p := range r.profilers() {
 		g.Go(func() error { return p.Run(ctx) })
 	}
-	return g.Wait()
+	err := g.Wait()
+	cancel()
+	<-kept
+	return err
 }
 
 // stats are of what is sampled.
@@ -363,6 +378,7 @@ func (r *recording) stats() (sum profiler.Stats) {
 func (r *recording) sample(ctx context.Context, sigs *signals) error {
 	ctx, cancel := r.timeout(ctx)
 	defer cancel()
+	r.began = time.Now()
 	done := make(chan error, 1)
 	go func() { done <- r.collect(ctx) }()
 	var exited <-chan struct{}

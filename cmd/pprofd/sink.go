@@ -138,6 +138,7 @@ func (r *recording) files(b *strings.Builder, s profiler.Stats) {
 	if len(r.profilers()) > 0 {
 		fmt.Fprintf(b, "%d samples, %d lost\n", s.Recorded-min(s.Lost, s.Recorded), s.Lost)
 	}
+	b.WriteString(r.cost())
 	for _, name := range r.sink.Names() {
 		switch {
 		case r.o.pgo:

@@ -29,7 +29,8 @@ type kind struct {
 	changed func()
 
 	mu    sync.Mutex
-	now   source // nil: it does not run
+	now   source             // nil: it does not run
+	steer func(source) error // sets its rates as the budget wants them; nil: it begins as configured
 	procs []profiler.Process
 	why   error // why it does not run
 	fails int
@@ -75,8 +76,13 @@ func (k *kind) once(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	k.now, k.why = s, nil
-	procs := k.procs
+	procs, steer := k.procs, k.steer
 	k.mu.Unlock()
+	if steer != nil {
+		if err := steer(s); err != nil {
+			k.log.Warn("the rate could not be set", "kind", k.name, "error", err)
+		}
+	}
 	s.set(procs)
 	k.changed()
 	err = s.run(ctx)

@@ -92,7 +92,7 @@ var (
 	descBuilding  = desc("building_seconds_total", "Time that building profiles took.", "kind")
 	descProfiles  = desc("profiles_total", "Profiles that were made.", "kind")
 	descUndeliv   = desc("profiles_undelivered_total", "Profiles that no destination took.", "kind")
-	descHz        = desc("sampling_hertz", "Samples a second and CPU.", "kind")
+	descHz        = desc("sampling_hertz", "Samples a second and CPU, at present.", "kind")
 	descInterval  = desc("reading_interval_seconds", "Time between two readings of a process's memory profile.")
 	descReadings  = desc("memory_readings_total", "Memory profiles that were read.", "result")
 	descReadTime  = desc("memory_reading_seconds_total", "Time that reading memory profiles took, building included.")
@@ -157,8 +157,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		s.gauge(descUp, number(up), k.name)
 		s.counter(descFailures, float64(fails), k.name)
 	}
+	s.budget(pipe.keeper)
 	if c.CPU.Enabled {
-		s.gauge(descHz, float64(c.CPU.Hz), profiler.KindCPU)
+		s.gauge(descHz, pipe.hertz(c), profiler.KindCPU)
 	}
 	s.sampler(profiler.KindCPU, m.cpu)
 	s.sampler(profiler.KindAllocs, m.allocs)
@@ -253,6 +254,7 @@ func (s scrape) sampler(kind string, t *totals) {
 	} {
 		s.counter(d, float64(v), kind)
 	}
+	s.cost(kind, &n)
 	s.counter(descBuilding, n.Windows.Building.Seconds(), kind)
 	if running {
 		s.gauge(descTargets, float64(n.Targets-n.Exited), kind)

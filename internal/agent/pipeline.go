@@ -8,9 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/export/file"
 	"github.com/pprofd/pprofd/internal/agent/config"
+	"github.com/pprofd/pprofd/internal/spend"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -19,6 +19,7 @@ type pipeline struct {
 	queue  *handover
 	store  *file.Store // nil: no files
 	kinds  []*kind
+	keeper *spend.Keeper // nil: there is no budget
 	cancel context.CancelFunc
 	ran    sync.WaitGroup
 }
@@ -39,17 +40,20 @@ func (a *Agent) newPipeline(c *config.Config) (*pipeline, error) {
 		p.kinds = append(p.kinds, &kind{name: name, open: open, log: a.log, changed: a.rescan})
 	}
 	if c.CPU.Enabled {
-		add(profiler.KindCPU, func() (source, error) { return newSampler(a.cpu(c, p.queue), a.metrics.cpu, nil) })
+		add(profiler.KindCPU, func() (source, error) { return newSampler(a.cpu(c, p), a.metrics.cpu, nil) })
 	}
 	if kinds := reads(c); len(kinds) > 0 {
 		r := &lateReader{}
-		add(kindMemory, func() (source, error) { return r.begin(a.readings(c, kinds, p.queue), a.metrics.memory), nil })
+		add(kindMemory, func() (source, error) { return r.begin(a.readings(c, kinds, p), a.metrics.memory), nil })
 		if c.Allocs.Enabled && c.Allocs.Source == sourceAuto {
-			add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p.queue), a.metrics.allocs, r.lacks) })
+			add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p), a.metrics.allocs, r.lacks) })
 		}
 	}
 	if c.Allocs.Enabled && c.Allocs.Source == sourceProbe {
-		add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p.queue), a.metrics.allocs, nil) })
+		add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p), a.metrics.allocs, nil) })
+	}
+	if p.keeper, err = a.keep(c, p); err != nil {
+		return nil, errors.Join(err, p.close(context.Background()))
 	}
 	return p, nil
 }
@@ -79,16 +83,16 @@ func reads(c *config.Config) (kinds []string) {
 	return kinds
 }
 
-func (a *Agent) cpu(c *config.Config, out export.Exporter) profiler.Config {
+func (a *Agent) cpu(c *config.Config, p *pipeline) profiler.Config {
 	return profiler.Config{
-		Log: a.log, Kind: profiler.KindCPU, Frequency: c.CPU.Hz, NoKernel: !c.CPU.Kernel, Window: c.Window, Exporter: out,
+		Log: a.log, Kind: profiler.KindCPU, Frequency: c.CPU.Hz, NoKernel: !c.CPU.Kernel, Window: c.Window, Exporter: p.queue, Comments: p.comments,
 		ProcRoot: a.o.ProcRoot, Version: a.o.Version, Discovery: a.discovery, MaxTargets: c.MaxTargets,
 	}
 }
 
-func (a *Agent) allocs(c *config.Config, out export.Exporter) profiler.Config {
+func (a *Agent) allocs(c *config.Config, p *pipeline) profiler.Config {
 	return profiler.Config{
-		Log: a.log, Kind: profiler.KindAllocs, Window: c.Window, Exporter: out, AllocInterval: c.Allocs.AllocInterval, AllocBudget: share(c.Allocs.Budget),
+		Log: a.log, Kind: profiler.KindAllocs, Window: c.Window, Exporter: p.queue, Comments: p.comments, AllocInterval: c.Allocs.AllocInterval, AllocBudget: share(c.Allocs.Budget),
 		ProcRoot: a.o.ProcRoot, Version: a.o.Version, Discovery: a.discovery, MaxTargets: c.MaxTargets,
 	}
 }
@@ -101,9 +105,9 @@ func share(percent float64) float64 {
 	return percent / 100
 }
 
-func (a *Agent) readings(c *config.Config, kinds []string, out export.Exporter) profiler.ReadingsConfig {
+func (a *Agent) readings(c *config.Config, kinds []string, p *pipeline) profiler.ReadingsConfig {
 	return profiler.ReadingsConfig{
-		MemoryConfig: profiler.MemoryConfig{Log: a.log, Kinds: kinds, Exporter: out, ProcRoot: a.o.ProcRoot, Version: a.o.Version},
+		MemoryConfig: profiler.MemoryConfig{Log: a.log, Kinds: kinds, Exporter: p.queue, Comments: p.comments, ProcRoot: a.o.ProcRoot, Version: a.o.Version},
 		Interval:     readingInterval(c), Discovery: a.discovery,
 	}
 }
@@ -125,6 +129,9 @@ func (p *pipeline) start(procs []profiler.Process) {
 	for _, k := range p.kinds {
 		k.set(procs)
 		p.ran.Go(func() { k.run(ctx) })
+	}
+	if p.keeper != nil {
+		p.ran.Go(func() { p.keep(ctx) })
 	}
 }
 

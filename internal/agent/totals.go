@@ -63,6 +63,12 @@ func addSamples(past *profiler.Stats, now profiler.Stats) {
 	past.NoRoom += now.NoRoom
 	past.Targets += now.Targets
 	past.Exited += now.Exited
+	past.Ticks += now.Ticks
+	past.Hits += now.Hits
+	past.BPFTime += now.BPFTime
+	past.UserTime += now.UserTime
+	past.Throttled += now.Throttled
+	past.BadSpans += now.BadSpans
 	w := &past.Windows
 	w.Ended += now.Windows.Ended
 	w.Profiles += now.Windows.Profiles
@@ -79,6 +85,7 @@ func addReadings(past *profiler.ReadingsStats, now profiler.ReadingsStats) {
 	past.Failed += now.Failed
 	past.Sites += now.Sites
 	past.Took += now.Took
+	past.CPUTime += now.CPUTime
 	past.States = now.States
 	past.Alive = now.Alive
 }

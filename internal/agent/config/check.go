@@ -15,6 +15,12 @@ func (c *Config) check(d *decoder) {
 	if c.Dir.Path == "" && !c.Servers() {
 		d.conflict("profiles would go nowhere: give a directory, or a server", "dir.path")
 	}
+	if c.CPU.MinHz > c.CPU.Highest() {
+		d.conflict("the lowest rate is above the highest", "cpu.min_hz", "cpu.max_hz", "cpu.hz")
+	}
+	if c.CPU.MaxHz != 0 && c.CPU.MaxHz < c.CPU.Hz {
+		d.conflict("the rate at the start is above the highest", "cpu.max_hz", "cpu.hz")
+	}
 	c.checkAge(d)
 	c.checkServers(d)
 	if c.Listen != "" {

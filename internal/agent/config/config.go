@@ -15,6 +15,7 @@ import (
 
 // Config is the configuration, complete: what the file and the flags do not say has its default.
 type Config struct {
+	Overhead   Overhead
 	Window     time.Duration
 	CPU        CPU
 	Heap       Memory
@@ -36,12 +37,23 @@ type Config struct {
 	MaxTargets int
 }
 
+// Overhead is what profiling may cost.
+type Overhead struct {
+	CPU    float64 // percent of the machine's CPUs; 0: no limit, and nothing adapts
+	Memory int64   // bytes of RSS
+	Load   float64
+}
+
 // CPU profiles.
 type CPU struct {
-	Enabled bool
-	Hz      int
-	Kernel  bool
+	Enabled      bool
+	Hz           int
+	MinHz, MaxHz int // within which the rate adapts; MaxHz 0: Hz
+	Kernel       bool
 }
+
+// Highest is the highest rate that profiling adapts to.
+func (c *CPU) Highest() int { return max(c.Hz, c.MaxHz) }
 
 // Memory is a kind of profile that is read from time to time.
 type Memory struct {

@@ -33,7 +33,7 @@ func TestNothingIsNeeded(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if c.Window != 10*time.Second || c.CPU != (CPU{true, 19, true}) || c.Heap != (Memory{true, time.Minute}) || c.Allocs.Enabled ||
+		if c.Window != 10*time.Second || c.CPU != (CPU{true, 19, 1, 0, true}) || c.Overhead != (Overhead{1, 100 << 20, 0.7}) || c.Heap != (Memory{true, time.Minute}) || c.Allocs.Enabled ||
 			c.Dir != (Dir{"/var/lib/pprofd", 1 << 30, 7 * 24 * time.Hour, 1e6}) || c.Listen != "127.0.0.1:6061" || len(c.Select) != 0 {
 			t.Errorf("%s: %+v", name, c)
 		}
@@ -42,7 +42,8 @@ func TestNothingIsNeeded(t *testing.T) {
 
 const everything = `# all keys, none with its default
 window: 15s
-cpu: {enabled: false, hz: 99, kernel: false}
+cpu: {enabled: false, hz: 99, min_hz: 5, max_hz: 199, kernel: false}
+overhead: {cpu: 2.5%, memory: 64MiB, load: 0.9}
 heap:
   enabled: true
   interval: 90s
@@ -158,10 +159,10 @@ exclude: user=root
 labels: {0a: x, __b: y, c: [1]}
 log: text
 max_targets: 1e3
-`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, dir, spool, pyroscope, parca, otlp, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
+`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, overhead, dir, spool, pyroscope, parca, otlp, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
 f:3: cpu.hz: "many" is no whole number
 f:4: cpu: hz is there already, in line 3
-f:5: cpu: unknown key "Kernel"; here may be: enabled, hz, kernel
+f:5: cpu: unknown key "Kernel"; here may be: enabled, hz, min_hz, max_hz, kernel
 f:6: heap.interval: 1ms is not within 1s and 24h
 f:7: allocs.source: "guess" is none of read, probe, auto
 f:7: allocs.budget: -1 is not within 0 and 100
@@ -291,7 +292,7 @@ func TestFlags(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	want := []string{"window", "cpu-hz", "dir", "pyroscope", "parca", "otlp", "listen", "insecure-loopback", "select", "exclude", "log-level", "log-format"}
+	want := []string{"window", "cpu-hz", "max-overhead", "dir", "pyroscope", "parca", "otlp", "listen", "insecure-loopback", "select", "exclude", "log-level", "log-format"}
 	if d := cmp.Diff(want, names); d != "" {
 		t.Error(d)
 	}

@@ -25,6 +25,7 @@ func sections() []section {
 		{"cpu", "CPU profiles: where the processes are while they run on a CPU."},
 		{"heap", "Heap profiles: what is in use, by where it was allocated, from the records of the processes' own runtimes."},
 		{"allocs", "Profiles of what is allocated."},
+		{"overhead", "What profiling may cost, all in all. Rates adapt to it: they fall at once, and rise slowly."},
 		{"dir", "Profiles are kept as DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz, the newest of them."},
 		{"spool", "Profiles wait here for the servers below, through outages and restarts. It is there where a server is."},
 		{"auth", "Who may see profiles over HTTP. /metrics, /healthz and /readyz are open."},
@@ -37,7 +38,7 @@ func sections() []section {
 
 // fields is the table of all keys, in the order in which they are printed. The values are those of c.
 func (c *Config) fields() []field {
-	fs := c.profileFields()
+	fs := append(c.profileFields(), c.overheadFields()...)
 	fs = append(fs, c.placeFields()...)
 	fs = append(fs, c.serverFields()...)
 	fs = append(fs, c.frontFields()...)
@@ -46,11 +47,23 @@ func (c *Config) fields() []field {
 	return append(fs, c.agentFields()...)
 }
 
+func (c *Config) overheadFields() []field {
+	return []field{
+		{"overhead.cpu", "max-overhead", "1%", "of the time of the machine's CPUs: the agent, its BPF programs, interrupts and probes; 0.01% to 100%; 0%: no limit, " +
+			"and rates do not adapt", percentValue(&c.Overhead.CPU)},
+		{"overhead.memory", "", "100MiB", "of RSS, above which less is kept, and rates fall; 16MiB to 1TiB", sizeValue(&c.Overhead.Memory, 16<<20, 1<<40)},
+		{"overhead.load", "", "0.7", "of the machine (/proc/pressure/cpu, else the load average of a CPU), above which as little as possible is done; 0.05 to 1000",
+			floatValue(&c.Overhead.Load, 0.05, 1000)},
+	}
+}
+
 func (c *Config) profileFields() []field {
 	return []field{
 		{"window", "window", "10s", "how long a CPU profile is; 1s to 1h", durationValue(&c.Window, time.Second, time.Hour)},
 		{"cpu.enabled", "", "true", "true or false", boolValue(&c.CPU.Enabled)},
-		{"cpu.hz", "cpu-hz", "19", "samples a second and CPU; 1 to 10000", intValue(&c.CPU.Hz, 10000)},
+		{"cpu.hz", "cpu-hz", "19", "samples a second and CPU at the start; 1 to 10000", intValue(&c.CPU.Hz, 10000)},
+		{"cpu.min_hz", "", "1", "not fewer, whatever it costs; 1 to 10000", intValue(&c.CPU.MinHz, 10000)},
+		{"cpu.max_hz", "", "0", "not more, however little it costs; 0: cpu.hz", countValue(&c.CPU.MaxHz, 10000)},
 		{"cpu.kernel", "", "true", "also the kernel's functions, below those that called it", boolValue(&c.CPU.Kernel)},
 		{"heap.enabled", "", "true", "true or false", boolValue(&c.Heap.Enabled)},
 		{"heap.interval", "", "1m", "how often; 1s to 24h", durationValue(&c.Heap.Interval, time.Second, 24*time.Hour)},

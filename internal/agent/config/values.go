@@ -20,6 +20,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pprofd/pprofd/internal/discover"
+	"github.com/pprofd/pprofd/internal/spend"
 )
 
 // value is how a field is read and written. decode reports what is wrong, and where; then the field's value has no meaning.
@@ -147,13 +148,26 @@ func sizeValue(p *int64, low, high int64) value {
 }
 
 // intValue is a number of things, of which there is one at least.
-func intValue(p *int, high int) value {
+func intValue(p *int, high int) value { return wholeValue(p, 1, high) }
+
+// countValue is one of which there may be none.
+func countValue(p *int, high int) value { return wholeValue(p, 0, high) }
+
+func wholeValue(p *int, low, high int) value {
 	return scalar(func(s string) (err error) {
 		if *p, err = strconv.Atoi(s); err != nil {
 			return fmt.Errorf("%q is no whole number", s)
 		}
-		return between(*p, 1, high, strconv.Itoa)
+		return between(*p, low, high, strconv.Itoa)
 	}, func() string { return strconv.Itoa(*p) })
+}
+
+// percentValue is a share of something, written as 1% or 1.
+func percentValue(p *float64) value {
+	return scalar(func(s string) (err error) {
+		*p, err = spend.ParsePercent(s)
+		return err
+	}, func() string { return spend.FormatPercent(*p) })
 }
 
 func floatValue(p *float64, low, high float64) value {
