@@ -165,33 +165,38 @@ func (h *Handlers) cpu(w http.ResponseWriter, r *http.Request, q Request) error 
 // noteGC is what happens to gc=1.
 const noteGC = "gc is ignored: a process cannot be made to collect garbage from outside; this is as of its last garbage collection but one"
 
-// memory takes a heap or allocs profile.
-func (h *Handlers) memory(w http.ResponseWriter, r *http.Request, q Request) error {
+// records takes a profile of what runtimes keep of themselves.
+func (h *Handlers) records(w http.ResponseWriter, r *http.Request, q Request) error {
 	p, err := parse(r.URL.Query())
 	switch {
 	case err != nil:
 		return err
 	case p.seconds > 0 && p.debug > 0:
 		return bad("seconds and debug params are incompatible")
+	case p.debug > 1 && q.Kind == KindGoroutine:
+		return &Error{Status: http.StatusNotImplemented, Err: errors.New(noDump)}
 	}
 	q.Duration, q.Runtime = p.seconds, p.debug > 0 && q.PID > 0
 	taken, err := h.source.Profile(r.Context(), q)
 	if err != nil {
 		return err
 	}
-	if p.gc > 0 {
+	if p.gc > 0 && (q.Kind == KindHeap || q.Kind == KindAllocs) {
 		w.Header().Set("X-Pprofd-Note", noteGC)
 		taken.Comments = append(taken.Comments, noteGC)
 	}
 	switch {
 	case p.debug > 0:
 		w.Header().Set("Content-Type", plain)
-		return h.answer(w, func(out io.Writer) error { return writeHeap(out, taken) })
+		return h.answer(w, func(out io.Writer) error { return textOf(q.Kind)(out, taken) })
 	case p.seconds > 0:
 		return h.send(w, taken, q.Kind+"-delta")
 	}
 	return h.send(w, taken, q.Kind)
 }
+
+// noDump is why there is no goroutine?debug=2.
+const noDump = "goroutine: the traces of all goroutines, as debug=2, are not here: pprofd dump -p PID prints them on the machine where the process runs; debug=1 and pprof's format are here"
 
 // send answers with a profile.
 func (h *Handlers) send(w http.ResponseWriter, p *profile.Profile, name string) error {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,9 @@ func TestAsNetHTTPPprof(t *testing.T) {
 		{method: "GET", path: "heap?seconds=1"}, {method: "GET", path: "allocs?seconds=1"},
 		{method: "GET", path: "heap?seconds=x"}, {method: "GET", path: "heap?seconds=0"}, {method: "GET", path: "heap?seconds=-3"},
 		{method: "GET", path: "heap?seconds=1&debug=1", same: true},
+		{method: "GET", path: "block"}, {method: "GET", path: "mutex"}, {method: "GET", path: "goroutine"}, {method: "GET", path: "block?debug=1"},
+		{method: "GET", path: "mutex?debug=1"}, {method: "GET", path: "goroutine?debug=1"}, {method: "GET", path: "block?seconds=1"},
+		{method: "GET", path: "mutex?seconds=1"}, {method: "GET", path: "mutex?seconds=1&debug=1", same: true},
 		{method: "GET", path: "profile?seconds=1"}, {method: "GET", path: "profile?seconds=1&debug=1"},
 		{method: "GET", path: "nothing"}, {method: "GET", path: ""},
 		{method: "GET", path: "cmdline", same: true},
@@ -221,6 +225,50 @@ func TestSampledOf(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestContentionText: pprof reads the same from the text as from the profile.
+func TestContentionText(t *testing.T) {
+	f := &profile.Function{ID: 1, Name: "a\n3 3 @ 0x1", Filename: "b.go"}
+	l := []*profile.Location{{ID: 1, Address: 16, Line: []profile.Line{{Function: f}}}, {ID: 2, Address: 32}}
+	p := &profile.Profile{
+		Comments: []string{"c\n5 5 @ 0x5"}, Function: []*profile.Function{f}, Location: l,
+		Sample: []*profile.Sample{{Location: l, Value: []int64{3, 48}}, {Location: l[1:], Value: []int64{7, 1 << 40}}},
+	}
+	for kind, write := range map[string]func(io.Writer, *profile.Profile) error{KindBlock: writeBlock, KindMutex: writeMutex} {
+		var b bytes.Buffer
+		if err := write(&b, p); err != nil {
+			t.Fatal(err)
+		}
+		got, err := profile.ParseData(b.Bytes())
+		if err != nil || len(got.Sample) != 2 || got.SampleType[0].Type != "contentions" || got.SampleType[1].Unit != "nanoseconds" {
+			t.Fatalf("%s: %v\n%s", kind, err, b.String())
+		}
+		for i, want := range [][]int64{{7, 1 << 40}, {3, 48}} {
+			if s := got.Sample[i]; !slices.Equal(s.Value, want) || s.Location[len(s.Location)-1].Address != 32 {
+				t.Errorf("%s: %v, want %v\n%s", kind, s.Value, want, b.String())
+			}
+		}
+	}
+}
+
+// TestGoroutineText: it is as runtime/pprof writes it, and labels stay in their lines.
+func TestGoroutineText(t *testing.T) {
+	l := &profile.Location{ID: 1, Address: 16}
+	p := &profile.Profile{Location: []*profile.Location{l}, Sample: []*profile.Sample{
+		{Location: []*profile.Location{l}, Value: []int64{2}, Label: map[string][]string{"k": {"v\n9 @ 0x9"}, "a": {"b"}}}, {Location: []*profile.Location{l}, Value: []int64{5}},
+	}}
+	var b bytes.Buffer
+	if err := writeGoroutines(&b, p); err != nil {
+		t.Fatal(err)
+	}
+	const want = "goroutine profile: total 7\n5 @ 0x11\n\n2 @ 0x11\n# labels: {\"a\":\"b\", \"k\":\"v\\n9 @ 0x9\"}\n\n"
+	if b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+	if got, err := profile.ParseData(b.Bytes()); err != nil || len(got.Sample) != 2 || got.SampleType[0].Type != "goroutine" {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 

@@ -74,18 +74,7 @@ func sampledOf(objects, size, rate int64) int64 {
 
 func (h *heapLine) write(w io.Writer) {
 	fmt.Fprintf(w, "%d: %d [%d: %d] @", h.objects, h.bytes, h.allocs, h.allocBytes)
-	for _, l := range h.stack {
-		fmt.Fprintf(w, " %#x", l.Address+1) // the return address
-	}
-	fmt.Fprintln(w)
-	for _, l := range h.stack {
-		for _, line := range l.Line {
-			if line.Function != nil {
-				fmt.Fprintf(w, "#\t%#x\t%s\t%s:%d\n", l.Address+1, oneLine(line.Function.Name), oneLine(line.Function.Filename), line.Line)
-			}
-		}
-	}
-	fmt.Fprintln(w)
+	writeStack(w, h.stack, nil)
 }
 
 // oneLine keeps names, which the program may have made up, in their line.

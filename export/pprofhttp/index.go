@@ -21,7 +21,7 @@ var page = template.Must(template.New("index").Parse(`<!DOCTYPE html>
 <ul>
 {{range .Processes}}<li>{{.Service}}, process {{.PID}} ({{.Comm}})</li>
 {{end}}</ul>
-<p>Profiles of it, for go tool pprof. debug=1 gives heap and allocs as text.</p>
+<p>Profiles of it, for go tool pprof. debug=1 gives text, but for profile.</p>
 <table>
 {{range .Kinds}}<tr><td>{{if .Lacks}}{{.Name}}{{else}}<a href="{{.Name}}{{.Query}}">{{.Name}}</a>{{end}}</td><td>{{.About}}{{with .Lacks}} (not here: {{.}}){{end}}</td></tr>
 {{end}}</table>
@@ -53,7 +53,7 @@ func (h *Handlers) index(w http.ResponseWriter, _ *http.Request, q Request) erro
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
 		k := kinds[name]
 		one := pageKind{Name: name, About: k.about, Lacks: k.lacks}
-		if name == KindHeap || name == KindAllocs {
+		if textOf(name) != nil {
 			one.Query = "?debug=1"
 		}
 		list = append(list, one)

@@ -1,6 +1,11 @@
 package pprofhttp
 
-import "net/http"
+import (
+	"io"
+	"net/http"
+
+	"github.com/google/pprof/profile"
+)
 
 // kind is what stands behind the prefix.
 type kind struct {
@@ -16,16 +21,35 @@ const needsKind = "pprofd does not take this kind of profile; the program itself
 var kinds = map[string]kind{
 	KindProfile: {about: "CPU profile, sampled 100 times a second for the seconds given, or 30", answer: (*Handlers).cpu},
 	KindHeap: {about: "A sampling of memory allocations of live objects. With seconds it is what has changed in that time",
-		answer: (*Handlers).memory},
-	KindAllocs: {about: "A sampling of all past memory allocations. With seconds it is those of that time", answer: (*Handlers).memory},
-	"cmdline":  {about: "The command line of the program", answer: (*Handlers).cmdline},
+		answer: (*Handlers).records},
+	KindAllocs: {about: "A sampling of all past memory allocations. With seconds it is those of that time",
+		answer: (*Handlers).records},
+	KindBlock: {about: "Stack traces that led to blocking on synchronization primitives, if the program counts them. With seconds it is those of that time",
+		answer: (*Handlers).records},
+	KindMutex: {about: "Stack traces of holders of contended mutexes, if the program counts them. With seconds it is those of that time",
+		answer: (*Handlers).records},
+	KindGoroutine: {about: "Stack traces of all current goroutines. With seconds it is what has changed in that time",
+		answer: (*Handlers).records},
+	"cmdline": {about: "The command line of the program", answer: (*Handlers).cmdline},
 	"symbol": {about: "Maps given program counters to function names, in a GET raw query or POST body, separated by '+'",
 		answer: (*Handlers).symbol},
-	"goroutine":     {about: "Stack traces of all current goroutines", lacks: needsKind},
 	"goroutineleak": {about: "Stack traces of all leaked goroutines", lacks: needsKind},
-	"block":         {about: "Stack traces that led to blocking on synchronization primitives", lacks: needsKind},
-	"mutex":         {about: "Stack traces of holders of contended mutexes", lacks: needsKind},
 	"threadcreate":  {about: "Stack traces that led to the creation of new OS threads", lacks: needsKind},
 	"trace": {about: "A trace of execution of the program",
 		lacks: "an execution trace is written by the runtime of the program, which pprofd does not make do anything; the program itself can, with net/http/pprof"},
+}
+
+// textOf is how profiles of a kind are written for debug=1; nil: they are not.
+func textOf(kind string) func(io.Writer, *profile.Profile) error {
+	switch kind {
+	case KindHeap, KindAllocs:
+		return writeHeap
+	case KindBlock:
+		return writeBlock
+	case KindMutex:
+		return writeMutex
+	case KindGoroutine:
+		return writeGoroutines
+	}
+	return nil
 }

@@ -18,9 +18,12 @@ import (
 
 // Kinds of profiles, as net/http/pprof calls them.
 const (
-	KindProfile = "profile" // of CPU time
-	KindHeap    = "heap"
-	KindAllocs  = "allocs"
+	KindProfile   = "profile" // of CPU time
+	KindHeap      = "heap"
+	KindAllocs    = "allocs"
+	KindBlock     = "block"
+	KindMutex     = "mutex"
+	KindGoroutine = "goroutine"
 )
 
 // Source has processes, and takes profiles of them. It is safe for concurrent use.
@@ -45,9 +48,9 @@ type Process struct {
 type Request struct {
 	PID     int    // 0: of Service
 	Service string // where there is no PID
-	Kind    string // KindProfile, KindHeap, KindAllocs
-	// Duration is for how long CPU time is sampled; what is in use, or was allocated, changes within it. 0: for 30 s; what
-	// is in use now, or was allocated since the process began.
+	Kind    string // one of the kinds above
+	// Duration is for how long CPU time is sampled; of other kinds it is what has changed within it. 0: for 30 s; what there is
+	// now, or was counted since the process began.
 	Duration time.Duration
 	// Runtime asks for addresses as the process has them. Else they are those of the program's file.
 	Runtime bool

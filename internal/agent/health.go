@@ -39,7 +39,7 @@ func (a *Agent) progress(c *config.Config, kind string) error {
 	case kindMemory:
 		var n profiler.ReadingsStats
 		n, running = a.metrics.memory.get()
-		last, what = n.Alive, "reading of a memory profile ended"
+		last, what = n.Alive, "reading of what runtimes keep of themselves ended"
 	}
 	if running && !last.IsZero() && time.Since(last) > overdue(c) {
 		return fmt.Errorf("the last %s %v ago", what, time.Since(last).Round(time.Second))

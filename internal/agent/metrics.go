@@ -93,11 +93,12 @@ var (
 	descProfiles  = desc("profiles_total", "Profiles that were made.", "kind")
 	descUndeliv   = desc("profiles_undelivered_total", "Profiles that no destination took.", "kind")
 	descHz        = desc("sampling_hertz", "Samples a second and CPU, at present.", "kind")
-	descInterval  = desc("reading_interval_seconds", "Time between two readings of a process's memory profile.")
-	descReadings  = desc("memory_readings_total", "Memory profiles that were read.", "result")
-	descReadTime  = desc("memory_reading_seconds_total", "Time that reading memory profiles took, building included.")
-	descSites     = desc("memory_sites_total", "Allocation sites that were read.")
+	descInterval  = desc("reading_interval_seconds", "Time between two readings of what a process's runtime keeps of itself.")
+	descReadings  = desc("memory_readings_total", "Processes whose profiles of memory and contention were read.", "result")
+	descReadTime  = desc("memory_reading_seconds_total", "Time that this took, building profiles included.")
+	descSites     = desc("memory_sites_total", "Sites of allocations and of contention that were read.")
 	descMemory    = desc("memory_profiles", "Processes by what their runtime does about its memory profile.", "state")
+	descWaits     = desc("contention_profiles", "Processes by what their runtime does about its block and mutex profiles.", "kind", "state")
 	descProcesses = desc("discovery_processes", "Go processes that run now.", "verdict")
 	descLooks     = desc("discovery_looks_total", "Processes that were looked at as they executed a program.")
 	descFound     = desc("discovery_found_total", "Go programs that processes were found to run, wanted or not.")
@@ -163,7 +164,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	s.sampler(profiler.KindCPU, m.cpu)
 	s.sampler(profiler.KindAllocs, m.allocs)
-	if c.Heap.Enabled || c.Allocs.Enabled {
+	if len(reads(c)) > 0 {
 		s.gauge(descInterval, readingInterval(c).Seconds())
 	}
 	s.readings(m.memory)
@@ -272,6 +273,11 @@ func (s scrape) readings(t *readTotals) {
 	s.counter(descSites, float64(n.Sites))
 	for state, processes := range n.States {
 		s.gauge(descMemory, float64(processes), state)
+	}
+	for kind, states := range n.Waits {
+		for state, processes := range states {
+			s.gauge(descWaits, float64(processes), kind, state)
+		}
 	}
 }
 

@@ -80,6 +80,12 @@ func reads(c *config.Config) (kinds []string) {
 	if c.Allocs.Enabled && c.Allocs.Source != sourceProbe {
 		kinds = append(kinds, profiler.KindAllocs)
 	}
+	if c.Block.Enabled {
+		kinds = append(kinds, profiler.KindBlock)
+	}
+	if c.Mutex.Enabled {
+		kinds = append(kinds, profiler.KindMutex)
+	}
 	return kinds
 }
 
@@ -112,15 +118,14 @@ func (a *Agent) readings(c *config.Config, kinds []string, p *pipeline) profiler
 	}
 }
 
-// readingInterval is that of all that is read: one reading serves heap and allocs.
-func readingInterval(c *config.Config) time.Duration {
-	switch {
-	case !c.Heap.Enabled:
-		return c.Allocs.Interval
-	case !c.Allocs.Enabled:
-		return c.Heap.Interval
+// readingInterval is that of all that is read: one reading serves all kinds.
+func readingInterval(c *config.Config) (interval time.Duration) {
+	for _, k := range []config.Memory{c.Heap, c.Allocs.Memory, c.Block, c.Mutex} {
+		if k.Enabled && (interval == 0 || k.Interval < interval) {
+			interval = k.Interval
+		}
 	}
-	return min(c.Heap.Interval, c.Allocs.Interval)
+	return interval
 }
 
 func (p *pipeline) start(procs []profiler.Process) {

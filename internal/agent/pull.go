@@ -125,7 +125,7 @@ func (u *puller) Profile(ctx context.Context, q pprofhttp.Request) (*profile.Pro
 	switch q.Kind {
 	case pprofhttp.KindProfile:
 		p, err = u.sample(ctx, procs, q.Duration)
-	case pprofhttp.KindHeap, pprofhttp.KindAllocs:
+	case pprofhttp.KindHeap, pprofhttp.KindAllocs, pprofhttp.KindBlock, pprofhttp.KindMutex, pprofhttp.KindGoroutine:
 		p, err = u.memory(ctx, procs, q)
 	default:
 		err = pprofhttp.NotFound("there is no kind of profile %q", q.Kind)

@@ -12,12 +12,13 @@ import (
 
 	"github.com/google/pprof/profile"
 
+	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/export/pprofhttp"
 	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/profiler"
 )
 
-// memory takes a heap or allocs profile, or what has changed within a duration, as net/http/pprof computes it.
+// memory takes a profile that is read, or what has changed within a duration, as net/http/pprof computes it.
 func (u *puller) memory(ctx context.Context, procs []discover.Info, q pprofhttp.Request) (*profile.Profile, error) {
 	before, err := u.readings(ctx, procs, q)
 	defer before.done()
@@ -117,17 +118,25 @@ func (u *puller) read(ctx context.Context, f func(*profiler.Memory) error) error
 	return errors.Join(f(m), m.Close())
 }
 
+// one reads the profile that a process has of itself now.
+func (u *puller) one(ctx context.Context, m *profiler.Memory, p profiler.Process, q pprofhttp.Request) (*export.Profile, error) {
+	if q.Kind == pprofhttp.KindGoroutine {
+		return profiler.ReadGoroutines(ctx, p, u.a.o.ProcRoot, u.a.o.Version, q.Runtime)
+	}
+	return m.Read(p, recordKinds[q.Kind], q.Runtime)
+}
+
+var recordKinds = map[string]string{
+	pprofhttp.KindHeap: profiler.KindHeap, pprofhttp.KindAllocs: profiler.KindAllocs, pprofhttp.KindBlock: profiler.KindBlock, pprofhttp.KindMutex: profiler.KindMutex,
+}
+
 // readings reads the profiles that processes have of themselves now: of one at least.
 func (u *puller) readings(ctx context.Context, procs []discover.Info, q pprofhttp.Request) (*readings, error) {
-	kind := profiler.KindHeap
-	if q.Kind == pprofhttp.KindAllocs {
-		kind = profiler.KindAllocs
-	}
 	got := &readings{of: make(map[profiler.Process]*profile.Profile), budget: &u.budget}
 	var errs []error
 	err := u.read(ctx, func(m *profiler.Memory) error {
 		for _, p := range keys(procs) {
-			one, err := m.Read(p, kind, q.Runtime)
+			one, err := u.one(ctx, m, p, q)
 			if err != nil {
 				errs = append(errs, err)
 				continue

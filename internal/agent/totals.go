@@ -86,6 +86,6 @@ func addReadings(past *profiler.ReadingsStats, now profiler.ReadingsStats) {
 	past.Sites += now.Sites
 	past.Took += now.Took
 	past.CPUTime += now.CPUTime
-	past.States = now.States
+	past.States, past.Waits = now.States, now.Waits
 	past.Alive = now.Alive
 }

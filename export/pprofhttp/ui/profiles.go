@@ -16,9 +16,14 @@ import (
 )
 
 // kinds of profiles that are shown, in their order.
-var kinds = []string{pprofhttp.KindProfile, pprofhttp.KindHeap, pprofhttp.KindAllocs}
+var kinds = []string{
+	pprofhttp.KindProfile, pprofhttp.KindHeap, pprofhttp.KindAllocs, pprofhttp.KindGoroutine, pprofhttp.KindBlock, pprofhttp.KindMutex,
+}
 
-var titles = map[string]string{pprofhttp.KindProfile: "CPU time", pprofhttp.KindHeap: "memory in use", pprofhttp.KindAllocs: "allocations"}
+var titles = map[string]string{
+	pprofhttp.KindProfile: "CPU time", pprofhttp.KindHeap: "memory in use", pprofhttp.KindAllocs: "allocations",
+	pprofhttp.KindGoroutine: "goroutines", pprofhttp.KindBlock: "waiting", pprofhttp.KindMutex: "contended mutexes",
+}
 
 const (
 	defaultSeconds = 10 // of CPU profiles

@@ -179,7 +179,7 @@ func TestWhatIsNotThere(t *testing.T) {
 	dir := path[:strings.LastIndex(path, "/")+1]
 	for path, want := range map[string]int{
 		"/pid/1/ui/": 404, "/pid/x/ui/": 404, "/pid/-1/ui/heap/top": 404, "/service/nobody/ui/": 404, "/service/%3Cx%3E/ui/": 404,
-		"/pid/4242/ui/goroutine/top": 404, "/pid/4242/ui/heap@20200101T000000.000/top": 410, "/pid/4242/ui/heap@x/top": 404,
+		"/pid/4242/ui/threadcreate/top": 404, "/pid/4242/ui/heap@20200101T000000.000/top": 410, "/pid/4242/ui/heap@x/top": 404,
 		dir + "source": 404, dir + "disasm": 404, dir + "weblist": 404, dir + "saveconfig?config=x": 404, dir + "deleteconfig?config=x": 404,
 		dir + "flamegraphold": 404, dir + "top/": 404, dir + "top?f=%28": 400, dir + "top?f=" + strings.Repeat("x", maxQuery): 414,
 		"/pid/4242/ui/profile/top?seconds=0": 400, "/pid/4242/ui/profile/top?seconds=x": 400, "/pid/4242/ui/profile/top?seconds=301": 400,

@@ -9,8 +9,9 @@ import (
 
 // check finds values that contradict each other.
 func (c *Config) check(d *decoder) {
-	if !c.CPU.Enabled && !c.Heap.Enabled && !c.Allocs.Enabled {
-		d.conflict("no kind of profile is enabled: enable cpu, heap or allocs", "cpu.enabled", "heap.enabled", "allocs.enabled")
+	if !c.CPU.Enabled && !c.Heap.Enabled && !c.Allocs.Enabled && !c.Block.Enabled && !c.Mutex.Enabled {
+		d.conflict("no kind of profile is enabled: enable cpu, heap, allocs, block or mutex",
+			"cpu.enabled", "heap.enabled", "allocs.enabled", "block.enabled", "mutex.enabled")
 	}
 	if c.Dir.Path == "" && !c.Servers() {
 		d.conflict("profiles would go nowhere: give a directory, or a server", "dir.path")
@@ -63,6 +64,8 @@ func (c *Config) checkAge(d *decoder) {
 	}{
 		{c.CPU.Enabled, "window", c.Window},
 		{c.Allocs.Enabled, "allocs.interval", c.Allocs.Interval},
+		{c.Block.Enabled, "block.interval", c.Block.Interval},
+		{c.Mutex.Enabled, "mutex.interval", c.Mutex.Interval},
 	} {
 		if k.enabled && c.Dir.MaxAge > 0 && k.length >= c.Dir.MaxAge {
 			d.conflict("profiles of "+formatDuration(k.length)+" ("+k.key+") are older than dir.max_age ("+formatDuration(c.Dir.MaxAge)+

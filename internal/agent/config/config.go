@@ -20,6 +20,8 @@ type Config struct {
 	CPU        CPU
 	Heap       Memory
 	Allocs     Allocs
+	Block      Memory
+	Mutex      Memory
 	Dir        Dir
 	Spool      Spool
 	Pyroscope  []Pyroscope
@@ -55,7 +57,7 @@ type CPU struct {
 // Highest is the highest rate that profiling adapts to.
 func (c *CPU) Highest() int { return max(c.Hz, c.MaxHz) }
 
-// Memory is a kind of profile that is read from time to time.
+// Memory is a kind of profile that is read from time to time, of what the runtimes of processes keep of themselves.
 type Memory struct {
 	Enabled  bool
 	Interval time.Duration

@@ -33,7 +33,7 @@ func TestNothingIsNeeded(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if c.Window != 10*time.Second || c.CPU != (CPU{true, 19, 1, 0, true}) || c.Overhead != (Overhead{1, 100 << 20, 0.7}) || c.Heap != (Memory{true, time.Minute}) || c.Allocs.Enabled ||
+		if c.Window != 10*time.Second || c.CPU != (CPU{true, 19, 1, 0, true}) || c.Overhead != (Overhead{1, 100 << 20, 0.7}) || c.Heap != (Memory{true, time.Minute}) || c.Block != c.Heap || c.Mutex != c.Heap || c.Allocs.Enabled ||
 			c.Dir != (Dir{"/var/lib/pprofd", 1 << 30, 7 * 24 * time.Hour, 1e6}) || c.Listen != "127.0.0.1:6061" || len(c.Select) != 0 {
 			t.Errorf("%s: %+v", name, c)
 		}
@@ -48,6 +48,8 @@ heap:
   enabled: true
   interval: 90s
 allocs: {enabled: true, source: probe, interval: 30s, alloc_interval: 1MiB, budget: 2.5}
+block: {enabled: false, interval: 20s}
+mutex: {enabled: false, interval: 21s}
 dir: {path: /srv/p, max_size: 1.5GiB, max_age: 36h, max_files: 10}
 spool: {path: /srv/s, max_size: 10MiB, max_age: 2h}
 pyroscope:
@@ -159,7 +161,7 @@ exclude: user=root
 labels: {0a: x, __b: y, c: [1]}
 log: text
 max_targets: 1e3
-`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, overhead, dir, spool, pyroscope, parca, otlp, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
+`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, block, mutex, overhead, dir, spool, pyroscope, parca, otlp, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
 f:3: cpu.hz: "many" is no whole number
 f:4: cpu: hz is there already, in line 3
 f:5: cpu: unknown key "Kernel"; here may be: enabled, hz, min_hz, max_hz, kernel
@@ -202,13 +204,15 @@ dir:
   path: ""
   max_age: 10m
 allocs: {enabled: false}
+block: {enabled: false}
+mutex: {enabled: false}
 auth: {insecure_loopback: true}
 listen: 10.1.2.3:80
 kubernetes: {enabled: false, kubelet: "http://h:1"}
-`, `f:1: cpu.enabled: no kind of profile is enabled: enable cpu, heap or allocs
+`, `f:1: cpu.enabled: no kind of profile is enabled: enable cpu, heap, allocs, block or mutex
 f:5: dir.path: profiles would go nowhere: give a directory, or a server
-f:8: auth.insecure_loopback: listen "10.1.2.3:80": insecure_loopback is for loopback addresses only, *
-f:10: kubernetes.kubelet: it is not asked, since kubernetes.enabled is false: remove one of them`},
+f:10: auth.insecure_loopback: listen "10.1.2.3:80": insecure_loopback is for loopback addresses only, *
+f:12: kubernetes.kubelet: it is not asked, since kubernetes.enabled is false: remove one of them`},
 		"nothing to ask":      {"kubernetes:\n  token_file: /t", "f:2: kubernetes.token_file: there is neither kubelet nor api to ask"},
 		"no node":             {"kubernetes:\n  api: https://h:1", "f:2: kubernetes.api: *give the node's name"},
 		"a token in clear":    {"kubernetes:\n  token_file: /t\n  kubelet: http://h:1", "f:2: kubernetes.token_file: *in clear*"},

@@ -75,6 +75,11 @@ func (c *Config) profileFields() []field {
 			sizeValue(&c.Allocs.AllocInterval, 1<<10, 1<<30)},
 		{"allocs.budget", "", "0.7", "probe: percent of one CPU that it may cost a process; above, it is there for a part of the time; 0: no limit",
 			floatValue(&c.Allocs.Budget, 0, 100)},
+		{"block.enabled", "", "true", "of processes that count where they wait (runtime.SetBlockProfileRate)", boolValue(&c.Block.Enabled)},
+		{"block.interval", "", "1m", "how long a profile is; 1s to 24h", durationValue(&c.Block.Interval, time.Second, 24*time.Hour)},
+		{"mutex.enabled", "", "true", "of processes that count for which mutexes they wait (runtime.SetMutexProfileFraction)", boolValue(&c.Mutex.Enabled)},
+		{"mutex.interval", "", "1m", "how long a profile is; 1s to 24h. Of heap, allocs, block and mutex the shortest interval is that of all",
+			durationValue(&c.Mutex.Interval, time.Second, 24*time.Hour)},
 	}
 }
 
