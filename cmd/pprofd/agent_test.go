@@ -47,12 +47,13 @@ type agentRun struct {
 	log *agentLog
 }
 
-// startAgent starts one that profiles only programs in programs, a directory of this test alone; wrap stands before it.
+// startAgent starts one that profiles only programs in programs, a directory of this test alone; wrap stands before it. Its rates
+// do not adapt, unless args say so: the machine of a test is busy.
 func startAgent(t *testing.T, programs string, wrap []string, args ...string) *agentRun {
 	t.Helper()
 	cmd, _, _ := command(t, args...)
 	a := &agentRun{cmd: cmd, dir: filepath.Join(cmd.Dir, "data"), log: new(agentLog)}
-	list := append(append([]string{}, wrap...), cmd.Path, "agent", "--dir", a.dir, "--listen", "", "--select", "exe="+programs+"/*", "--window", "1s")
+	list := append(append([]string{}, wrap...), cmd.Path, "agent", "--dir", a.dir, "--listen", "", "--select", "exe="+programs+"/*", "--window", "1s", "--max-overhead", "0%")
 	a.cmd = exec.CommandContext(t.Context(), list[0], append(list[1:], args...)...)
 	a.cmd.Dir, a.cmd.Env, a.cmd.Stderr = cmd.Dir, cmd.Env, a.log
 	if err := a.cmd.Start(); err != nil {
