@@ -3,6 +3,7 @@ package profiler
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash/maphash"
 	"os"
 	"slices"
@@ -114,12 +115,12 @@ func (r *Readings) Set(now []Process) {
 }
 
 // SetInterval changes how often each process is read from now on. Who waits, waits no longer than that.
-func (r *Readings) SetInterval(interval time.Duration) {
+func (r *Readings) SetInterval(interval time.Duration) error {
+	if interval <= 0 {
+		return fmt.Errorf("interval %v is not positive", interval)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if interval <= 0 || interval == r.interval {
-		return
-	}
 	shorter := interval < r.interval
 	r.interval = interval
 	now := time.Now()
@@ -128,6 +129,7 @@ func (r *Readings) SetInterval(interval time.Duration) {
 			s.next = now.Add(moment(p, interval))
 		}
 	}
+	return nil
 }
 
 // seed makes the moments of different hosts differ.

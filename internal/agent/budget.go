@@ -64,7 +64,7 @@ const (
 // steered is a source whose rate can be set while it runs, and that knows what it has cost.
 type steered interface {
 	steer(c *config.Config, s governor.Setting, d *governor.Decision) error
-	count() (spend.Counters, error)
+	count() (c spend.Counters, running bool)
 }
 
 // count is of the source that runs now.
@@ -75,18 +75,20 @@ func (k *kind) count() (spend.Counters, bool) {
 	if !can {
 		return spend.Counters{}, false
 	}
-	c, err := now.count()
+	return now.count()
+}
+
+func (s *sampler) count() (spend.Counters, bool) {
+	c, err := spend.Of(s.p)
 	if err != nil {
-		k.log.Debug("what it costs could not be read", "kind", k.name, "error", err)
+		s.log.Debug("what sampling costs could not be read", "error", err)
 	}
 	return c, err == nil
 }
 
-func (s *sampler) count() (spend.Counters, error) { return spend.Of(s.p) }
-
-func (r *reader) count() (spend.Counters, error) {
+func (r *reader) count() (spend.Counters, bool) {
 	n := r.r.Stats()
-	return spend.Counters{User: n.CPUTime, Events: n.Readings + n.Failed, Errors: n.Failed}, nil
+	return spend.Counters{User: n.CPUTime, Events: n.Readings + n.Failed, Errors: n.Failed}, !n.Alive.IsZero()
 }
 
 // govern sets how the kind is to be, now and when it begins anew.
@@ -119,8 +121,7 @@ func (r *reader) steer(_ *config.Config, to governor.Setting, _ *governor.Decisi
 	if to.Off {
 		interval = offReading
 	}
-	r.r.SetInterval(interval)
-	return nil
+	return r.r.SetInterval(interval)
 }
 
 // keep keeps the budget until ctx ends.
