@@ -53,6 +53,7 @@ func off(err error) bool { return isOff(err) || errors.Is(err, goruntime.ErrNoCo
 type contention struct {
 	records  goruntime.ContentionRecords // of the last reading
 	before   map[uint64]counts           // by bucket: events and ticks, for a difference; nil: there is none
+	since    time.Time                   // of before
 	scale    goruntime.ContentionScale   // of the last reading
 	wrappers bool                        // functions that the compiler made are shown
 }
@@ -131,7 +132,7 @@ func (m *Memory) addContention(t *memTarget, kind string, remember bool) error {
 
 // remember notes what was read last as what was there before.
 func (c *contention) remember() {
-	c.before = make(map[uint64]counts, c.records.Len())
+	c.before, c.since = make(map[uint64]counts, c.records.Len()), time.Now()
 	for at := range c.records.All {
 		c.before[at.Addr] = counts{uint64(at.Count), uint64(at.Ticks)}
 	}
@@ -142,7 +143,7 @@ func (m *Memory) exportContention(t *memTarget, kind string, sym *symbolize.Symb
 	c := t.contended[kind]
 	p := &export.Profile{Kind: kind, PID: int(t.pid), Comm: t.comm, Start: time.Now()}
 	if c.before != nil {
-		p.Start, p.Duration = m.started, time.Since(m.started)
+		p.Start, p.Duration = c.since, time.Since(c.since)
 	}
 	if _, err := m.readContention(t, contentionKinds[kind], c); err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ func back(t testing.TB, all pprofile.Profiles) *profile.Profile {
 			for _, c := range a.Value().Slice().All() {
 				b.p.Comments = append(b.p.Comments, c.Str())
 			}
+		case "pprofd.kind": // export.Profile has it
 		case "pprof.profile.drop_frames":
 			b.p.DropFrames = a.Value().Str()
 		case "pprof.profile.keep_frames":

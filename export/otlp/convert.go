@@ -22,6 +22,9 @@ const scopeName = "github.com/pprofd/pprofd"
 // same four types, which a receiver could not tell apart.
 var meant = map[string]string{"heap": "inuse_", "allocs": "alloc_"}
 
+// named are kinds whose sample types others have, too: their profiles have an attribute pprofd.kind, by which they can be told apart.
+var named = map[string]bool{"block": true, "mutex": true}
+
 // instant are kinds that show a moment.
 var instant = map[string]bool{"heap": true, "goroutine": true}
 
@@ -162,7 +165,7 @@ func (c *conversion) profile(to pprofile.Profile, t *dictionary, n int, list []r
 	to.PeriodType().SetUnitStrindex(t.text(pt.Unit))
 	to.SetPeriod(c.d.Period)
 	to.SetDurationNano(uint64(max(0, c.d.DurationNanos)))
-	to.AttributeIndices().FromRaw(t.profileAttributes(c.d))
+	to.AttributeIndices().FromRaw(t.profileAttributes(c.p.Kind, c.d))
 	to.Samples().EnsureCapacity(len(list))
 	for _, r := range list {
 		s := to.Samples().AppendEmpty()
@@ -190,7 +193,10 @@ func (c *conversion) id(n int, at uint64) (id pprofile.ProfileID) {
 	return id
 }
 
-func (t *dictionary) profileAttributes(d *profile.Profile) (list []int32) {
+func (t *dictionary) profileAttributes(kind string, d *profile.Profile) (list []int32) {
+	if named[kind] {
+		list = append(list, t.attribute("pprofd.kind", "", kind))
+	}
 	if len(d.Comments) > 0 {
 		list = append(list, t.attribute("pprof.profile.comment", "", anySlice(d.Comments)))
 	}

@@ -24,12 +24,15 @@ type Profile struct {
 	Duration               time.Duration
 	Samples                int
 	Sum                    int64
-	Times                  int // it was taken so many times
+	Times                  int    // it was taken so many times
+	Named                  string // the attribute pprofd.kind
 }
 
-// Kind is the kind of profiles that has such samples: cpu, heap, allocs; else the type of the samples.
+// Kind is the kind of profiles that has such samples: cpu, heap, allocs; what is named; else the type of the samples.
 func (p *Profile) Kind() string {
 	switch {
+	case p.Named != "":
+		return p.Named
 	case p.Type == "samples", p.Type == "cpu":
 		return "cpu"
 	case strings.HasPrefix(p.Type, "inuse_"):
@@ -107,6 +110,11 @@ func read(d pprofile.ProfilesDictionary, resource map[string]any, p pprofile.Pro
 		Type: text(p.SampleType().TypeStrindex()), Unit: text(p.SampleType().UnitStrindex()),
 		PeriodType: text(p.PeriodType().TypeStrindex()), PeriodUnit: text(p.PeriodType().UnitStrindex()), Period: p.Period(),
 		Time: p.Time().AsTime(), Duration: time.Duration(p.DurationNano()), Samples: p.Samples().Len(),
+	}
+	for _, i := range p.AttributeIndices().All() {
+		if a := d.AttributeTable().At(int(i)); text(a.KeyStrindex()) == "pprofd.kind" {
+			r.Named = a.Value().Str()
+		}
 	}
 	for _, s := range p.Samples().All() {
 		for _, v := range s.Values().All() {
