@@ -63,11 +63,11 @@ func (b *bench) start(ctx context.Context, s *situation) (*agent, error) {
 	a := &agent{dir: filepath.Join(b.dir, s.name), url: "http://" + address + "/metrics", done: make(chan struct{})}
 	args := append([]string{"agent", "--dir", a.dir, "--listen", address}, s.args...)
 	if b.own {
-		args = append(args, "--select", "exe="+filepath.Join(b.dir, "service*"), "--select", "exe="+b.churner)
+		args = append(args, "--select", "exe="+filepath.Join(b.dir, "service*"), "--select", "exe="+b.churner, "--select", "exe="+b.unwanted)
 	}
-	if s.heap != 0 {
+	if text := b.configure(s); text != "" {
 		path := filepath.Join(b.dir, s.name+".yaml")
-		if err := os.WriteFile(path, []byte(heapConfig(s)), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
 		args = append(args, "--config", path)

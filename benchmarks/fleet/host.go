@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -76,10 +77,10 @@ type crowd struct {
 	wg   sync.WaitGroup
 }
 
-const notGoShare = 5 // one in so many is Go
+const goEvery = 5 // one in so many starts is Go
 
-// churn starts rate processes a second for d. It makes up for starts that came late.
-func (b *bench) churn(ctx context.Context, rate int, d time.Duration) (*crowd, error) {
+// churn starts rate processes a second for d, those that are Go of a program. It makes up for starts that came late.
+func churn(ctx context.Context, program string, rate int, d time.Duration) (*crowd, error) {
 	c := &crowd{cpu: map[int]time.Duration{}}
 	began := time.Now()
 	for i := 0; ; i++ {
@@ -88,8 +89,8 @@ func (b *bench) churn(ctx context.Context, rate int, d time.Duration) (*crowd, e
 			c.wg.Wait()
 			return c, errors.Join(err, c.err)
 		}
-		if i%notGoShare == 0 {
-			c.start(true, b.churner, "-ms", "10", "-life", "50")
+		if i%goEvery == 0 {
+			c.start(true, program, "-ms", "10", "-life", "50")
 		} else {
 			c.start(false, "true")
 		}
@@ -151,6 +152,14 @@ func window(s *situation) time.Duration {
 	return defaultWindow
 }
 
-func heapConfig(s *situation) string {
-	return "heap: {interval: " + strconv.FormatInt(s.heap.Milliseconds(), 10) + "ms}\n"
+// configure writes what the agent is to do otherwise than by default; "" where that is nothing.
+func (b *bench) configure(s *situation) string {
+	var text string
+	if s.heap != 0 {
+		text += "heap: {interval: " + strconv.FormatInt(s.heap.Milliseconds(), 10) + "ms}\n"
+	}
+	if s.churn != 0 { // relabeling comes last, when all that names a process is known
+		text += "relabel_configs: [{source_labels: [exe], regex: '" + regexp.QuoteMeta(b.unwanted) + "', action: drop}]\n"
+	}
+	return text
 }

@@ -28,7 +28,9 @@ func TestShort(t *testing.T) {
 		"# targets two windows after their end                   0          0  ok\n",
 		"# lost                                                  0          0  ok\n",
 		"# churn: lost                                           0          0  ok\n",
-		"# Go processes of 50 ms not counted, share              0          0  ok\n",
+		"# Go processes of 50 ms not found, share                0          0  ok\n",
+		"# the same, not counted as profiled                     0          0  ok\n",
+		"\n# found and named, not profiled ", "\n# profiled, each into a file of its own ",
 		"# the same, of 200 at 99 Hz                             0          0  ok\n",
 	} {
 		if !strings.Contains(out.String(), want) {

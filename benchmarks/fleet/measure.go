@@ -16,7 +16,10 @@ import (
 type measured struct {
 	*situation
 	sampled, profiled       time.Duration // since the agent's start
-	begin, end, churned     mark          // of the steady part, and of the part with starts
+	begin, end              mark          // of the steady part
+	found                   mark          // of the part after that, with starts of which no profiles are made
+	churned                 mark          // of the part after that, with starts
+	foundStarts, foundOf    int           // Go programs that were found to run in the former, and how many were started
 	after                   mark          // two windows after the end of the services
 	steady                  int64         // RSS
 	starts, others, counted int           // Go processes of the crowd, others, and Go processes that the agent counted
@@ -100,14 +103,21 @@ const (
 	crowdPatience = 3 * time.Second
 )
 
-const targetsTotal = `pprofd_targets_total{kind="cpu"}`
+const (
+	targetsTotal = `pprofd_targets_total{kind="cpu"}`
+	foundTotal   = "pprofd_discovery_found_total"
+)
 
 // crowd is the part in which processes start.
 func (b *bench) crowd(ctx context.Context, a *agent, m *measured) (c *crowd, err error) {
 	switch {
 	case m.churn > 0:
-		c, err = b.churn(ctx, m.rate, m.churn)
+		if err := b.onlyFound(ctx, a, m); err != nil {
+			return nil, err
+		}
+		c, err = churn(ctx, b.churner, m.rate, m.churn)
 	case m.short > 0:
+		m.found = m.end
 		c, err = b.short(m.short)
 	default:
 		return nil, nil
@@ -115,18 +125,35 @@ func (b *bench) crowd(ctx context.Context, a *agent, m *measured) (c *crowd, err
 	if err != nil {
 		return nil, err
 	}
-	started := m.end.metrics[targetsTotal] + float64(len(c.cpu))
+	m.churned = m.found
+	m.counted, err = b.count(ctx, a, targetsTotal, len(c.cpu), &m.churned)
+	m.starts, m.others, m.used = len(c.cpu), c.rest, c.used()
+	return c, err
+}
+
+// onlyFound is the part in which the Go processes that start are found and named, and then not profiled.
+func (b *bench) onlyFound(ctx context.Context, a *agent, m *measured) error {
+	c, err := churn(ctx, b.unwanted, m.rate, m.churn)
+	if err != nil {
+		return err
+	}
+	m.foundOf, m.found = len(c.cpu), m.end
+	m.foundStarts, err = b.count(ctx, a, foundTotal, m.foundOf, &m.found)
+	return err
+}
+
+// count waits until the agent has counted n processes since m, or for long enough, and takes that mark.
+func (b *bench) count(ctx context.Context, a *agent, metric string, n int, m *mark) (int, error) {
+	before := m.metrics[metric]
+	counted := func() int { return int(m.metrics[metric] - before) }
 	for end := time.Now().Add(crowdPatience); ; {
-		if err := b.part(ctx, a, crowdPoll, &m.churned); err != nil {
-			return nil, err
+		if err := b.part(ctx, a, crowdPoll, m); err != nil {
+			return 0, err
 		}
-		if m.churned.metrics[targetsTotal] >= started || time.Now().After(end) {
-			break
+		if counted() >= n || time.Now().After(end) {
+			return counted(), nil
 		}
 	}
-	m.starts, m.others, m.used = len(c.cpu), c.rest, c.used()
-	m.counted = int(m.churned.metrics[targetsTotal] - m.end.metrics[targetsTotal])
-	return c, nil
 }
 
 // median RSS of samples.
@@ -228,18 +255,30 @@ func (m *measured) crowded() []board.Value {
 	if m.churn == 0 {
 		return v
 	}
-	share := func(from, to mark, part func(mark) time.Duration) float64 {
-		return 100 * (part(to) - part(from)).Seconds() / (to.at - from.at).Seconds()
-	}
+	v = append(v, board.Value{V: float64(m.foundStarts) / float64(m.foundOf), Unit: "found/started"},
+		board.Value{V: share(m.end, m.found, cpuOf), Unit: "%core-of-finding"},
+		board.Value{V: share(m.found, m.churned, cpuOf), Unit: "%core-with-starts"})
 	for _, p := range []struct {
-		unit string
-		part func(mark) time.Duration
+		unit     string
+		from, to mark
+		starts   int
 	}{
-		{"%core-by-starts", func(m mark) time.Duration { return m.cpu }}, {"%BPF-by-starts", func(m mark) time.Duration { return m.bpf }},
+		{"-by-finding", m.end, m.found, m.foundOf}, {"-by-starts", m.found, m.churned, m.starts},
 	} {
-		v = append(v, board.Value{V: share(m.end, m.churned, p.part) - share(m.begin, m.end, p.part), Unit: p.unit})
+		added := share(p.from, p.to, cpuOf) - share(m.begin, m.end, cpuOf)
+		v = append(v, board.Value{V: added, Unit: "%core" + p.unit},
+			board.Value{V: share(p.from, p.to, bpfOf) - share(m.begin, m.end, bpfOf), Unit: "%BPF" + p.unit},
+			board.Value{V: added / 100 * 1000 * (p.to.at - p.from.at).Seconds() / float64(p.starts), Unit: "ms-a-process" + p.unit})
 	}
 	return v
+}
+
+func cpuOf(m mark) time.Duration { return m.cpu }
+func bpfOf(m mark) time.Duration { return m.bpf }
+
+// share of a core that was used between two marks, in percent.
+func share(from, to mark, of func(mark) time.Duration) float64 {
+	return 100 * (of(to) - of(from)).Seconds() / (to.at - from.at).Seconds()
 }
 
 // save leaves what may explain a result.

@@ -13,7 +13,7 @@ const (
 	goalSteady  = 100 // MB
 	goalPeak    = 150 // MB
 	goalCore    = 1   // percent, idle, at 19 Hz
-	goalStarts  = 1   // percent, of 50 starts a second
+	goalFound   = 1   // percent, of 2,000 processes and 50 starts a second that are found
 	goalStart   = 5   // s until all are profiled
 	goalSamples = 0.1 // how far profiles of short processes may be from their rusage
 )
@@ -67,7 +67,25 @@ func (b *bench) tables() {
 		r.Printf("# %-6s %9.2f %10.2f %9.2f %7.2f %7.2f %8.1f %9.1f %7.1f %8.1f %5.0f %8.1f\n", s.name, m("sampled-s"), m("profiled-s"), m("start-cpu-s"), m("%core"),
 			m("%BPF"), m("steady-RSS-B")/1e6, m("peak-RSS-B")/1e6, m("after-RSS-B")/1e6, m("sleeps/s"), m("lost"), m("disk-B/h")/1e6)
 	}
+	b.starts()
 	b.goals()
+}
+
+// starts says what processes that start cost: the issue has a goal for finding them; what their profiles cost depends on how many
+// of them are Go programs.
+func (b *bench) starts() {
+	name := b.line("churn")
+	if _, ok := b.report.Median(name, "%core-by-finding"); !ok {
+		return
+	}
+	m := func(unit string) float64 { v, _ := b.report.Median(name, unit); return v }
+	b.report.Printf("\n# 50 starts a second, 10 of them Go         %% core, all   added   %% BPF added   ms of CPU a Go process\n")
+	for _, row := range []struct{ text, all, part string }{
+		{"found and named, not profiled", "%core-of-finding", "-by-finding"},
+		{"profiled, each into a file of its own", "%core-with-starts", "-by-starts"},
+	} {
+		b.report.Printf("# %-40s %12.2f %7.2f %13.2f %24.2f\n", row.text, m(row.all), m("%core"+row.part), m("%BPF"+row.part), m("ms-a-process"+row.part))
+	}
 }
 
 func (b *bench) goals() {
@@ -87,7 +105,7 @@ func (b *bench) goals() {
 		{"busy", "busy: peak RSS, MB", "peak-RSS-B", 1e-6, goalPeak},
 		{"busy", "busy: lost", "lost", 1, 0},
 		{"churn", "2,000 processes: % of a core without starts", "%core", 1, goalCore},
-		{"churn", "what 50 starts a second add, % of a core", "%core-by-starts", 1, goalStarts},
+		{"churn", "and 50 starts a second, found and named", "%core-of-finding", 1, goalFound},
 		{"churn", "churn: peak RSS, MB", "peak-RSS-B", 1e-6, goalPeak},
 		{"churn", "churn: lost", "lost", 1, 0},
 	} {
@@ -100,7 +118,8 @@ func (b *bench) goals() {
 		limit            float64
 		miss             func(float64) float64
 	}{
-		{"churn", "Go processes of 50 ms not counted, share", "counted/started", 0, missing}, // others of the host count, too
+		{"churn", "Go processes of 50 ms not found, share", "found/started", 0, missing}, // others of the host count, too
+		{"churn", "the same, not counted as profiled", "counted/started", 0, missing},
 		{"short", "the same, of 200 at 99 Hz", "counted/started", 0, missing},
 		{"short", "profiles of those beside their rusage, off by", "profiled/used", goalSamples, func(v float64) float64 { return max(v-1, 1-v) }},
 	} {
