@@ -142,25 +142,16 @@ func (im *image) role(off uint64) role {
 
 // info looks a program counter up.
 func (u *Unwinder) info(a objfile.Addr) pcInfo {
-	key, ok := recentKey(a)
-	if !ok {
-		return u.known(a)
+	r := &u.recent[u.recent.slot(a)]
+	if r.addr == a {
+		return r.info
 	}
-	if i, ok := u.recent.get(key); ok {
-		return i
-	}
-	i := u.known(a)
-	u.recent.put(key, i)
-	return i
-}
-
-// known is info of what is not recent.
-func (u *Unwinder) known(a objfile.Addr) pcInfo {
 	im := u.image(a.Image)
 	i, ok := im.spans.get(a.Off)
 	if !ok {
 		i = u.lookUp(im, a.Off)
 	}
+	r.addr, r.info = a, i
 	return i
 }
 
@@ -169,14 +160,22 @@ func (u *Unwinder) known(a objfile.Addr) pcInfo {
 func (u *Unwinder) Fetch(leaves []objfile.Addr) {
 	touched := 0
 	for _, a := range leaves {
-		key, _ := recentKey(a)
-		touched += int(u.recent.pair(key)[0].info.delta) + int(u.last[a.Image%objfile.ImageID(len(u.last))].id)
+		touched += int(u.recent[u.recent.slot(a)].info.delta) + int(u.last[a.Image%objfile.ImageID(len(u.last))].id)
 	}
 	for _, a := range leaves {
 		im := u.image(a.Image)
 		touched += len(im.roles) + len(im.spans.list)
 	}
 	u.touched = touched
+	for _, a := range leaves {
+		r := &u.recent[u.recent.slot(a)]
+		if r.addr == a {
+			continue
+		}
+		if i, ok := u.image(a.Image).spans.get(a.Off); ok {
+			r.addr, r.info = a, i
+		}
+	}
 }
 
 // lookUp looks up what no span covers, in the pc tables. Where all spans are too many together they start anew.

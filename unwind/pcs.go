@@ -64,66 +64,13 @@ func (s *spans) put(off, start, end uint64, info pcInfo) {
 	s.list = slices.Insert(s.list, n, span{last, info})
 }
 
-// recent holds the program counters that were asked for lately, of all images. One costs a line of the CPU's caches, where a
-// search in spans costs several. It grows with what is asked for: few programs have few.
-type recent struct {
-	slots  []recentPC // pairs: each address has one pair of places where it may be, the later one first
-	ousted int        // by others, since it has this size
-}
-
-// recentPC is a quarter of a line; key is recentKey, 0: empty.
-type recentPC struct {
-	key  uint64
+// recent holds the program counters that were asked for lately, of all images; each has one place where it may be.
+type recent [1 << 12]struct {
+	addr objfile.Addr
 	info pcInfo
 }
 
-// Sizes of recent.
-const (
-	minRecent = 1 << 12 // 64 KiB
-	maxRecent = 1 << 18 // 4 MiB
-)
-
-// recentKey is an address in one word. ok is false where it does not fit: such addresses are not kept.
-func recentKey(a objfile.Addr) (key uint64, ok bool) {
-	return a.Off | uint64(a.Image)<<40, a.Off < 1<<40 && a.Image < 1<<24
-}
-
-// pair is where a key may be.
-func (r *recent) pair(key uint64) *[2]recentPC {
-	n := (key * 0x9e3779b97f4a7c15) >> 32 & uint64(len(r.slots)-1) &^ 1 // Knuth's multiplicative hash
-	return (*[2]recentPC)(r.slots[n:])
-}
-
-func (r *recent) get(key uint64) (pcInfo, bool) {
-	p := r.pair(key)
-	switch key {
-	case p[0].key:
-		return p[0].info, true
-	case p[1].key:
-		return p[1].info, true
-	}
-	return pcInfo{}, false
-}
-
-// put enters a key that get does not find.
-func (r *recent) put(key uint64, info pcInfo) {
-	p := r.pair(key)
-	if p[1].key != 0 {
-		r.ousted++
-	}
-	p[0], p[1] = recentPC{key, info}, p[0]
-	if r.ousted > len(r.slots)/2 && len(r.slots) < maxRecent {
-		r.resize(4 * len(r.slots))
-	}
-}
-
-func (r *recent) resize(n int) {
-	old := r.slots
-	r.slots, r.ousted = make([]recentPC, n), 0
-	for _, s := range old {
-		if s.key != 0 {
-			r.put(s.key, s.info)
-		}
-	}
-	r.ousted = 0
+func (r *recent) slot(a objfile.Addr) int {
+	h := (a.Off ^ uint64(a.Image)<<40) * 0x9e3779b97f4a7c15 // Knuth's multiplicative hash
+	return int(h >> (64 - 12))
 }

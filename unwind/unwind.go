@@ -96,9 +96,7 @@ type Unwinder struct {
 
 // New returns an Unwinder for addresses of images.
 func New(images *objfile.Images) *Unwinder {
-	u := &Unwinder{table: images, images: map[objfile.ImageID]*image{}}
-	u.recent.resize(minRecent)
-	return u
+	return &Unwinder{table: images, images: map[objfile.ImageID]*image{}}
 }
 
 // Forget drops what it has learned of images that the table holds no more: after spaces were closed.
