@@ -24,7 +24,7 @@ type feed struct {
 	wakeup *os.File // is readable when the reader should look
 
 	steering sync.Mutex    // all below
-	settings cpuSettings    // as control has them
+	settings cpuSettings   // as control has them
 	longest  time.Duration // of the CPUs' periods
 }
 
