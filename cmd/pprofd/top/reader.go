@@ -3,9 +3,11 @@ package top
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/profiler"
 )
 
@@ -17,6 +19,16 @@ type Runtime struct {
 	States profiler.GoroutineStates
 	Groups []Group // with Watch.Stacks only, the most first
 	Err    error   // goroutines could not be read
+	Heap   Heap
+}
+
+// Heap is what the runtime counts of it, and what that was some seconds ago.
+type Heap struct {
+	goruntime.GC
+	Err       error   // it could not be read, and the rest is nothing
+	AllocRate float64 // bytes a second of late; 0: not known
+	GCRate    float64 // collections a second of late
+	Pauses    float64 // share of the time of late for which collections stopped all
 }
 
 // Group are goroutines that do the same at the same place.
@@ -43,11 +55,19 @@ type reader struct {
 	interval time.Duration
 	wake     chan struct{}
 
-	open *profiler.Goroutines // nil: not open
+	open  *profiler.Goroutines // nil: not open
+	gc    *profiler.GCReader   // nil: not open, or errGC says why not
+	errGC error
+	heaps []heapAt // of the last recentSlices readings, oldest first
 
 	mu     sync.Mutex
 	stacks bool
 	last   Runtime
+}
+
+type heapAt struct {
+	at time.Time
+	goruntime.GC
 }
 
 func newReader(pid int, root string, interval time.Duration) *reader {
@@ -101,6 +121,7 @@ func (r *reader) close() {
 		r.open.Close()
 		r.open = nil
 	}
+	r.gc, r.errGC, r.heaps = nil, nil, nil
 }
 
 // read reads once.
@@ -125,7 +146,9 @@ func (r *reader) fill(ctx context.Context, out *Runtime) (err error) {
 			r.open = nil
 			return err
 		}
+		r.gc, r.errGC = r.open.OpenGC()
 	}
+	out.Heap = r.heap()
 	r.mu.Lock()
 	stacks := r.stacks
 	r.mu.Unlock()
@@ -136,6 +159,35 @@ func (r *reader) fill(ctx context.Context, out *Runtime) (err error) {
 		out.Groups, err = groups, errors.Join(err, errGroups)
 	}
 	return err
+}
+
+// heap reads what the runtime counts.
+func (r *reader) heap() Heap {
+	if r.errGC != nil {
+		return Heap{Err: r.errGC}
+	}
+	gc, err := r.gc.Read()
+	if err != nil {
+		return Heap{Err: err}
+	}
+	now := heapAt{time.Now(), gc}
+	if r.heaps = append(r.heaps, now); len(r.heaps) > recentSlices+1 {
+		r.heaps = slices.Delete(r.heaps, 0, 1)
+	}
+	return now.since(&r.heaps[0])
+}
+
+// since says what changed since another reading.
+func (now *heapAt) since(then *heapAt) Heap {
+	h := Heap{GC: now.GC}
+	if passed := now.at.Sub(then.at).Seconds(); passed > 0 {
+		h.GCRate = float64(now.Cycles-then.Cycles) / passed
+		h.Pauses = (now.PauseTotal - then.PauseTotal).Seconds() / passed
+		if now.TotalAlloc >= then.TotalAlloc {
+			h.AllocRate = float64(now.TotalAlloc-then.TotalAlloc) / passed
+		}
+	}
+	return h
 }
 
 // groups reads all stacks.

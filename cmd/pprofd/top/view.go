@@ -92,7 +92,7 @@ func shorten(lines []Line, height int) []Line {
 // head is what stands above the table; its last line is the cost.
 func (v *View) head(s *Snapshot, width int) []Line {
 	lines := []Line{
-		v.title(s), cpuLine(s), {{goroutinesText(&s.Runtime), Plain}}, costLine(s),
+		v.title(s), cpuLine(s), {{heapText(&s.Runtime, s.At), Plain}}, {{goroutinesText(&s.Runtime), Plain}}, costLine(s),
 	}
 	for i := range lines {
 		lines[i] = fit(lines[i], width)
@@ -120,13 +120,40 @@ func cpuLine(s *Snapshot) Line {
 	}
 }
 
+// heapText says how large the heap is, and how it is collected.
+func heapText(r *Runtime, now time.Time) string {
+	h := &r.Heap
+	switch {
+	case r.At.IsZero():
+		return "heap: reading"
+	case r.Err != nil:
+		return "heap: see below"
+	case h.Err != nil:
+		return "heap: " + discover.Printable(oneLine(h.Err))
+	}
+	text := fmt.Sprintf("heap %s live of %s in use, next GC at %s", bytes(h.Live), bytes(h.InUse), pick(h.Goal == 0, "never", bytes(h.Goal)))
+	if h.Limit != 0 {
+		text += fmt.Sprintf(" (limit %s)", bytes(h.Limit))
+	}
+	if h.AllocRate > 0 {
+		text += fmt.Sprintf(", allocates %s/s", bytes(uint64(h.AllocRate)))
+	}
+	text += fmt.Sprintf("; %d GCs, %.1f/s", h.Cycles, h.GCRate)
+	if !h.Last.IsZero() {
+		text += fmt.Sprintf(", last %s ago, stops %s", short(max(0, now.Sub(h.Last))), percent2(h.Pauses))
+	}
+	return text
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", " ") }
+
 // goroutinesText says how many goroutines do what.
 func goroutinesText(r *Runtime) string {
 	switch {
 	case r.At.IsZero():
 		return "goroutines: reading"
 	case r.Err != nil:
-		return "goroutines: " + discover.Printable(strings.ReplaceAll(r.Err.Error(), "\n", " "))
+		return "goroutines: " + discover.Printable(oneLine(r.Err))
 	}
 	parts := make([]string, 0, len(r.States.States))
 	for _, state := range r.States.States {
