@@ -49,18 +49,18 @@ func TestRateFollowsCost(t *testing.T) {
 		lost       uint64
 		want       float64
 	}{
-		"what costs too much is cut at once to three quarters of the budget": {part: 3, rate: 40, want: 10},
-		"what costs a little too much is cut, too":                           {part: 1, rate: 40, want: 30},
-		"what would cost less than the floor stays at the floor":             {part: 300, rate: 40, want: 1},
-		"nothing changes between six and nine tenths":                        {part: 0.65, rate: 19, want: 19},
-		"nor at the upper end":                                               {part: 0.89, rate: 19, want: 19},
-		"what costs little is raised to what it may cost":                    {part: 0.5, rate: 19, want: 28.5},
-		"but not to more than twice":                                         {part: 0.25, rate: 19, want: 38},
-		"from far away, half of the way":                                     {part: 0.75 / 9, rate: 19, want: 57},
-		"but not to more than eight times":                                   {part: 0.75 / 1000, rate: 4, want: 32},
-		"what costs nothing is raised to twice":                              {part: 0, rate: 19, want: 38},
-		"not above the ceiling":                                              {part: 0.1, rate: 90, want: 99},
-		"what loses events is not raised":                                    {part: 0.1, rate: 19, lost: 100, want: 19},
+		"what costs too much is cut at once to three quarters of the budget":                 {part: 3, rate: 40, want: 10},
+		"what costs a little too much is cut, too":                                           {part: 1, rate: 40, want: 30},
+		"what would cost less than the floor stays at the floor":                             {part: 300, rate: 40, want: 1},
+		"nothing changes between six and nine tenths":                                        {part: 0.65, rate: 19, want: 19},
+		"nor at the upper end":                                                               {part: 0.89, rate: 19, want: 19},
+		"what costs little is raised to what it may cost, where half of the user time stays": {part: 0.5, rate: 19, want: 19 * 0.55 / 0.3},
+		"but not to more than twice":                                                         {part: 0.35, rate: 19, want: 38},
+		"from far away, half of the way":                                                     {part: 0.75 / 5.8, rate: 19, want: 57},
+		"but not to more than eight times":                                                   {part: 0.75 / 1000, rate: 4, want: 32},
+		"what costs nothing is raised to twice":                                              {part: 0, rate: 19, want: 38},
+		"not above the ceiling":                                                              {part: 0.1, rate: 90, want: 99},
+		"what loses events is not raised":                                                    {part: 0.1, rate: 19, lost: 100, want: 19},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -13,7 +13,7 @@ const (
 
 	maxUnthrottled = 16.0 // times the samples that were recorded, that there would have been
 
-	safe     = 0.95 // of what a kind may cost, for what may come within a window
+	safe     = 0.92 // of what a kind may cost, for what may come within a window
 	ticksMay = 0.5  // of what a kind may cost, if all CPUs become busy
 	ease     = 1.25 // the limit's distance from what is usual
 	fastest  = 8    // times the rate that a rise may make it
@@ -53,6 +53,7 @@ type observed struct {
 	ticks, hits       float64 // interrupts; traps
 	worst             float64 // both, if no CPU and no target were idle
 	samples           float64 // BPF and user time, as they would have been without token bucket
+	constant          float64 // of that, what may not grow with the rate: half of the user time, as no one knows
 	events            float64 // a second
 	lost, wrong       float64 // shares of the events
 	count, wrongCount uint64
@@ -73,7 +74,7 @@ func (k *kind) observe(s *Spent, w time.Duration) {
 	o.worst = max(o.ticks, share(s.TicksAll, w)) + max(o.hits, share(s.HitsAll, w))
 	o.events = float64(s.Events) / w.Seconds()
 	o.lost, o.wrong = part(s.Lost, s.Events), part(s.Errors, s.Events)
-	o.samples = (bpf + user) * min(maxUnthrottled, 1/(1-part(s.Throttled, s.Events)))
+	o.samples, o.constant = (bpf+user)*min(maxUnthrottled, 1/(1-part(s.Throttled, s.Events))), user/2
 	k.bpf, k.user = k.bpf/2+bpf, k.user/2+user
 	if bpf > 0 && (s.Events >= ratioEvents || bpf > k.limit/10) {
 		now := min(max(k.user/k.bpf, minRatio), maxRatio)
@@ -152,7 +153,7 @@ func (k *kind) follow(s state) {
 func (k *kind) rise(cost float64) {
 	factor := 2.0
 	if cost > 0 {
-		possible := aim * k.allowed / cost
+		possible := (aim*k.allowed - k.constant) / (cost - k.constant)
 		factor = min(possible, max(2, min(math.Sqrt(possible), fastest)))
 	}
 	if to := min(k.in*factor, k.ceiling); to > k.rate*deadband || to >= k.Ceiling {
@@ -166,8 +167,8 @@ func (k *kind) bound() float64 {
 	if !k.known || k.in <= 0 || k.worst <= 0 {
 		return k.Ceiling
 	}
-	worst, samples := k.worst/k.in, k.samples/k.in
-	b := min(ticksMay*k.allowed/worst, safe*k.allowed/(worst+ease*samples))
+	worst, samples := k.worst/k.in, (k.samples-k.constant)/k.in
+	b := min(ticksMay*k.allowed/worst, (safe*k.allowed-k.constant)/(worst+ease*samples))
 	return max(k.Floor, min(k.Ceiling, b))
 }
 
