@@ -181,6 +181,19 @@ delivery: ## measure bytes and CPU time of delivering profiles to files and to s
 	$(GO) build -buildvcs=true -o bin/delivery ./benchmarks/delivery
 	$(SUDO) env "PATH=$$PATH" bin/delivery -o benchmarks/results/delivery-$$(date -u +%F).txt $(DELIVERYFLAGS)
 
+# GOVERNORFLAGS="-cpu 0.3 -windows 20": percent of the CPUs, windows of each stage
+.PHONY: governor
+governor: ## measure whether `pprofd agent` keeps a small budget on a load that changes by steps, from outside (root): 3 minutes
+	$(GO) build -buildvcs=true -o bin/governor ./benchmarks/governor
+	$(SUDO) env "PATH=$$PATH" bin/governor run -o benchmarks/results/governor-$$(date -u +%F).txt \
+		-svg benchmarks/results/governor-$$(date -u +%F).svg $(GOVERNORFLAGS)
+
+.PHONY: governor-sim
+governor-sim: ## draw what the governor does on modelled hosts, by traces of load, synthetic and recorded: seconds
+	$(GO) build -buildvcs=true -o bin/governor ./benchmarks/governor
+	bin/governor simulate -o benchmarks/results/simulation-$$(date -u +%F).txt \
+		-svg benchmarks/results/simulation-$$(date -u +%F)- $(GOVERNORFLAGS)
+
 .PHONY: board
 board: ## write the newest results of benchmarks/results into README.md
 	$(GO) run ./benchmarks/readme

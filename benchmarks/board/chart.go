@@ -27,7 +27,7 @@ type Chart struct {
 	LogX        bool
 	Lines       []Series
 	Steps       bool     // a value holds up to the next x
-	Dashed      []string // names of lines: limits
+	Dashed      []string // names of lines: limits, above which there is room for the legend
 	Bands       []Band
 }
 
@@ -37,19 +37,25 @@ type Band struct {
 	From, To float64
 }
 
-const headroom = 1.1 // above the highest line
+// Room above the highest line; where that is a limit, the legend has to be above it.
+const headroom, legendRoom = 1.1, 1.4
 
 const chartWidth, chartHeight = 18 * vg.Centimeter, 8 * vg.Centimeter
 
 // WriteSVG writes charts of one file, one below the other.
 func WriteSVG(path string, charts ...Chart) error {
 	canvas := vgsvg.New(chartWidth, chartHeight*vg.Length(len(charts)))
+	rows := make([][]*plot.Plot, len(charts))
 	for i := range charts {
 		p, err := charts[i].plot()
 		if err != nil {
 			return fmt.Errorf("chart %q: %w", charts[i].Title, err)
 		}
-		draw(p, canvas, len(charts)-1-i)
+		rows[i] = []*plot.Plot{p}
+	}
+	// Axes that mean the same lie one below the other.
+	for i, area := range plot.Align(rows, vgdraw.Tiles{Rows: len(rows), Cols: 1}, vgdraw.New(canvas)) {
+		rows[i][0].Draw(area[0])
 	}
 	var b bytes.Buffer
 	if _, err := canvas.WriteTo(&b); err != nil {
@@ -95,10 +101,17 @@ func (c *Chart) plot() (*plot.Plot, error) {
 	}
 	p.Y.Min = 0
 	if len(c.Bands) == 0 { // else they are as high as that
-		p.Y.Max *= headroom
+		p.Y.Max *= c.headroom()
 	}
 	p.Legend.Top, p.Legend.Left = true, true
 	return p, nil
+}
+
+func (c *Chart) headroom() float64 {
+	if len(c.Dashed) > 0 {
+		return legendRoom
+	}
+	return headroom
 }
 
 // shade draws the bands, as high as the highest line.
@@ -109,7 +122,7 @@ func (c *Chart) shade(p *plot.Plot) error {
 			high = max(high, y)
 		}
 	}
-	high *= headroom
+	high *= c.headroom()
 	for _, b := range c.Bands {
 		area, err := plotter.NewPolygon(plotter.XYs{{X: b.From}, {X: b.From, Y: high}, {X: b.To, Y: high}, {X: b.To}})
 		if err != nil {
@@ -122,10 +135,4 @@ func (c *Chart) shade(p *plot.Plot) error {
 		}
 	}
 	return nil
-}
-
-// draw puts p into the row of canvas, rows counted from below.
-func draw(p *plot.Plot, canvas vg.CanvasSizer, row int) {
-	area := vgdraw.NewCanvas(canvas, chartWidth, chartHeight*vg.Length(row+1))
-	p.Draw(vgdraw.Crop(area, 0, 0, chartHeight*vg.Length(row), 0))
 }
