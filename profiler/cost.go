@@ -1,6 +1,11 @@
 package profiler
 
-import "time"
+import (
+	"errors"
+	"time"
+
+	"github.com/pprofd/pprofd/bpf"
+)
 
 // Cost is what sampling has cost since New, and what was seen for it.
 type Cost struct {
@@ -20,4 +25,16 @@ func (p *Profiler) Cost() (Cost, error) {
 		Ticks: k.Ticks, Hits: k.Hits, Recorded: k.Recorded + k.LostRing, Lost: k.LostRing, Throttled: k.Throttled, BadSpans: k.BadSpans,
 		BPF: k.RunTime.All(), User: time.Duration(p.userTime.Load()),
 	}, nil
+}
+
+// Calibrate measures what an interrupt for a sample costs on this machine, and if asked for what a hit of a probe does: some
+// 0.1 s of CPU time each. What could not be measured is 0.
+func Calibrate(hits bool) (tick, hit time.Duration, err error) {
+	tick, err = bpf.MeasureTick()
+	if hits {
+		var errHit error
+		hit, errHit = bpf.MeasureTrap()
+		err = errors.Join(err, errHit)
+	}
+	return tick, hit, err
 }

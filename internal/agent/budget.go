@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pprofd/pprofd/internal/agent/config"
@@ -18,6 +19,9 @@ func (a *Agent) keep(c *config.Config, p *pipeline) (*spend.Keeper, error) {
 	}
 	s := spend.Config{
 		Share: c.Overhead.CPU / 100, Memory: c.Overhead.Memory, Load: c.Overhead.Load, Interval: min(c.Window, governInterval), Begin: min(c.Window, governInterval),
+		Calibrate: func() (spend.Costs, error) {
+			return spend.Calibrate(c.Allocs.Enabled && slices.Contains([]string{sourceAuto, sourceProbe}, c.Allocs.Source))
+		},
 		Children: true, ProcRoot: a.o.ProcRoot, Log: a.log,
 	}
 	for _, k := range p.kinds {

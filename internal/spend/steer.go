@@ -43,3 +43,9 @@ func Of(p *profiler.Profiler) (Counters, error) {
 		Ticks: c.Ticks, Hits: c.Hits, BPF: c.BPF, User: c.User, Events: c.Recorded + c.Throttled, Lost: c.Lost, Throttled: c.Throttled, Errors: c.BadSpans,
 	}, err
 }
+
+// Calibrate measures Costs; hits: probes are used.
+func Calibrate(hits bool) (c Costs, err error) {
+	c.Tick, c.Hit, err = profiler.Calibrate(hits)
+	return c, err
+}
