@@ -246,10 +246,11 @@ func (k *Keeper) State() State {
 // Comments are lines for a profile.
 func (k *Keeper) Comments() []string {
 	s := k.State()
-	if s.Windows == 0 {
-		return []string{fmt.Sprintf("budget %.3g %% of the machine's CPUs", 100*s.Share)}
+	spent := "spent what is not measured yet"
+	if s.Windows > 0 {
+		spent = fmt.Sprintf("spent %.2g %%", 100*s.Spent/k.host.cpus)
 	}
-	line := fmt.Sprintf("mode %v: spent %.2g %% of a budget of %.2g %% of %v CPUs", s.Mode, 100*s.Spent/k.host.cpus, 100*s.Budget/k.host.cpus, k.host.cpus)
+	line := fmt.Sprintf("mode %v: %s of a budget of %.2g %% of %v CPUs", s.Mode, spent, 100*s.Budget/k.host.cpus, k.host.cpus)
 	for _, kind := range s.Kinds {
 		if kind.Off {
 			line += fmt.Sprintf("; %s is off", kind.Name)
