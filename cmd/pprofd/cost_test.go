@@ -35,7 +35,7 @@ func TestRecordWithinBudget(t *testing.T) {
 	prof := readProfile(t, filepath.Join(cmd.Dir, "cpu.pb.gz"))
 	got := cpuIn(prof)
 	t.Logf("%v used, %v in the profile; %q\n%s", used, got, prof.Comments, out)
-	if got > used || got < used*85/100 { // the process uses some while pprofd begins and ends
+	if got > used*103/100+20*time.Millisecond || got < used*85/100 { // /proc counts in 10 ms; the process uses some while pprofd begins and ends
 		t.Errorf("%v of %v of CPU time are in the profile", got, used)
 	}
 	if !slices.ContainsFunc(prof.Comments, regexp.MustCompile(`^event .* at \S+ to \S+ Hz$`).MatchString) ||
