@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
@@ -123,6 +124,18 @@ func (w *Wall) await(now, end time.Time) {
 
 // Run takes snapshots until ctx ends or all processes have, which is no error.
 func (w *Wall) Run(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with its priority
+		hurry()
+		w.run(ctx)
+	}()
+	<-done
+	return nil
+}
+
+func (w *Wall) run(ctx context.Context) {
 	end, _ := ctx.Deadline()
 	for _, t := range w.targets {
 		t.begin(time.Now(), end)
@@ -138,21 +151,27 @@ func (w *Wall) Run(ctx context.Context) error {
 			w.take(ctx, t, end)
 		}
 	}
+	for _, t := range w.targets {
+		if t.ended.IsZero() && t.snapshots == 0 {
+			w.take(ctx, t, end)
+		}
+	}
 	now := time.Now()
 	for _, t := range w.targets {
 		if t.ended.IsZero() {
-			if t.snapshots == 0 {
-				w.take(ctx, t, end)
-			}
-			t.ended = now
+			t.finish(now)
 		}
 	}
-	return nil
 }
 
 func (t *wallTarget) begin(now, end time.Time) {
-	t.began = now
+	t.began, t.wallProgram.began = now, now
 	t.plan(now, end)
+}
+
+func (t *wallTarget) finish(now time.Time) {
+	t.ended = now
+	t.groups.end(now)
 }
 
 // next is what is due next: a snapshot of a target, or, where that is nil, to look at those that are awaited; and when. It is never, the zero
@@ -169,27 +188,14 @@ func (w *Wall) next(now time.Time) (first *wallTarget, at time.Time) {
 	return first, at
 }
 
-func sleepUntil(ctx context.Context, at time.Time) bool {
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
-}
-
 // take takes a snapshot of t. One that has begun is brought to its end.
 func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
-	now := time.Now()
-	t.length = max(t.length, now.Sub(t.slot)) // it is late
-	err := t.snapshot(context.WithoutCancel(ctx), t.length)
-	t.took = time.Since(now)
+	now, used := time.Now(), threadTime()
+	err := t.snapshot(context.WithoutCancel(ctx), now)
+	t.took = threadTime() - used
 	switch {
 	case err == nil:
 		t.spent += t.took
-		t.weights += t.length
 		t.snapshots++
 	case errors.Is(err, objfile.ErrProcessGone), errors.Is(err, os.ErrNotExist):
 		w.follow(t)
@@ -197,7 +203,11 @@ func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
 		t.failed++
 		t.failure = err
 	}
-	t.plan(t.slot.Add(t.length), end)
+	next := t.slot.Add(t.length)
+	if now := time.Now(); now.After(next) {
+		next = now
+	}
+	t.plan(next, end)
 }
 
 // follow opens what a process executes now.
@@ -207,17 +217,17 @@ func (w *Wall) follow(t *wallTarget) {
 		if err == nil {
 			err = g.Close()
 		}
-		t.ended = time.Now()
+		t.finish(time.Now())
 		w.note("process %d (%s) has exited, or executes what is no Go program", t.g.pid, t.g.comm)
 		w.cfg.Log.Debug("follow a process", "error", err)
 		return
 	}
 	w.note("process %d (%s) has executed another program", t.g.pid, t.g.comm)
-	t.execute(g)
+	t.execute(g, time.Now())
 }
 
-// plan chooses the moment of the next snapshot, at random in the slot of time for which it stands: no rhythm of the program's makes a
-// difference to what is expected of the sum. It begins at from; end is when all is over, or zero.
+// plan chooses the moment of the next snapshot, at random in the slot of time that begins at from: no rhythm of the program's makes a
+// difference to what is expected of the sum. end is when all is over, or zero.
 func (t *wallTarget) plan(from, end time.Time) {
 	t.slot, t.length = from, t.interval()
 	if left := end.Sub(from); !end.IsZero() && left > 0 && float64(left) < nearEnd*float64(t.length) {

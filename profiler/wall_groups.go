@@ -24,14 +24,23 @@ type wallGroup struct {
 	wallKey
 	count  int64
 	weight time.Duration
-	number int // in order of appearance
+	number int   // in order of appearance
+	now    int64 // goroutines in the snapshot that is being taken
 }
 
 // wallGroups are those of one program. The zero value has none.
 type wallGroups struct {
 	all    map[uint64]*wallGroup
 	frames int
-	lost   wallGroup // what came when there were too many
+	lost   wallGroup    // what came when there were too many
+	now    []*wallGroup // of the snapshot that is being taken
+	before []seenGroup  // of the last one
+	at     time.Time    // when that was taken; zero: there was none
+}
+
+type seenGroup struct {
+	*wallGroup
+	n int64
 }
 
 // find returns the group of a key, which it copies; nil: there are too many.
@@ -75,13 +84,55 @@ func (k *wallKey) hash() uint64 {
 	return h
 }
 
-// add counts one goroutine for some time; those of the runtime have no group.
-func (s *wallGroups) add(g *wallGroup, weight time.Duration) {
+// add counts one goroutine in the snapshot that is being taken. Those of the runtime have no group.
+func (s *wallGroups) add(g *wallGroup) {
 	if g == nil {
 		return
 	}
-	g.count++
-	g.weight += weight
+	if g.now == 0 {
+		s.now = append(s.now, g)
+	}
+	g.now++
+}
+
+// taken ends a snapshot. Each moment counts as it was seen in the snapshot that is nearest to it, so that those that come late, because the
+// CPUs are busy, stand for more time; since is when the first began to count.
+func (s *wallGroups) taken(at, since time.Time) {
+	if !s.at.IsZero() {
+		since = s.at.Add(at.Sub(s.at) / 2)
+		s.weigh(since.Sub(s.at))
+	}
+	s.before = s.before[:0]
+	for _, g := range s.now {
+		s.before = append(s.before, seenGroup{g, g.now})
+		g.count += g.now
+	}
+	s.drop()
+	s.weigh(at.Sub(since))
+	s.at = at
+}
+
+// weigh has the last snapshot count for some time.
+func (s *wallGroups) weigh(d time.Duration) {
+	for _, g := range s.before {
+		g.weight += time.Duration(g.n) * d
+	}
+}
+
+// drop forgets the snapshot that is being taken.
+func (s *wallGroups) drop() {
+	for _, g := range s.now {
+		g.now = 0
+	}
+	s.now = s.now[:0]
+}
+
+// end has the last snapshot count up to the end.
+func (s *wallGroups) end(at time.Time) {
+	if !s.at.IsZero() {
+		s.weigh(at.Sub(s.at))
+		s.at = at
+	}
 }
 
 // sorted are the groups, those of the most time first.

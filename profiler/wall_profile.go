@@ -136,14 +136,13 @@ func (t *wallTarget) profile() (*export.Profile, error) {
 	out := &export.Profile{
 		Kind: KindWall, PID: int(t.g.pid), StartTicks: t.g.start, Comm: t.g.comm, Start: t.began, Duration: t.ended.Sub(t.began),
 	}
-	scale := t.scale()
 	used := t.usedCPU()
-	idle, certain := t.withoutCPU(scale, used)
+	idle := t.running() - used
 	parts := make([]*profile.Profile, 0, len(t.programs)+1)
 	for _, p := range slices.Backward(t.programs) {
 		s := aggregate.NewSnapshot(p.g.images.Get, p.g.sym, t.options(p, out))
-		p.groups.addTo(s, scale)
-		if certain && p == t.wallProgram {
+		p.groups.addTo(s)
+		if idle > 0 && t.w.Running() && p == t.wallProgram {
 			s.AddCalls(&aggregate.Calls{Leaf: noCPUFrame, Labels: stateLabels(goruntime.Running, "")}, 0, idle.Nanoseconds())
 		}
 		parts = append(parts, s.Profile())
@@ -153,30 +152,20 @@ func (t *wallTarget) profile() (*export.Profile, error) {
 			parts = append(parts, asWall(p.Data, nil))
 		}
 	}
-	parts[0].Comments = append(parts[0].Comments, t.comments(scale, used)...)
+	parts[0].Comments = append(parts[0].Comments, t.comments(used)...)
 	var err error
 	out.Data, err = mergeWall(parts, out.Duration)
 	return out, err
 }
 
 // addTo adds a sample for each group.
-func (s *wallGroups) addTo(p *aggregate.Snapshot, scale float64) {
+func (s *wallGroups) addTo(p *aggregate.Snapshot) {
 	for _, g := range s.sorted() {
-		p.AddCalls(g.calls(), g.count, scaled(g.weight, scale))
+		p.AddCalls(g.calls(), g.count, g.weight.Nanoseconds())
 	}
 	if s.lost.count > 0 {
-		p.AddCalls(&aggregate.Calls{Leaf: aggregate.LostFrame, Labels: []aggregate.Label{{Key: "lost", Value: tooManyWall}}}, s.lost.count, scaled(s.lost.weight, scale))
+		p.AddCalls(&aggregate.Calls{Leaf: aggregate.LostFrame, Labels: []aggregate.Label{{Key: "lost", Value: tooManyWall}}}, s.lost.count, s.lost.weight.Nanoseconds())
 	}
-}
-
-func scaled(d time.Duration, scale float64) int64 { return int64(math.Round(float64(d) * scale)) }
-
-// scale is what all the time makes of the slots of the snapshots that were taken.
-func (t *wallTarget) scale() float64 {
-	if t.weights <= 0 {
-		return 1
-	}
-	return float64(t.ended.Sub(t.began)) / float64(t.weights)
 }
 
 func (t *wallTarget) options(p *wallProgram, out *export.Profile) aggregate.SnapshotOptions {
@@ -236,31 +225,33 @@ func rootOf(s *profile.Sample) string {
 	return lines[len(lines)-1].Function.Name
 }
 
-// withoutCPU is for how long goroutines ran of which the CPU profile knows nothing, and whether that is certain: by twice what it may be
-// by chance.
-func (t *wallTarget) withoutCPU(scale float64, used time.Duration) (idle time.Duration, certain bool) {
-	idle = time.Duration(scaled(t.running, scale)) - used
-	return idle, t.w.Running() && idle > 2*t.deviation()
+// running is for how long goroutines ran, or were in a system call and waited for nothing.
+func (t *wallTarget) running() (sum time.Duration) {
+	for _, p := range t.programs {
+		sum += p.running.weight
+	}
+	return sum
 }
 
-// deviation is that of running.
+// deviation is that of running, by chance.
 func (t *wallTarget) deviation() time.Duration {
-	if t.snapshots < 2 {
-		return time.Duration(math.MaxInt64 / 4)
+	n := float64(t.snapshots)
+	if n < 2 {
+		return t.ended.Sub(t.began)
 	}
-	mean := t.running.Seconds() / float64(t.snapshots)
-	return time.Duration(math.Sqrt(max(0, t.squares-float64(t.snapshots)*mean*mean)) * float64(time.Second))
+	variance := (t.squares - t.ran*t.ran/n) / (n - 1)
+	return time.Duration(math.Sqrt(max(0, variance)/n) * float64(t.ended.Sub(t.began)))
 }
 
 // comments say where the profile comes from, and how sure it is.
-func (t *wallTarget) comments(scale float64, used time.Duration) []string {
+func (t *wallTarget) comments(used time.Duration) []string {
 	n := max(t.snapshots, 1)
-	lines := []string{"pprofd " + t.w.cfg.Version, fmt.Sprintf("goroutines that do not run: %d snapshots at random moments, %.3g a second, of %d goroutines on average, each in %v on average",
-		t.snapshots, float64(t.snapshots)/max(t.ended.Sub(t.began).Seconds(), 1e-9), t.sum/n, (t.spent / time.Duration(n)).Round(time.Microsecond))}
+	d := t.ended.Sub(t.began)
+	lines := []string{"pprofd " + t.w.cfg.Version, fmt.Sprintf("goroutines that do not run: %d snapshots at random moments, %.3g a second, of %d goroutines on average, each for %v of CPU time",
+		t.snapshots, float64(t.snapshots)/max(d.Seconds(), 1e-9), t.sum/n, (t.spent / time.Duration(n)).Round(time.Microsecond))}
 	if !t.w.Running() {
 		return lines
 	}
-	ran := time.Duration(scaled(t.running, scale))
-	return append(lines, fmt.Sprintf("goroutines that run: CPU profile, %v; in snapshots they ran for %v ± %v, and what is more than by chance is the frame %s",
-		used.Round(time.Millisecond), ran.Round(time.Millisecond), t.deviation().Round(time.Millisecond), noCPUFrame))
+	return append(lines, fmt.Sprintf("goroutines that run: CPU profile, %v; in snapshots they ran for %v ± %v; what is more is the frame %s",
+		used.Round(time.Millisecond), t.running().Round(time.Millisecond), t.deviation().Round(time.Millisecond), noCPUFrame))
 }

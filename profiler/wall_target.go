@@ -16,17 +16,15 @@ type wallTarget struct {
 	*wallProgram
 
 	began, ended time.Time
-	slot, moment time.Time     // the beginning of the time that the next snapshot stands for; when it is due
+	slot, moment time.Time     // the beginning of the time in which there is one snapshot; when that is due
 	length       time.Duration // of the slot
-	weights      time.Duration // of all slots
 	snapshots    int
 	failed       int // snapshots
 	failure      error
 	goroutines   int           // in the last snapshot
 	sum          int           // of goroutines, in all snapshots
-	took, spent  time.Duration // the last snapshot, all of them
-	squares      float64       // of what each snapshot adds to running, in seconds
-	running      time.Duration // of goroutines that ran, or were in a system call and waited for nothing
+	took, spent  time.Duration // CPU time: of the last snapshot, of all of them
+	ran, squares float64       // sum of how many goroutines ran in each snapshot, and of the squares
 }
 
 // wallProgram is what is known of one program that a process executes.
@@ -38,9 +36,9 @@ type wallProgram struct {
 	seen    map[uint64]stopped       // by g: where it was, and what it is counted as
 	pending map[uint64]stopped       // of this snapshot: whose stacks are being read
 	places  map[wallPlace]*wallGroup // where goroutines were seen that stopped in the same way
-	weight  time.Duration            // of this snapshot
 	count   int                      // goroutines in it
-	ran     int                      // of them those that ran
+	running wallGroup                // those that ran, or were in a system call and waited for nothing
+	began   time.Time
 	wants   func(goruntime.State, string) bool
 }
 
@@ -73,23 +71,26 @@ const (
 
 func newWallTarget(w *Wall, g *Goroutines) *wallTarget {
 	t := &wallTarget{w: w}
-	t.execute(g)
+	t.execute(g, time.Now())
 	return t
 }
 
 // execute makes g the program of t.
-func (t *wallTarget) execute(g *Goroutines) {
+func (t *wallTarget) execute(g *Goroutines, now time.Time) {
+	if t.wallProgram != nil {
+		t.groups.end(now)
+	}
 	t.wallProgram = &wallProgram{
-		g: g, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.w.wants,
+		g: g, began: now, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.w.wants,
 		seen: make(map[uint64]stopped), pending: make(map[uint64]stopped), places: make(map[wallPlace]*wallGroup),
 	}
 	t.programs = append(t.programs, t.wallProgram)
 }
 
-// snapshot counts what each goroutine does, for so much time.
-func (t *wallTarget) snapshot(ctx context.Context, weight time.Duration) error {
+// snapshot counts what each goroutine does at a moment.
+func (t *wallTarget) snapshot(ctx context.Context, at time.Time) error {
 	p := t.wallProgram
-	p.weight, p.count, p.ran = weight, 0, 0
+	p.count = 0
 	p.threads.begin()
 	_, err := p.g.Read(ctx, GoroutineQuery{Labels: true, System: true, Want: p.look}, func(g *Goroutine) error {
 		p.visit(g)
@@ -101,12 +102,13 @@ func (t *wallTarget) snapshot(ctx context.Context, weight time.Duration) error {
 	}
 	clear(p.pending)
 	if err != nil {
+		p.groups.drop()
 		return err
 	}
 	t.goroutines, t.sum = p.count, t.sum+p.count
-	added := time.Duration(p.ran) * weight
-	t.running += added
-	t.squares += added.Seconds() * added.Seconds()
+	ran := float64(p.running.now)
+	t.ran, t.squares = t.ran+ran, t.squares+ran*ran
+	p.groups.taken(at, p.began)
 	return nil
 }
 
@@ -134,14 +136,14 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 	}
 	p.count++
 	if s.state == goruntime.Running {
-		p.ran++
+		p.groups.add(&p.running)
 		return false
 	}
 	if !p.wants(s.state, s.reason) {
 		return false
 	}
 	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(&s) {
-		p.groups.add(was.group, p.weight)
+		p.groups.add(was.group)
 		return false
 	}
 	p.pending[raw.Addr] = s
@@ -182,7 +184,7 @@ func (p *wallProgram) visit(g *Goroutine) {
 		return
 	}
 	s.group = p.groups.find(&wallKey{State: s.state, Reason: s.reason, Stack: g.Stack, Labels: g.Labels, Complete: g.Complete})
-	p.groups.add(s.group, p.weight)
+	p.groups.add(s.group)
 	if s.group != nil && len(p.places) < maxPlaces {
 		p.places[s.place()] = s.group
 	}
@@ -200,7 +202,7 @@ func (p *wallProgram) known(s *stopped) {
 		}
 		group = p.groups.find(&key)
 	}
-	p.groups.add(group, p.weight)
+	p.groups.add(group)
 }
 
 func (p *wallProgram) remember(addr uint64, s stopped) {

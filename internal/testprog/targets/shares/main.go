@@ -1,7 +1,7 @@
 // Command shares has goroutines that share their time in a known way: 30 % of it they wait for a channel, 50 % for a mutex, and for 20 %
 // they compute. Each does so in a rhythm of its own: one a multiple of which is 1/19 s, a fast one, one at random, a slow one.
 //
-// It prints "ready", then for each line of its standard input "mark" and a JSON object: what its goroutines have spent so far,
+// It prints "ready", then for each line of its standard input "mark", the line, and a JSON object: what its goroutines have spent so far,
 // in nanoseconds. With -dir it writes its own block and mutex profiles there, beside each mark.
 package main
 
@@ -77,7 +77,7 @@ func main() {
 		if *dir != "" {
 			write(*dir, in.Text())
 		}
-		mark(all)
+		mark(in.Text(), all)
 	}
 }
 
@@ -85,7 +85,7 @@ func main() {
 func rest(never chan bool) { <-never }
 
 // mark tells what has been spent so far.
-func mark(all []*worker) {
+func mark(name string, all []*worker) {
 	out := map[string]int64{}
 	for _, w := range all {
 		now := atomic.LoadInt64(&w.now)
@@ -97,7 +97,7 @@ func mark(all []*worker) {
 	}
 	line, err := json.Marshal(out)
 	check(err)
-	fmt.Printf("mark %s\n", line)
+	fmt.Printf("mark %s %s\n", name, line)
 }
 
 func write(dir, name string) {

@@ -1,0 +1,250 @@
+package profiler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/pprof/profile"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+// sharer is a running program that knows how its goroutines spend their time.
+type sharer struct {
+	*testprog.Proc
+	in *os.File
+}
+
+// sharers is how many goroutines of the program shares do what is known.
+const sharers = 4
+
+func shares(t testing.TB, o testprog.Options, args ...string) *sharer {
+	t.Helper()
+	path := testprog.Build(t, "shares", o)
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); out.Close() })
+	return &sharer{testprog.StartWith(t, testprog.StartOptions{Stdin: in}, path, args...), out}
+}
+
+// spent is how it has spent its time until now, ns by what for.
+func (s *sharer) spent(t testing.TB, name string) map[string]int64 {
+	t.Helper()
+	if _, err := fmt.Fprintln(s.in, name); err != nil {
+		t.Fatal(err)
+	}
+	line := s.WaitLine(t, "mark "+name+" ", time.Minute)
+	var m map[string]int64
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, "mark "+name+" ")), &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// wallOf records for so long, and returns the wall profile and the CPU profile.
+func wallOf(t testing.TB, c WallConfig, d time.Duration, pids ...int) (wall, cpu *profile.Profile) {
+	t.Helper()
+	all := wallsOf(t, c, d, pids...)
+	return all[KindWall], all[KindCPU]
+}
+
+func wallsOf(t testing.TB, c WallConfig, d time.Duration, pids ...int) map[string]*profile.Profile {
+	t.Helper()
+	k := &keep{}
+	c.Exporter = k
+	w := NewWall(c)
+	defer w.Close()
+	for _, pid := range pids {
+		if err := w.Add(pid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	var g errgroup.Group
+	if w.Running() {
+		p, err := New(Config{Exporter: w.CPU(k), Merge: c.Merge})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for _, pid := range pids {
+			if err := p.Add(pid); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g.Go(func() error { return p.Run(ctx) })
+	}
+	g.Go(func() error { return w.Run(ctx) })
+	if err := errors.Join(g.Wait(), w.Export(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	for _, note := range w.Notes() {
+		t.Log(note)
+	}
+	return kept(k)
+}
+
+// wallTime is that of all samples that are wanted.
+func wallTime(p *profile.Profile, want func(*profile.Sample) bool) (sum time.Duration) {
+	for _, s := range p.Sample {
+		if want(s) {
+			sum += time.Duration(s.Value[len(s.Value)-1])
+		}
+	}
+	return sum
+}
+
+// below says whether a sample has a function in its stack.
+func below(name string) func(*profile.Sample) bool {
+	return func(s *profile.Sample) bool {
+		return slices.ContainsFunc(s.Location, func(l *profile.Location) bool {
+			return slices.ContainsFunc(l.Line, func(l profile.Line) bool { return l.Function.Name == name })
+		})
+	}
+}
+
+func everything(*profile.Sample) bool { return true }
+
+// has says whether a sample has a label.
+func has(s *profile.Sample, key, value string) bool { return slices.Contains(s.Label[key], value) }
+
+// TestWallShares: of goroutines that wait for a channel and for a mutex and compute, the profile has shares as they know them themselves, whatever
+// their rhythm; what waits has the runtime's reason; and what computes is what the CPU profile has.
+func TestWallShares(t *testing.T) {
+	needs.BPF(t)
+	for _, version := range testprog.Versions() {
+		t.Run("go"+version, func(t *testing.T) {
+			p := shares(t, testprog.Options{Go: version})
+			before := p.spent(t, "before")
+			wall, cpu := wallOf(t, WallConfig{Frequency: 97}, 8*time.Second, p.PID)
+			after := p.spent(t, "after")
+			checkShares(t, wall, before, after)
+			for function, reasons := range map[string][]string{"receive": {"chan receive"}, "lock": {"sync.Mutex.Lock", "semacquire"}} {
+				in := below("main.(*worker)." + function)
+				for _, s := range wall.Sample {
+					if in(s) && has(s, "state", "waiting") && !has(s, "reason", reasons[0]) && !has(s, "reason", reasons[len(reasons)-1]) {
+						t.Errorf("%s waits for %v", function, s.Label)
+					}
+				}
+			}
+			running := wallTime(wall, func(s *profile.Sample) bool { return has(s, "state", "running") && !below(noCPUFrame)(s) })
+			if want := wallTime(cpu, everything); running != want || want == 0 {
+				t.Errorf("running %v, CPU profile %v", running, want)
+			}
+		})
+	}
+}
+
+// checkShares compares with what a program of shares says.
+func checkShares(t *testing.T, wall *profile.Profile, before, after map[string]int64) {
+	t.Helper()
+	d := float64(wall.DurationNanos) * sharers
+	truth := func(what string) float64 {
+		return 100 * float64(after[what]-before[what]) /
+			float64(after["receive"]-before["receive"]+after["lock"]-before["lock"]+after["compute"]-before["compute"])
+	}
+	got := func(functions ...string) (sum float64) {
+		for _, f := range functions {
+			sum += 100 * float64(wallTime(wall, below(f))) / d
+		}
+		return sum
+	}
+	for what, share := range map[string]float64{
+		"receive": got("main.(*worker).receive"), "lock": got("main.(*worker).lock"), "compute": got("main.(*worker).compute", noCPUFrame),
+	} {
+		t.Logf("%s: %.1f %%, in truth %.1f %%", what, share, truth(what))
+		if math.Abs(share-truth(what)) > 3 {
+			t.Errorf("%s: %.1f %%, want %.1f %%", what, share, truth(what))
+		}
+	}
+	if cpu, share := truth("cpu"), got("main.(*worker).compute"); math.Abs(cpu-share) > 3 {
+		t.Errorf("CPU time of computing: %.1f %%, want %.1f %%", share, cpu)
+	}
+}
+
+// TestWallChoice: who asks for what waits for a reason gets nothing else, and nothing is sampled by the kernel for it.
+func TestWallChoice(t *testing.T) {
+	p := shares(t, testprog.Options{}, "-idle", "2000")
+	c := WallConfig{States: []string{"waiting"}, Reasons: []string{"chan receive"}}
+	if NewWall(c).Running() {
+		t.Error("it wants what runs")
+	}
+	wall, cpu := wallOf(t, c, 2*time.Second, p.PID)
+	if cpu != nil {
+		t.Error("there is a CPU profile")
+	}
+	for _, s := range wall.Sample {
+		if !has(s, "state", "waiting") || !has(s, "reason", "chan receive") {
+			t.Errorf("sample of %v", s.Label)
+		}
+	}
+	// The slots of the snapshots are all of the time, so that what always waits has all of it.
+	idle := wallTime(wall, below("main.rest"))
+	if want := 2000 * time.Duration(wall.DurationNanos); idle < want-time.Millisecond || idle > want+time.Millisecond {
+		t.Errorf("2000 idle goroutines: %v of %v", idle, want)
+	}
+	if types := wall.SampleType; types[0].Type != "samples" || types[0].Unit != "count" || types[1].Type != "wall" || types[1].Unit != "nanoseconds" {
+		t.Errorf("types %v", types)
+	}
+}
+
+// TestWallMerge: two processes in one profile are told apart by labels, with the CPU profile of both.
+func TestWallMerge(t *testing.T) {
+	needs.BPF(t)
+	a, b := shares(t, testprog.Options{}), shares(t, testprog.Options{Go: "1.23.12"})
+	wall, cpu := wallOf(t, WallConfig{Merge: true}, 3*time.Second, a.PID, b.PID)
+	compute := below("main.(*worker).compute")
+	running := func(s *profile.Sample) bool { return compute(s) && has(s, "state", "running") }
+	if got, want := wallTime(wall, running), wallTime(cpu, compute); got != want || want == 0 {
+		t.Errorf("computing: %v, CPU profile: %v", got, want)
+	}
+	for _, p := range []*sharer{a, b} {
+		for _, state := range []string{"waiting", "running"} {
+			if wallTime(wall, func(s *profile.Sample) bool { return has(s, "pid", fmt.Sprint(p.PID)) && has(s, "state", state) }) == 0 {
+				t.Errorf("nothing of process %d %s", p.PID, state)
+			}
+		}
+	}
+}
+
+// TestWallEnds: a process that ends has the profile of its time.
+func TestWallEnds(t *testing.T) {
+	p := shares(t, testprog.Options{})
+	k := &keep{}
+	w := NewWall(WallConfig{States: []string{"waiting"}, Exporter: k})
+	defer w.Close()
+	if err := w.Add(p.PID); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		time.Sleep(500 * time.Millisecond)
+		p.Stop()
+	}()
+	if err := w.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Export(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wall := kept(k)[KindWall]
+	d := time.Duration(wall.DurationNanos)
+	if d < 500*time.Millisecond || wallTime(wall, below("main.(*worker).run")) > sharers*d {
+		t.Errorf("%v of %v", wallTime(wall, below("main.(*worker).run")), d)
+	}
+	if notes := w.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "exited") {
+		t.Errorf("notes %q", notes)
+	}
+}
