@@ -17,6 +17,9 @@ type Piece struct {
 // reads another process's memory; errors, after which nothing that was read may be used, wrap ErrProcessGone, os.ErrPermission
 // or ErrTooCostly. One piece may be read after another one has changed: nothing stops the process.
 func (s *Space) ReadPieces(pieces []Piece) error {
+	if s.core != nil {
+		return s.core.readPieces(pieces)
+	}
 	err := s.mem.readPieces(pieces)
 	if err == nil {
 		return nil

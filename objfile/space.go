@@ -36,7 +36,7 @@ type Mapping struct {
 	Bias                uint64 // run-time address - link-time address
 }
 
-// Space is the address space of one process at one exec. One goroutine at a time.
+// Space is the address space of one process at one exec, or of one that has left a core file. One goroutine at a time.
 type Space struct {
 	recent recent // first: all that most samples need of a space, in one line of the CPU's caches
 	images *Images
@@ -56,6 +56,7 @@ type Space struct {
 	lines int
 	// reloaded says that maps and owned may hold what is not mapped any more.
 	reloaded bool
+	core     *coreMemory // in the place of the process; nil: there is one
 }
 
 // recent is where the last address was found that Resolve was asked for.
@@ -97,11 +98,19 @@ func OpenSpaceOf(images *Images, procRoot string, stat procfs.Stat) (*Space, err
 // Current reports whether the process still runs the program that the space was opened for: it has neither exited nor
 // called exec since. Of a process that is in the middle of an exec it may say either.
 func (s *Space) Current() bool {
+	if s.core != nil {
+		return true
+	}
 	return len(s.maps) > 0 && s.check(s.maps, func() bool { return s.mem.gone(s.maps[0].Start) }) == nil
 }
 
 // Exited frees what only a process that runs is read through. What is mapped stays known, until Close.
-func (s *Space) Exited() error { return s.mem.Close() }
+func (s *Space) Exited() error {
+	if s.mem == nil {
+		return nil
+	}
+	return s.mem.Close()
+}
 
 // PID is the process's number.
 func (s *Space) PID() int { return s.proc.PID }
@@ -227,6 +236,9 @@ func (s *Space) goText(im *Image) *Mapping {
 // are gone. Errors wrap ErrProcessGone where the process has exited or called exec; the space then stays as it was.
 // It refuses where reading the maps so often would take more than a twentieth of the time: a process may have a million mappings.
 func (s *Space) Reload() error {
+	if s.core != nil {
+		return fmt.Errorf("reload address space: a core file does not change: %w", ErrProcessGone)
+	}
 	start := time.Now()
 	if start.Before(s.next) {
 		return fmt.Errorf("reload address space of process %d: %w", s.proc.PID, ErrTooCostly)
@@ -507,6 +519,12 @@ func machine() elf.Machine {
 // ReadMem reads the process's memory at a run-time address. It never reads another process's: not
 // after exec, nor where the PID has been reused; errors then wrap ErrProcessGone.
 func (s *Space) ReadMem(p []byte, addr uint64) error {
+	if s.core != nil {
+		if n, err := s.core.ReadAt(p, int64(addr)); n < len(p) {
+			return fmt.Errorf("read memory at %#x: %w", addr, err)
+		}
+		return nil
+	}
 	n, err := s.mem.ReadAt(p, int64(addr))
 	if n == len(p) {
 		return nil
@@ -522,6 +540,9 @@ func (s *Space) Close() error {
 	var errs []error
 	if s.mem != nil {
 		errs = append(errs, s.mem.Close())
+	}
+	if s.core != nil {
+		errs = append(errs, s.core.Close())
 	}
 	released := make(map[*Image]bool)
 	for _, im := range s.owned {

@@ -1,0 +1,79 @@
+package testprog
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+// GCore writes a core file of a process, which goes on, as gcore does, and returns its path. It is large: all that is mapped is
+// in it, also what the Go runtime has only reserved.
+func GCore(t testing.TB, pid int) string {
+	t.Helper()
+	prefix := filepath.Join(t.TempDir(), "core")
+	if out, err := exec.CommandContext(t.Context(), needs.Tool(t, "gcore"), "-o", prefix, fmt.Sprint(pid)).CombinedOutput(); err != nil {
+		t.Fatalf("gcore: %v\n%s", err, out)
+	}
+	return fmt.Sprintf("%s.%d", prefix, pid)
+}
+
+// Crash starts the program at path as Start does, in a directory of its own, kills it with SIGABRT once it is ready, and returns the
+// core file that the kernel writes of it. "": this machine hands core files to a program, or keeps none.
+func Crash(t testing.TB, path string, args ...string) string {
+	t.Helper()
+	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name := strings.TrimSpace(string(pattern)); name == "" || strings.ContainsAny(name, "|/%") {
+		return ""
+	}
+	dir := t.TempDir()
+	script := `cd "$0" && ulimit -c unlimited && exec "$@"`
+	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, dir, path}, args...)...)
+	cmd.Env = append(os.Environ(), "GOTRACEBACK=crash")
+	var out ready
+	out.there = make(chan struct{})
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-out.there:
+	case <-time.After(readyTimeout):
+		t.Error("the program does not get ready")
+	}
+	if err := cmd.Process.Signal(syscall.SIGABRT); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	files, err := filepath.Glob(filepath.Join(dir, "core*"))
+	if err != nil || len(files) == 0 {
+		return ""
+	}
+	return files[0]
+}
+
+// ready waits for the line that begins with this word.
+type ready struct {
+	text  bytes.Buffer
+	there chan struct{}
+	told  bool
+}
+
+func (r *ready) Write(b []byte) (int, error) {
+	r.text.Write(b)
+	if !r.told && bytes.Contains(r.text.Bytes(), []byte("ready")) {
+		r.told = true
+		close(r.there)
+	}
+	return len(b), nil
+}
