@@ -214,8 +214,8 @@ test-systemd: ## run the agent as a service of systemd, hardened, beside service
 	$(GO) run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1 $(KERNELFLAGS)
 
 .PHONY: test-manifests
-test-manifests: ## put deploy/kubernetes through the decoding and validation of Kubernetes' API server
-	cd deploy/kubernetes && $(GO) vet ./... && $(GO) test -count=1 ./...
+test-manifests: ## put deploy/kubernetes through the API server's decoding and validation, and run its container (root, runc)
+	cd deploy/kubernetes && $(GO) vet ./... && $(SUDO) env "PATH=$$PATH" $(GO) test -count=1 -timeout 10m ./...
 
 # Each Go version; amd64 here, arm64 in a virtual machine, part of the program there.
 STEP_RESULTS ?= benchmarks/results/single-step-$(shell date -u +%F).txt
