@@ -26,9 +26,12 @@ type builder struct {
 	masks   []uint64
 	stack   []*profile.Location
 
-	sampleSlab slab[profile.Sample]
-	valueSlab  slab[int64]
-	stackSlab  slab[*profile.Location]
+	sampleSlab   slab[profile.Sample]
+	valueSlab    slab[int64]
+	stackSlab    slab[*profile.Location]
+	locationSlab slab[profile.Location]
+	lineSlab     slab[profile.Line]
+	functionSlab slab[profile.Function]
 }
 
 // locKey: wrappers are elided by what they call, so that one address may need several locations.
@@ -57,12 +60,13 @@ func newBuilder(t *Table, images symbolize.Images, names *naming, o BuildOptions
 	return &builder{
 		t: t, o: o, p: p, sym: names.sym, names: names, number: names.profiles,
 		sampleSlab: slab[profile.Sample]{chunk: chunk}, valueSlab: slab[int64]{chunk: 2 * chunk},
-		stackSlab: slab[*profile.Location]{chunk: 4 * chunk},
-		maps:      mappings{p: p, images: images, known: make(map[mapKey]*mapping)},
-		locs:      make(map[locKey]*profile.Location),
-		kernel:    make(map[string]*profile.Location),
-		pseudo:    make(map[string]*profile.Location),
-		samples:   make(map[sampleKey]*profile.Sample, samples),
+		stackSlab: slab[*profile.Location]{chunk: 4 * chunk}, locationSlab: slab[profile.Location]{chunk: chunk},
+		lineSlab: slab[profile.Line]{chunk: chunk}, functionSlab: slab[profile.Function]{chunk: chunk},
+		maps:    mappings{p: p, images: images, known: make(map[mapKey]*mapping)},
+		locs:    make(map[locKey]*profile.Location),
+		kernel:  make(map[string]*profile.Location),
+		pseudo:  make(map[string]*profile.Location),
+		samples: make(map[sampleKey]*profile.Sample, samples),
 	}
 }
 
@@ -250,6 +254,7 @@ func (b *builder) newLocation(a objfile.Addr, mask uint64, frames []symbolize.Fr
 	}
 	m := b.maps.get(a)
 	l := b.append(a.Off, m)
+	l.Line = b.lineSlab.take(len(frames))[:0]
 	for i := range frames {
 		if i >= 64 || mask&(1<<i) != 0 {
 			l.Line = append(l.Line, profile.Line{Function: b.function(ids[i], &frames[i]), Line: int64(frames[i].Line)})
@@ -284,7 +289,8 @@ func (b *builder) named(name string) *profile.Location {
 }
 
 func (b *builder) append(addr uint64, m *mapping) *profile.Location {
-	l := &profile.Location{ID: uint64(len(b.p.Location) + 1), Address: addr}
+	l := &b.locationSlab.take(1)[0]
+	l.ID, l.Address = uint64(len(b.p.Location)+1), addr
 	if m != nil {
 		l.Mapping = m.Mapping
 	}
@@ -300,8 +306,8 @@ func (b *builder) line(f *symbolize.Frame) profile.Line {
 func (b *builder) function(id uint32, f *symbolize.Frame) *profile.Function {
 	known := &b.names.functions[id]
 	if known.in != b.number {
-		known.in = b.number
-		known.Function = &profile.Function{
+		known.in, known.Function = b.number, &b.functionSlab.take(1)[0]
+		*known.Function = profile.Function{
 			ID: uint64(len(b.p.Function) + 1), Name: f.Func, SystemName: f.SystemName,
 			Filename: f.File, StartLine: int64(f.StartLine),
 		}

@@ -43,6 +43,9 @@ func (s *stackSet) find(h stackHash, n int) (number uint32, ok bool) {
 // insert adds a stack that is not known.
 func (s *stackSet) insert(h stackHash, stack []objfile.Addr) uint32 {
 	first := uint32(s.frames.n)
+	if s.addrs.list.n >= manyEntries {
+		s.addrs.fetch(stack)
+	}
 	for _, a := range stack {
 		s.frames.push(s.addrs.intern(a))
 	}

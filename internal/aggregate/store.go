@@ -101,12 +101,27 @@ func (x *index) put(h uint64, n int) {
 
 // addrSet numbers distinct addresses from 0.
 type addrSet struct {
-	hash  hasher
-	index index
-	list  arena[objfile.Addr]
+	hash    hasher
+	index   index
+	list    arena[objfile.Addr]
+	touched int // by fetch: of no meaning, but what is not used the compiler leaves out
 }
 
 func newAddrSet(h hasher) addrSet { return addrSet{hash: h, index: newIndex()} }
+
+// fetch touches what intern will need of addresses, as Table.fetch does.
+func (s *addrSet) fetch(list []objfile.Addr) {
+	touched := 0
+	for _, a := range list {
+		touched += int(s.index.slots[s.index.slot(s.hash.one(a))])
+	}
+	for _, a := range list {
+		if n := s.index.first(s.hash.one(a)); n > 0 {
+			touched += int(s.list.at(n - 1).Off)
+		}
+	}
+	s.touched = touched
+}
 
 func (s *addrSet) intern(a objfile.Addr) uint32 {
 	h := s.hash.one(a)

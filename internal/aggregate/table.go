@@ -168,10 +168,21 @@ func (t *Table) fetch(list []Sample) {
 	for i := range list {
 		touched += int64(t.index.slots[t.index.slot(list[i].entry)])
 	}
+	stacks := &t.stacks
 	for i := range list {
 		if n := t.index.first(list[i].entry); n > 0 {
 			e := t.entries.at(n - 1)
 			touched += e.value.Count + int64(e.stack) // its first and its last bytes: it may lie in two lines
+		} else {
+			touched += int64(stacks.index.slots[stacks.index.slot(list[i].hash.slot)])
+		}
+	}
+	for i := range list {
+		if t.index.first(list[i].entry) > 0 {
+			continue
+		}
+		if n := stacks.index.first(list[i].hash.slot); n > 0 {
+			touched += int64(stacks.list.at(n - 1).n)
 		}
 	}
 	t.touched = touched
