@@ -171,6 +171,7 @@ func New(c Config) (*Profiler, error) {
 	c.Kind = cmp.Or(c.Kind, KindCPU)
 	c.AllocBudget = cmp.Or(c.AllocBudget, defaultAllocBudget)
 	c.AllocInterval = cmp.Or(c.AllocInterval, bpf.DefaultAllocInterval)
+	c.collectAt(fewGCPercent)
 	probes, allocs, err := c.open()
 	if err != nil {
 		return nil, err

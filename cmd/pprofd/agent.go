@@ -86,7 +86,7 @@ func runAgent(cmd *cobra.Command, o agentOptions, load func() (*config.Config, e
 	return a.Run(ctx)
 }
 
-// beModest has the runtime use one CPU at a time: what the agent does comes in pieces of a millisecond, and each time Go would wake up
+// beModest has the runtime use one CPU at a time: what the agent and a recording do comes in pieces of a millisecond, and each time Go would wake up
 // threads on other CPUs to look for more of it. That was a fifth of the agent's CPU time beside 50 starts a second. System calls
 // that wait keep nobody from running.
 func beModest() {

@@ -45,6 +45,7 @@ var errAborted = errors.New("aborted; nothing was written")
 
 // newRecording checks the output, then loads the BPF programs. Nothing is sampled yet.
 func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*discover.Process) (*recording, error) {
+	beModest()
 	r := &recording{o: o, stdout: stdout, stderr: stderr}
 	var err error
 	if len(o.program) > 0 {
