@@ -181,6 +181,12 @@ delivery: ## measure bytes and CPU time of delivering profiles to files and to s
 	$(GO) build -buildvcs=true -o bin/delivery ./benchmarks/delivery
 	$(SUDO) env "PATH=$$PATH" bin/delivery -o benchmarks/results/delivery-$$(date -u +%F).txt $(DELIVERYFLAGS)
 
+# GOROUTINESFLAGS="-n 10000 -rounds 20"
+.PHONY: goroutines
+goroutines: ## measure what it costs to see all goroutines of a process, beside its own ways and dlv (root): 5 minutes
+	$(GO) build -buildvcs=true -o bin/goroutines ./benchmarks/goroutines
+	$(SUDO) env "PATH=$$PATH" bin/goroutines -o benchmarks/results/goroutines-$$(date -u +%F).txt $(GOROUTINESFLAGS)
+
 # GOVERNORFLAGS="-cpu 0.3 -windows 20": percent of the CPUs, windows of each stage
 .PHONY: governor
 governor: ## measure whether `pprofd agent` keeps a small budget on a load that changes by steps, from outside (root): 3 minutes
