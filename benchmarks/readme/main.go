@@ -97,7 +97,8 @@ func block(root fs.FS) (string, error) {
 	for _, s := range []struct {
 		name, command string
 		write         func(*strings.Builder, *measured)
-	}{{"cost", "bench", cost}, {"overhead", "overhead", overhead}, {"allocs", "allocs", allocs}, {"scale", "scale", scale}, {"fleet", "fleet", fleet}, {"delivery", "delivery", delivery}} {
+	}{{"cost", "bench", cost}, {"overhead", "overhead", overhead}, {"allocs", "allocs", allocs}, {"scale", "scale", scale}, {"fleet", "fleet", fleet}, {"delivery", "delivery", delivery},
+		{"goroutines", "goroutines", goroutines}} {
 		m, err := newest(root, s.name)
 		if err != nil {
 			return "", err

@@ -215,3 +215,20 @@ func delivery(b *strings.Builder, m *measured) {
 	}
 	fmt.Fprintln(b, "\nMost of a profile is names. In one of 200 processes they serve a few samples.")
 }
+
+// goroutines is what it costs to see all of them.
+func goroutines(b *strings.Builder, m *measured) {
+	fmt.Fprintln(b, "| all goroutines of a process | of how many | takes | holds the process up for | memory |\n|---|---|---|---|---|")
+	for _, n := range []int{10_000, 1_000_000} {
+		for _, by := range []struct{ name, text string }{
+			{"nobody", "nobody asks, for 0.5 s"}, {"pprofd-text", "`pprofd dump`"}, {"own-debug=0", "its own `/debug/pprof/goroutine`"},
+			{"own-debug=2", "the same with `debug=2`"}, {"dlv", "`dlv attach`, `goroutines -t`"},
+		} {
+			name := fmt.Sprintf("Goroutines/n=%d/by=%s", n, by.name)
+			if _, ok := m.Median(name, "ms"); ok {
+				fmt.Fprintf(b, "| %s | %d | %s | %s | %s |\n", by.text, n, m.cell(name, "ms", "%.0f ms", 1), m.cell(name, "ms-held-up", "%.1f ms", 1), m.cell(name, "MiB", "%.0f MiB", 1))
+			}
+		}
+	}
+	fmt.Fprintf(b, "\nOf the time of `pprofd dump` of 10,000 goroutines %s is reading, the rest start and printing.\n", m.cell("Goroutines/n=10000/by=pprofd-text", "read-ms", "%.0f ms", 1))
+}
