@@ -131,6 +131,7 @@ type Governor struct {
 	kinds   []*kind
 	mode    Mode
 	unknown int     // windows in a row without a load
+	calm    int     // windows in a row with a low one
 	base    float64 // CPUs
 	starved bool    // base takes all of the budget
 	memory  memory

@@ -3,15 +3,20 @@ package governor
 const (
 	summaryWindows = 6 // that one in summary mode is as long as
 	unknownLoads   = 3 // in a row end summary mode
+	calmWindows    = 3 // the same of low loads: a busy machine breathes now and then
 )
 
 // load chooses the mode.
 func (g *Governor) load(load float64, d *Decision) {
 	before := g.mode
+	g.calm++
+	if !(load >= 0 && load < g.LoadLow) { // NaN and less are unknown
+		g.calm = 0
+	}
 	switch {
 	case load > g.LoadHigh:
 		g.mode = Summary
-	case load < g.LoadLow:
+	case g.calm >= calmWindows:
 		g.mode = Full
 	}
 	g.unknown++
