@@ -3,6 +3,7 @@ package profiler
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/pprofd/pprofd/objfile"
@@ -69,3 +70,21 @@ func (m *Memory) AddCore(path, exe string) error {
 	}
 	return nil
 }
+
+// OpenGoroutinesOfCore opens the process that has left a core file. How long its goroutines have waited is not known. Errors are those of
+// openCore and OpenGoroutines.
+func OpenGoroutinesOfCore(path, exe string) (*Goroutines, error) {
+	o := newOpener("/proc")
+	proc, err := o.openCore(path, exe)
+	if err != nil {
+		return nil, err
+	}
+	g := &Goroutines{process: proc, images: o.images, functions: make(map[uint64]string), clock: math.MinInt64 / 2}
+	if err := g.find(); err != nil {
+		return nil, errors.Join(fmt.Errorf("core file %s: process %d (%s): %w", path, g.pid, g.comm, err), g.Close())
+	}
+	return g, nil
+}
+
+// PID is that of the process; one that has left a core file had it then.
+func (g *Goroutines) PID() int { return int(g.pid) }

@@ -28,6 +28,7 @@ type dumpOptions struct {
 	labels, runtime, all bool
 	asJSON               bool
 	output               string
+	core                 coreOptions
 }
 
 func newDump() *cobra.Command {
@@ -47,12 +48,16 @@ How long a goroutine has waited the runtime notes at garbage collections: "at le
 the first to see it wait. So it may have waited for longer by the time between two of them, at most 2 minutes unless GOGC=off.
 Of one that no garbage collection has seen wait yet nothing is said.
 
+With --core it shows the goroutines of a process that has left a core file, as gcore and the kernel write them. How long they had
+waited is not known then.
+
 States: runnable, running, syscall, waiting, preempted, leaked. The reasons are those of the process's own runtime, such as
 "chan receive", "select", "IO wait", "sync.Mutex.Lock". --stuck, --state, --reason and --goid must all agree; words of one flag are alternatives.`,
 		Example: `  sudo pprofd dump -p 4242
   sudo pprofd dump -p 4242 --stuck 5m                     # deadlocks and leaks
   sudo pprofd dump -p 4242 --state waiting --reason 'chan receive' --labels
   sudo pprofd dump -p 4242 --json | jq -r 'select(.locked) | .goid'
+  pprofd dump --core core.4242                            # of a core file
   sudo pprofd dump -p 4242 -o a.pb.gz; sleep 600; sudo pprofd dump -p 4242 -o b.pb.gz; pprofd diff a.pb.gz b.pb.gz`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -78,6 +83,7 @@ func (o *dumpOptions) flags(c *cobra.Command) {
 	f.BoolVar(&o.all, "each", false, "one goroutine after the other, in no order")
 	f.BoolVar(&o.asJSON, "json", false, "one JSON object for each goroutine, one a line, in no order")
 	f.StringVarP(&o.output, "output", "o", "", "write a goroutine profile (pprof) to this file, or - for standard output, and no text")
+	o.core.flags(c)
 	complete(c, "pid", completePIDs)
 	complete(c, "state", words(goroutineStates()))
 }
@@ -91,9 +97,15 @@ func goroutineStates() []string {
 }
 
 func (o *dumpOptions) check() error {
+	if err := o.core.check(o.pid != 0); err != nil {
+		return err
+	}
 	switch {
+	case o.core.file != "" && o.stuck > 0:
+		return errors.New("--stuck is for processes that run: of a core file it is not known how long goroutines had waited")
+	case o.core.file != "":
 	case o.pid == 0:
-		return errors.New("nothing to look at: name a process by -p")
+		return errors.New("nothing to look at: name a process by -p, or a core file by --core")
 	case o.pid < 0:
 		return fmt.Errorf("%d is no PID", o.pid)
 	case o.stuck < 0:
@@ -126,13 +138,6 @@ func (o *dumpOptions) takes(g *profiler.Goroutine) bool {
 
 // dump does what the checked options say.
 func dump(ctx context.Context, stdout, stderr io.Writer, o *dumpOptions) error {
-	in := discover.NewInspector(procRoot)
-	if _, err := in.Inspect(o.pid); err != nil {
-		return explainPID(o.pid, err)
-	}
-	if err := leads(in.Proc(o.pid)); err != nil {
-		return err
-	}
 	var out *file.Exporter
 	if o.output != "" {
 		var err error
@@ -141,9 +146,9 @@ func dump(ctx context.Context, stdout, stderr io.Writer, o *dumpOptions) error {
 		}
 		defer out.Close()
 	}
-	g, err := profiler.OpenGoroutines(o.pid, procRoot)
+	g, err := openGoroutines(o)
 	if err != nil {
-		return explainGoroutines(err)
+		return err
 	}
 	defer g.Close()
 	d := dumping{o: o, g: g, out: stdout, started: time.Now(), states: make(map[string]int)}
@@ -268,7 +273,7 @@ func (d *dumping) summary(w io.Writer) {
 		total += d.states[state]
 		parts = append(parts, fmt.Sprintf("%d %s", d.states[state], state))
 	}
-	fmt.Fprintf(w, "process %d (%s), %s: %d goroutines", d.o.pid, discover.Printable(d.g.Comm()), discover.Printable(d.g.Version()), total)
+	fmt.Fprintf(w, "process %d (%s), %s: %d goroutines", d.g.PID(), discover.Printable(d.g.Comm()), discover.Printable(d.g.Version()), total)
 	if len(parts) > 0 {
 		fmt.Fprintf(w, " (%s)", strings.Join(parts, ", "))
 	}

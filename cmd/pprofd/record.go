@@ -42,6 +42,7 @@ type recordOptions struct {
 	durationExplicit bool
 
 	frequencyExplicit bool
+	core              coreOptions
 	send              sendOptions
 }
 
@@ -141,6 +142,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 		"without it up to 999 Hz")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
+	o.core.flags(c)
 	o.send.flags(c)
 	complete(c, "type", words(knownKinds()))
 	complete(c, "format", words(knownFormats()))
@@ -174,7 +176,7 @@ func (o *recordOptions) arguments(args []string, dash int) error {
 
 // check refuses values that make no sense and fills defaults in. All its errors are usage errors.
 func (o *recordOptions) check() error {
-	for _, f := range []func() error{o.checkTargets, o.checkSampling, o.checkKinds, o.checkFormat, o.send.check} {
+	for _, f := range []func() error{o.checkTargets, o.checkSampling, o.checkKinds, o.checkCore, o.checkFormat, o.send.check} {
 		if err := f(); err != nil {
 			return usageError{err}
 		}
@@ -184,6 +186,9 @@ func (o *recordOptions) check() error {
 
 func (o *recordOptions) checkTargets() error {
 	chosen := len(o.pids) + len(o.comms) + len(o.exes)
+	if err := o.core.check(chosen+len(o.program) > 0); err != nil || o.core.file != "" {
+		return err
+	}
 	switch {
 	case chosen > 0 && len(o.program) > 0:
 		return errors.New("choose either running processes or a program behind --, not both")

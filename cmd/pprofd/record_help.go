@@ -25,6 +25,9 @@ its memory was gone too soon, of shortly before: the heap is read again and agai
 is to its memory limit. The profile's comments say which. It holds also what garbage collections had not yet come to.
 Record ends with the last of the processes, after -d, or with Ctrl-C; if none was killed, it writes nothing and exits with 3.
 
+With --core, heap, block and mutex are those of a core file, as gcore and the kernel write them: what the process that left it had at
+that moment. What was mapped of files is read from those, which have to be the same still; the profile's time is now.
+
 Where to: one profile goes to the file -o, by default KIND.pb.gz. Several kinds or processes go to the directory -o, by
 default pprofd-TIME (UTC), as COMM-PID.KIND.pb.gz. -o - is standard output. Under sudo the files belong to
 the user who called it.
@@ -52,6 +55,7 @@ const recordExample = `  sudo pprofd record -p 4242                            #
   sudo pprofd record -p 4242 -t wall                    # where goroutines spend their time
   sudo pprofd record -p 4242 -t wall --state waiting --reason 'chan receive'
   sudo pprofd record -p 4242 -t block,mutex -d 30s      # where goroutines waited in 30 s, and for whom
+  pprofd record --core core.4242 -t heap                # the heap of a process that has left a core file
   sudo pprofd record -p 4242 --pgo                      # default.pgo, for go build -pgo
   sudo pprofd record -p 4242 -d 1m --max-overhead 0.5%  # as many samples as fit
   sudo pprofd record -p 4242 --pyroscope http://localhost:4040 --parca localhost:7070 --label env=test

@@ -218,6 +218,9 @@ func (r *recording) run(ctx context.Context, targets []*discover.Process, sigs *
 
 // attach makes the processes targets, or starts the program's process, which waits.
 func (r *recording) attach(targets []*discover.Process) (err error) {
+	if r.o.core.file != "" {
+		return r.memory.AddCore(r.o.core.file, r.o.core.exe)
+	}
 	for _, p := range targets {
 		if err := r.add(p.PID); err != nil {
 			return explainPID(p.PID, err)
