@@ -49,11 +49,19 @@ func (s *span) restart()      { s.low, s.high = s.now, s.now }
 
 // String writes "19" or "3.1 to 19".
 func (s *span) String() string {
-	low, high := strconv.FormatFloat(s.low, 'g', 3, 64), strconv.FormatFloat(s.high, 'g', 3, 64)
+	low, high := brief(s.low), brief(s.high)
 	if low == high {
 		return high
 	}
 	return low + " to " + high
+}
+
+// brief writes three digits, or all before the point.
+func brief(v float64) string {
+	if v >= 100 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
 // whole is String for numbers without fractions.
