@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -30,6 +29,7 @@ type Goroutines struct {
 	sym       *symbolize.Symbolizer
 	functions map[uint64]string // that goroutines begin with, by run-time address
 	clock     int64             // what the process's monotonic clock is ahead of ours, ns
+	now       int64             // by that clock, when reading began
 	stack     []objfile.Addr
 }
 
@@ -90,7 +90,29 @@ func (g *Goroutines) find() error {
 	}
 	g.mem, g.bias = memory{g.space}, main.Bias
 	g.unwinder, g.sym = unwind.New(g.images), symbolize.New(g.images.Get, nil)
-	return nil
+	return g.verify()
+}
+
+// youngFor bounds how long the runtime of a process that has just begun is waited for.
+const (
+	youngFor  = time.Second
+	youngWait = 10 * time.Millisecond
+)
+
+// verify makes sure that the layout is the process's.
+func (g *Goroutines) verify() error {
+	err := g.layout.Verify(g.mem, g.bias)
+	for waited := time.Duration(0); err != nil && waited < youngFor && g.age() < youngFor; waited += youngWait {
+		time.Sleep(youngWait)
+		err = g.layout.Verify(g.mem, g.bias)
+	}
+	if err == nil {
+		return nil
+	}
+	if g.layout.UseDWARF(g.space.Main().Image.File) == nil && g.layout.Verify(g.mem, g.bias) == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", g.layout.Version, err)
 }
 
 // Version of Go that the program was built with.
@@ -112,6 +134,7 @@ func (g *Goroutines) Close() error {
 
 // Read visits each goroutine that is asked for. What it takes does not depend on how many there are.
 func (g *Goroutines) Read(ctx context.Context, q GoroutineQuery, visit func(*Goroutine) error) (goruntime.GoroutineCounts, error) {
+	g.now = g.monotonic()
 	counts, err := g.layout.Read(ctx, g.mem, g.bias, goruntime.ReadGoroutines{
 		Labels: q.Labels, Want: q.Want,
 		Visit: func(raw *goruntime.Goroutine) (goruntime.Verdict, error) { return g.visit(raw, &q, visit) },
@@ -230,15 +253,16 @@ func (g *Goroutines) waited(raw *goruntime.Goroutine) time.Duration {
 	if raw.WaitSince <= 0 || raw.State == goruntime.Runnable || raw.State == goruntime.Running {
 		return 0
 	}
+	return time.Duration(max(g.now-raw.WaitSince, 0))
+}
+
+// monotonic is the process's clock; 0: not known.
+func (g *Goroutines) monotonic() int64 {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return 0
 	}
-	d := now.Nano() + g.clock - raw.WaitSince
-	if d < 0 || d > math.MaxInt64/2 {
-		return 0
-	}
-	return time.Duration(d)
+	return now.Nano() + g.clock
 }
 
 // Notes tell what the user should know of symbols.

@@ -26,7 +26,7 @@ const (
 // MemoryConfig says what to read. The zero value of a field means its default.
 type MemoryConfig struct {
 	Log         *slog.Logger
-	Kinds       []string // KindHeap, KindAllocs, KindBlock, KindMutex
+	Kinds       []string // KindHeap, KindAllocs, KindBlock, KindMutex, KindGoroutine
 	Unpublished bool     // of memory: also what happened since the garbage collection before the last
 	Difference  bool     // of KindBlock and KindMutex: what happened between Add and Export, not all that ever did
 	Merge       bool     // one profile of each kind for all processes
@@ -174,8 +174,11 @@ func (m *Memory) add(pid int, remember bool) error {
 
 // addKind checks that a kind can be had of t, and notes what is counted already where that is asked for.
 func (m *Memory) addKind(t *memTarget, kind string, remember bool) error {
-	if isContention(kind) {
+	switch {
+	case isContention(kind):
 		return m.addContention(t, kind, remember && m.cfg.Difference)
+	case kind == KindGoroutine:
+		return m.checkGoroutines(t)
 	}
 	rate, err := m.memRate(t)
 	switch {
@@ -292,7 +295,7 @@ func (m *Memory) Export(ctx context.Context) error {
 	for _, kind := range m.cfg.Kinds {
 		var all []*export.Profile
 		for _, t := range m.targets {
-			p, err := m.read(t, kind, sym)
+			p, err := m.export(ctx, t, kind, sym)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err))
 				continue
@@ -303,6 +306,14 @@ func (m *Memory) Export(ctx context.Context) error {
 	}
 	m.notes = append(m.notes, sym.Notes()...)
 	return errors.Join(errs...)
+}
+
+// export makes one profile of a target.
+func (m *Memory) export(ctx context.Context, t *memTarget, kind string, sym *symbolize.Symbolizer) (*export.Profile, error) {
+	if kind == KindGoroutine {
+		return m.exportGoroutines(ctx, t)
+	}
+	return m.read(t, kind, sym)
 }
 
 func (m *Memory) deliver(ctx context.Context, all []*export.Profile) error {

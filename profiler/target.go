@@ -250,7 +250,7 @@ func (p *Profiler) verifyLater(t *target) {
 func (t *target) young() bool { return t.age() < time.Second || time.Since(t.fresh) < time.Second }
 
 // age of the process since its start; exec does not count.
-func (t *target) age() time.Duration {
+func (t *process) age() time.Duration {
 	var up unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
 		return time.Hour

@@ -58,7 +58,7 @@ type fuzzed struct {
 	roles    []uint64 // entries of functions that the unwinder knows by name
 }
 
-func openFuzzed(f *testing.F, o testprog.Options) *fuzzed {
+func openFuzzed(f testing.TB, o testprog.Options) *fuzzed {
 	f.Helper()
 	path := testprog.Build(f, "hello", o)
 	e, err := elf.Open(path)

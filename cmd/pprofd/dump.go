@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -166,6 +167,8 @@ func explainGoroutines(err error) error {
 	switch {
 	case errors.Is(err, goruntime.ErrNoGoroutines), errors.Is(err, goruntime.ErrUnverified):
 		return fmt.Errorf("%w\n  what works all the same: pprofd record, its CPU profiles", err)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w (%s)", err, whoMayLook())
 	case errors.Is(err, objfile.ErrProcessGone):
 		return toldError{fmt.Sprintf("the process ended, or executed another program, while it was read: %v", err), err}
 	}

@@ -50,7 +50,7 @@ const maxFrequency = 10000
 
 // The words that flags take. Later kinds of profiles are added here.
 func knownKinds() []string {
-	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs, profiler.KindBlock, profiler.KindMutex, profiler.KindWall}
+	return []string{kindCPU, profiler.KindHeap, profiler.KindAllocs, profiler.KindBlock, profiler.KindMutex, profiler.KindWall, profiler.KindGoroutine}
 }
 
 const kindCPU = profiler.KindCPU
@@ -83,7 +83,7 @@ func knownSources() []string { return []string{sourceAuto, sourceRead, sourcePro
 // atOnce: there is nothing to wait for.
 func (o *recordOptions) atOnce() bool {
 	return !o.durationExplicit && !o.onOOM && !slices.ContainsFunc(o.kinds, func(kind string) bool {
-		return !slices.Contains([]string{profiler.KindHeap, profiler.KindBlock, profiler.KindMutex}, kind)
+		return !slices.Contains([]string{profiler.KindHeap, profiler.KindBlock, profiler.KindMutex, profiler.KindGoroutine}, kind)
 	})
 }
 

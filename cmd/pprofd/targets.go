@@ -127,10 +127,15 @@ func explainPID(pid int, err error) error {
 
 // whoMayLook is the way out where a process of another user cannot be read.
 func whoMayLook() string {
-	if os.Geteuid() == 0 {
-		return "root it is: a container without CAP_SYS_PTRACE, or a security module, forbids it"
+	root := os.Geteuid() == 0
+	says := "run with sudo, or with CAP_SYS_PTRACE"
+	if root {
+		says = "root it is: a container without CAP_SYS_PTRACE, or a security module, forbids it"
 	}
-	return "run with sudo, or with CAP_SYS_PTRACE"
+	if hint := yamaHint(procRoot, root); hint != "" {
+		says += "; " + hint
+	}
+	return says
 }
 
 // leads refuses the number of a thread, which /proc answers to as if it were a process (proc(5): they are only hidden).

@@ -1,6 +1,7 @@
 package goruntime
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ const (
 	maxGBucketBits = 6       // of the map up to Go 1.23: 2^6 buckets of 8 pairs
 	maxGOverflow   = 4       // buckets behind a bucket
 	maxGStrings    = 1 << 16 // different keys and values that are remembered
-	mapBucketBytes    = 272     // runtime.bmap of map[string]string: 8 hashes, 8 keys, 8 values, the overflow bucket's address
+	mapBucketBytes = 272     // runtime.bmap of map[string]string: 8 hashes, 8 keys, 8 values, the overflow bucket's address
 	bucketPairs    = 8
 	usedSlot       = 5 // smallest hash of a pair (runtime/map.go: minTopHash)
 	evacuatedFirst = 2 // evacuatedX, evacuatedY, evacuatedEmpty
@@ -64,7 +65,7 @@ func (r *reading) readLabels(items []item) error {
 	if len(l.sets) == 0 {
 		return nil
 	}
-	slices.SortFunc(l.sets, func(a, b labelSet) int { return compareAddr(a.addr, b.addr) })
+	slices.SortFunc(l.sets, func(a, b labelSet) int { return cmp.Compare(a.addr, b.addr) })
 	l.sets = slices.CompactFunc(l.sets, func(a, b labelSet) bool { return a.addr == b.addr })
 	if err := l.read(); err != nil {
 		return err
@@ -72,39 +73,25 @@ func (r *reading) readLabels(items []item) error {
 	return r.attach(items)
 }
 
-func compareAddr(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // attach gives the items their labels, if they have not changed meanwhile.
 func (r *reading) attach(items []item) error {
-	l := &r.labels
-	var again []objfile.Piece
+	l, size := &r.labels, r.size()
+	var labelled []*item
 	for i := range items {
-		again = append(again, objfile.Piece{Addr: items[i].addr, Data: make([]byte, r.size())})
+		if _, _, image, ok := r.imagesOf(&items[i]); ok && live(r.status(image)) && word(image, r.GLabels) != 0 {
+			labelled = append(labelled, &items[i])
+		}
 	}
-	if err := r.mem.ReadPieces(again); err != nil {
+	if err := l.fetch(len(labelled), func(i int) (uint64, uint64) { return labelled[i].addr, uint64(size) }); err != nil {
 		return err
 	}
-	for i := range items {
-		it := &items[i]
-		_, _, image, ok := r.imagesOf(it)
-		if !ok || !live(r.status(image)) {
-			continue
+	for i, it := range labelled {
+		_, _, image, _ := r.imagesOf(it)
+		p, now := word(image, r.GLabels), l.pieces[i].Data
+		it.changed = !l.pieces[i].OK || word(now, r.GLabels) != p || word(now, r.GGoid) != word(image, r.GGoid) || !live(r.status(now))
+		if n, found := slices.BinarySearchFunc(l.sets, p, func(s labelSet, p uint64) int { return cmp.Compare(s.addr, p) }); found {
+			it.labels = l.sets[n].labels
 		}
-		p, now := word(image, r.GLabels), again[i].Data
-		n, found := slices.BinarySearchFunc(l.sets, p, func(s labelSet, p uint64) int { return compareAddr(s.addr, p) })
-		if !found {
-			continue
-		}
-		it.changed = !again[i].OK || word(now, r.GLabels) != p || word(now, r.GGoid) != word(image, r.GGoid) || !live(r.status(now))
-		it.labels = l.sets[n].labels
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ type GoroutineOffsets struct {
 	GLockedM                   uint32
 	GTrackingSeq               uint32 // counts how often it has stopped running, but since Go 1.26 not for system calls; one byte
 	GBubble                    uint32 // *synctestBubble since Go 1.25, *synctestGroup in Go 1.24
+	MSyscallTick               uint32 // of runtime.m: another number after each system call
 	BubbleID, BubbleRoot, GEnd uint32 // its id since Go 1.25; *g, whose id it is, in Go 1.24; the size of a g up to what is read of it
 }
 
@@ -29,7 +30,7 @@ type goroutineRow struct {
 
 // GoroutineFromDWARF reads the layout of runtime.g, and of the bubbles of package testing/synctest where there are any.
 func GoroutineFromDWARF(d *dwarf.Data) (GoroutineOffsets, error) {
-	structs, err := findStructs(d, map[string]bool{"runtime.g": true})
+	structs, err := findStructs(d, map[string]bool{"runtime.g": true, "runtime.m": true})
 	if err != nil {
 		return GoroutineOffsets{}, err
 	}
@@ -37,6 +38,7 @@ func GoroutineFromDWARF(d *dwarf.Data) (GoroutineOffsets, error) {
 	o := GoroutineOffsets{
 		GStackTop: g["stktopsp"], GWaitSince: g["waitsince"], GWaitReason: g["waitreason"], GParentGoid: g["parentGoid"],
 		GGoPC: g["gopc"], GStartPC: g["startpc"], GLockedM: g["lockedm"], GTrackingSeq: g["trackingSeq"], GBubble: g["bubble"],
+		MSyscallTick: structs["runtime.m"]["syscalltick"],
 	}
 	bubble := "runtime.synctestBubble"
 	if o.GBubble == 0 {

@@ -210,3 +210,62 @@ func (g *Goroutines) decode(to *Goroutine, image []byte) {
 	to.StackEnd, to.Top = word(image, 8), word(image, g.GStackTop)
 	to.Sure = g.GTrackingSeq != 0 && (g.counted || to.State != Syscall)
 }
+
+// Verify checks against the live process what was found in its file. Errors wrap ErrUnverified.
+func (g *Goroutines) Verify(mem Memory, bias uint64) error {
+	borrowed := g.Unproven
+	if err := g.Layout.Verify(mem, bias); err != nil || !borrowed {
+		return err
+	}
+	g.Unproven = true
+	v := verifier{l: &g.Layout, mem: mem, bias: bias}
+	gs, err := v.goroutines()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnverified, err)
+	}
+	for _, addr := range gs {
+		if err := g.verifyG(mem, addr, bias); err != nil {
+			return fmt.Errorf("%w: goroutine at %#x: %w", ErrUnverified, addr, err)
+		}
+	}
+	g.Unproven = false
+	return nil
+}
+
+// verifyG checks one goroutine's further fields. It may change meanwhile: they must be right once.
+func (g *Goroutines) verifyG(mem Memory, addr, bias uint64) (err error) {
+	image := make([]byte, g.size())
+	for range verifyTries {
+		if err = readFull(mem, addr, image); err != nil {
+			return err
+		}
+		if !live(g.status(image)) {
+			return nil
+		}
+		if err = g.checkImage(image, bias); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (g *Goroutines) checkImage(image []byte, bias uint64) error {
+	lo, hi, top := binary.LittleEndian.Uint64(image), word(image, 8), word(image, g.GStackTop)
+	for name, pc := range map[string]uint64{"startpc": word(image, g.GStartPC), "gopc": word(image, g.GGoPC)} {
+		if pc -= bias; pc < g.text[0] || pc >= g.text[1] {
+			return fmt.Errorf("g.%s is %#x, where no function is", name, pc+bias)
+		}
+	}
+	switch {
+	case top <= lo || top > hi:
+		return fmt.Errorf("g.stktopsp %#x is outside its stack %#x-%#x", top, lo, hi)
+	case image[g.GWaitReason] > maxReasons:
+		return fmt.Errorf("g.waitreason is %d", image[g.GWaitReason])
+	case word(image, g.GLockedM)%8 != 0 || word(image, g.GBubble)%8 != 0 || int64(word(image, g.GWaitSince)) < 0:
+		return errors.New("g.lockedm, g.waitsince or g.bubble cannot be what they are")
+	}
+	return nil
+}
+
+// maxReasons: Go 1.27 has some 50.
+const maxReasons = 100

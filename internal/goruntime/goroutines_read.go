@@ -1,7 +1,7 @@
 package goruntime
 
 import (
-	"cmp"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -32,17 +32,16 @@ type ReadGoroutines struct {
 
 // Bounds on what one batch of goroutines takes.
 const (
-	batchGs       = 1 << 11 // goroutines that are looked at together: 1 MiB
-	windowGs      = 320     // whose stacks are read with one system call, and their g before and after it
-	firstWindow   = 1 << 10 // bytes of a stack that are read at first; each time that it was too little, windowGrowth times as much
-	windowGrowth  = 8
-	maxWindow     = 1 << 20
-	maxWindows    = 4 << 20 // of all stacks in one system call
-	maxTries      = 12
-	runGap        = 1 << 10 // what lies between two gs that are read in one piece
-	maxRun        = 64 << 10
-	maxAllGs      = 1 << 28
-	patienceOfAll = maxTries
+	batchGs      = 1 << 11 // goroutines that are looked at together: 1 MiB
+	windowGs     = 320     // whose stacks are read with one system call, and their g before and after it
+	firstWindow  = 1 << 10 // bytes of a stack that are read at first; each time that it was too little, windowGrowth times as much
+	windowGrowth = 8
+	maxWindow    = 1 << 20
+	maxWindows   = 4 << 20 // of all stacks in one system call
+	maxTries     = 12
+	runGap       = 1 << 10 // what lies between two gs that are read in one piece
+	maxRun       = 64 << 10
+	maxAllGs     = 1 << 28
 )
 
 // GoroutineCounts say how a reading went.
@@ -75,6 +74,7 @@ type reading struct {
 // item is a goroutine whose stack is to be read.
 type item struct {
 	addr, sp, end uint64
+	tick          uint64 // where its thread's m says how many system calls there were; 0: that does not matter
 	window        int
 	tries         int
 	note          uint64
@@ -162,7 +162,7 @@ func (r *reading) batch(from, n uint64) error {
 func (r *reading) list(from, n uint64) error {
 	b := make([]byte, 8*n)
 	var head, after [8]byte
-	for range patienceOfAll {
+	for range maxTries {
 		if err := readFull(r.mem, r.Globals.AllGPtr+r.bias, head[:]); err != nil {
 			return fmt.Errorf("read where goroutines are: %w", err)
 		}
@@ -225,12 +225,23 @@ func (r *reading) readImages() error {
 func (r *reading) plan(it *item, image []byte) {
 	var g Goroutine
 	r.decode(&g, image)
-	it.sp, it.end = 0, 0
+	it.sp, it.end, it.tick = 0, 0, 0
 	lo := binary.LittleEndian.Uint64(image)
 	if !stopped(uint32(g.State)) || g.SP%8 != 0 || g.SP < lo || g.SP >= g.StackEnd {
 		return
 	}
 	it.sp, it.end = g.SP, min(g.StackEnd, g.SP+uint64(it.window))
+	it.tick = r.tick(image)
+}
+
+// tick is where the thread of a goroutine in a system call notes that it makes one, which says whether it has made another; 0: the
+// goroutine's own count says so, or nothing does.
+func (r *reading) tick(image []byte) uint64 {
+	m := word(image, r.GM)
+	if State(r.status(image)) != Syscall || r.counted || r.MSyscallTick == 0 || m == 0 || m%8 != 0 {
+		return 0
+	}
+	return m + uint64(r.MSyscallTick)
 }
 
 // drain visits all items, those that must be read again last.
@@ -252,13 +263,13 @@ func (r *reading) drain() error {
 // window reads the first of items, and visits them.
 func (r *reading) window(items []item) (n int, err error) {
 	size := r.size()
-	bytes := 0
-	for n < len(items) && n < windowGs && (n == 0 || bytes < maxWindows) {
-		bytes += 2*size + int(items[n].end-items[n].sp)
+	total := 0
+	for n < len(items) && n < windowGs && (n == 0 || total < maxWindows) {
+		total += 2*size + 2*tickBytes + int(items[n].end-items[n].sp)
 		n++
 	}
 	items = items[:n]
-	r.buf = slices.Grow(r.buf[:0], bytes)[:bytes]
+	r.buf = slices.Grow(r.buf[:0], total)[:total]
 	buf := r.buf
 	take := func(addr uint64, n int) {
 		r.pieces = append(r.pieces, objfile.Piece{Addr: addr, Data: buf[:n:n]})
@@ -269,10 +280,17 @@ func (r *reading) window(items []item) (n int, err error) {
 		it := &items[i]
 		it.piece = len(r.pieces)
 		take(it.addr, size)
-		if it.end > it.sp {
-			take(it.sp, int(it.end-it.sp))
-			take(it.addr, size)
+		if it.end == it.sp {
+			continue
 		}
+		if it.tick != 0 {
+			take(it.tick, tickBytes)
+		}
+		take(it.sp, int(it.end-it.sp))
+		if it.tick != 0 {
+			take(it.tick, tickBytes)
+		}
+		take(it.addr, size)
 	}
 	if err := r.mem.ReadPieces(r.pieces); err != nil {
 		return n, err
@@ -290,13 +308,19 @@ func (r *reading) window(items []item) (n int, err error) {
 	return n, nil
 }
 
-// images of it: before and after its stack, which is nil where there is none.
+const tickBytes = 4
+
+// imagesOf it: before and after its stack, which is nil where there is none.
 func (r *reading) imagesOf(it *item) (before, stack, after []byte, ok bool) {
 	p := r.pieces[it.piece:]
-	if it.end == it.sp {
+	switch {
+	case it.end == it.sp:
 		return p[0].Data, nil, p[0].Data, p[0].OK
+	case it.tick == 0:
+		return p[0].Data, p[1].Data, p[2].Data, p[0].OK && p[1].OK && p[2].OK
 	}
-	return p[0].Data, p[1].Data, p[2].Data, p[0].OK && p[1].OK && p[2].OK
+	ok = p[0].OK && p[1].OK && p[2].OK && p[3].OK && p[4].OK
+	return p[0].Data, p[2].Data, p[4].Data, ok && bytes.Equal(p[1].Data, p[3].Data) && r.tick(p[0].Data) == it.tick
 }
 
 // visit hands one on, or notes that it must be read again.
@@ -309,7 +333,10 @@ func (r *reading) visit(it *item) error {
 	r.g = Goroutine{Addr: it.addr, Tries: it.tries, Note: it.note, Last: it.last}
 	r.decode(&r.g, after)
 	status := r.status(after)
-	moved := stopped(status) && (stack == nil || r.g.SP != it.sp)
+	if !stopped(status) {
+		stack = nil // it runs by now
+	}
+	moved := stopped(status) && (stack == nil || r.g.SP != it.sp || it.tick != r.tick(after))
 	if !ok || it.changed || moved || status == gCopystack || !r.same(before, after) {
 		return r.retry(it, after)
 	}
@@ -317,7 +344,7 @@ func (r *reading) visit(it *item) error {
 		r.g.Reason = r.reasonOf(after)
 	}
 	r.g.Stack, r.g.Labels, r.g.Bubble = stack, it.labels, r.bubble(after)
-	r.g.Last = it.last || false
+	r.g.Sure = r.g.Sure || it.tick != 0
 	verdict, err := r.Visit(&r.g)
 	switch {
 	case err != nil || verdict == Taken || it.last:
@@ -395,5 +422,5 @@ func (r *reading) bubble(image []byte) uint64 {
 	if readFull(r.mem, at, b[:]) != nil {
 		return 0
 	}
-	return cmp.Or(binary.LittleEndian.Uint64(b[:]), 0)
+	return binary.LittleEndian.Uint64(b[:])
 }
