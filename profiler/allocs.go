@@ -22,8 +22,8 @@ import (
 
 // allocs is what a Profiler of allocations has beside: probes in the code of its targets.
 type allocs struct {
-	probes *bpf.AllocProbes
-	sites  map[objfile.ImageID]foundSites
+	probes  *bpf.AllocProbes
+	sites   map[objfile.ImageID]foundSites
 	sizes   []int64 // of objects, by number
 	certain []bool  // by number: each object is in the profile, since it was as large as the interval
 	number  map[objectSize]uint16

@@ -31,14 +31,14 @@ var _, _ steered = (*bpf.Probes)(nil), (*bpf.AllocProbes)(nil)
 
 // rate is what is in force, and was in this window.
 type rate struct {
-	off       bool
-	hz        span
-	interval  span // bytes between two samples of allocations
-	since     time.Time
-	idle      time.Duration // for which it was off, up to since
-	limit     time.Duration
-	noKernel  bool
-	comments  []string // of the profiles that are being made
+	off      bool
+	hz       span
+	interval span // bytes between two samples of allocations
+	since    time.Time
+	idle     time.Duration // for which it was off, up to since
+	limit    time.Duration
+	noKernel bool
+	comments []string // of the profiles that are being made
 }
 
 // span is between which values something was.
