@@ -3,6 +3,9 @@ package bpf
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -55,7 +58,7 @@ func (p *Probes) SetRate(hz float64) error {
 func (p *Probes) change(e event, period time.Duration) error {
 	value := uint64(period)
 	if p.kind == EventCycles {
-		value = uint64(max(1, (time.Second+period/2)/period))
+		value = min(uint64(max(1, (time.Second+period/2)/period)), maxSampleRate())
 		period = time.Second / time.Duration(value)
 	}
 	if err := p.setPeriod(e.cpu, period); err != nil {
@@ -65,6 +68,20 @@ func (p *Probes) change(e event, period time.Duration) error {
 		return fmt.Errorf("change the rate of CPU %d: %w", e.cpu, errno)
 	}
 	return nil
+}
+
+// maxSampleRate is the most that the kernel allows of a frequency; it lowers that by itself where interrupts take long.
+func maxSampleRate() uint64 {
+	const unknown = MaxRate
+	b, err := os.ReadFile("/proc/sys/kernel/perf_event_max_sample_rate")
+	if err != nil {
+		return unknown
+	}
+	hz, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 32)
+	if err != nil || hz == 0 {
+		return unknown
+	}
+	return hz
 }
 
 // setPeriod says for how much time a tick of a CPU stands.
