@@ -49,3 +49,14 @@ func unreadGoroutines(p Process, err error) error {
 	}
 	return err
 }
+
+// readGoroutines reads p's goroutines and hands them on; as says of whom they are.
+func (r *Readings) readGoroutines(ctx context.Context, p Process, as *export.Profile) error {
+	out, err := ReadGoroutines(ctx, p, r.m.cfg.ProcRoot, r.m.cfg.Version, false)
+	if err != nil {
+		return err
+	}
+	out.Service, out.Labels = as.Service, as.Labels
+	out.Data.Comments = append(out.Data.Comments, r.m.comments()...)
+	return r.cfg.Exporter.Export(ctx, out)
+}

@@ -215,6 +215,8 @@ type outcome struct {
 	memory error            // of KindHeap and KindAllocs; nil where they are not asked for
 	waits  map[string]error // of KindBlock and KindMutex, those that are asked for
 	gone   bool             // the process has ended, or is not wanted any more
+
+	goroutines error // of KindGoroutine
 }
 
 // failed says whether something could not be read that may have been there.
@@ -227,8 +229,11 @@ func (o *outcome) failed() bool {
 			return true
 		}
 	}
-	return false
+	return unread(o.goroutines)
 }
+
+// unread says whether an error means that goroutines could not be read, of a program of which that is possible.
+func unread(err error) bool { return err != nil && !errors.Is(err, ErrNoMemoryProfile) }
 
 // judge counts an outcome. dead: there was nothing to be read, and soon there will not be anything, either.
 func (r *Readings) judge(p Process, s *reading, o *outcome) (dead bool) {
@@ -253,6 +258,10 @@ func (r *Readings) judge(p Process, s *reading, o *outcome) (dead bool) {
 		}
 		dead = dead && (state == MemoryOff || state == WaitsUnknown)
 	}
+	if unread(o.goroutines) {
+		failed = append(failed, o.goroutines)
+	}
+	dead = dead && !(slices.Contains(r.cfg.Kinds, KindGoroutine) && o.goroutines == nil)
 	if len(failed) > 0 {
 		r.stats.Failed++
 		r.m.cfg.Log.Warn("a profile could not be read", "pid", p.PID, "error", errors.Join(failed...))
@@ -309,7 +318,7 @@ func (r *Readings) read(ctx context.Context, p Process, s *reading) (o outcome) 
 		_ = t.close() // there is nothing to be lost
 		return outcome{gone: true}
 	case err != nil:
-		return r.unread(err)
+		return r.unopened(err)
 	}
 	defer func() {
 		if err := t.close(); err != nil {
@@ -327,17 +336,23 @@ func (r *Readings) read(ctx context.Context, p Process, s *reading) (o outcome) 
 			o.waits[kind] = t.named(p.PID, r.readWait(ctx, t, out, s))
 		}
 	}
+	if slices.Contains(r.cfg.Kinds, KindGoroutine) {
+		o.goroutines = r.readGoroutines(ctx, p, &out)
+	}
 	o.gone = o.failed() && !t.current()
 	return o
 }
 
-// unread is the outcome where nothing of a process could be read.
-func (r *Readings) unread(err error) outcome {
+// unopened is the outcome where nothing of a process could be read.
+func (r *Readings) unopened(err error) outcome {
 	o := outcome{waits: make(map[string]error)}
 	for _, kind := range r.cfg.Kinds {
-		if isContention(kind) {
+		switch {
+		case isContention(kind):
 			o.waits[kind] = err
-		} else {
+		case kind == KindGoroutine:
+			o.goroutines = err
+		default:
 			o.memory = err
 		}
 	}
@@ -363,7 +378,7 @@ func (r *Readings) readMemory(ctx context.Context, t *memTarget, out export.Prof
 		p := out
 		p.Kind, p.Start = kind, now
 		switch t.before = s.before; {
-		case isContention(kind), kind == KindAllocs && t.before == nil:
+		case isContention(kind), kind == KindGoroutine, kind == KindAllocs && t.before == nil:
 			continue
 		case kind == KindAllocs:
 			p.Start, p.Duration = s.since, now.Sub(s.since)

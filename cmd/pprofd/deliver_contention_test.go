@@ -11,8 +11,8 @@ import (
 	fakepyroscope "github.com/pprofd/pprofd/internal/testprog/fakes/pyroscope"
 )
 
-// TestAgentDeliversContention: what is in files of where processes waited arrives everywhere under the names that servers know, each
-// event and nanosecond of it once.
+// TestAgentDeliversContention: what is in files of where processes waited, and of what their goroutines did, arrives everywhere under the
+// names that servers know, each event, nanosecond and goroutine of it once.
 func TestAgentDeliversContention(t *testing.T) {
 	bin := ownPrograms(t, "contend")
 	p := testprog.Start(t, bin+"/contend", "-busy", "-life", "5m")
@@ -22,22 +22,25 @@ func TestAgentDeliversContention(t *testing.T) {
 	a := startAgent(t, bin, nil, "--listen", addr, "--parca", parca.Addr, "--config", writeConfig(t, fmt.Sprintf(`cpu: {enabled: false}
 block: {interval: 1s}
 mutex: {interval: 1s}
+goroutine: {enabled: true, interval: 1s}
 pyroscope: [{url: %q, name: push}, {url: %q, name: ingest, api: ingest}]
 otlp: {endpoint: %q, experimental: true, name: otlp}
 `, pyroscope.URL(), ingest.URL(), otlp.GRPC())))
-	until(t, "three files of each kind", func() bool { return len(a.files(t, "block", p.PID)) > 2 && len(a.files(t, "mutex", p.PID)) > 2 })
+	until(t, "three files of each kind", func() bool {
+		return len(a.files(t, "block", p.PID)) > 2 && len(a.files(t, "mutex", p.PID)) > 2 && len(a.files(t, "goroutine", p.PID)) > 2
+	})
 	for _, kind := range []string{"block", "mutex"} {
 		name := fmt.Sprintf(`pprofd_contention_profiles{kind=%q,state="on"}`, kind)
 		until(t, name, func() bool { return metric(t, addr, name) == 1 })
 	}
 	a.end(t)
-	for _, kind := range []string{"block", "mutex"} {
-		for value, sampleType := range []string{"contentions", "delay"} {
+	for kind, types := range map[string][]string{"block": {"contentions", "delay"}, "mutex": {"contentions", "delay"}, "goroutine": {"goroutine"}} {
+		for value, sampleType := range types {
 			files := sent{}
 			for _, f := range a.files(t, kind, p.PID) {
 				p := readProfile(t, f)
 				files[fmt.Sprint(p.TimeNanos)] = sumOf(p, value)
-				if p.DurationNanos < 1e8 || sumOf(p, value) == 0 {
+				if p.DurationNanos < 1e8 && kind != "goroutine" || sumOf(p, value) == 0 {
 					t.Errorf("%s: %d of %s in %d ns", f, sumOf(p, value), sampleType, p.DurationNanos)
 				}
 			}
@@ -55,9 +58,12 @@ otlp: {endpoint: %q, experimental: true, name: otlp}
 }
 
 func waitsAtPyroscope(s *fakepyroscope.Server, kind, sampleType string) sent {
-	all := sent{}
+	all, name, period := sent{}, kind, ":contentions:count"
+	if kind == "goroutine" {
+		name, period = "goroutines", ":goroutine:count"
+	}
 	for _, x := range s.Series(true) {
-		if strings.HasPrefix(x.Type, kind+":"+sampleType+":") && strings.HasSuffix(x.Type, ":contentions:count") {
+		if strings.HasPrefix(x.Type, name+":"+sampleType+":") && strings.HasSuffix(x.Type, period) {
 			all[fmt.Sprint(x.Time)] += x.Total
 		}
 	}

@@ -86,6 +86,9 @@ func reads(c *config.Config) (kinds []string) {
 	if c.Mutex.Enabled {
 		kinds = append(kinds, profiler.KindMutex)
 	}
+	if c.Goroutine.Enabled {
+		kinds = append(kinds, profiler.KindGoroutine)
+	}
 	return kinds
 }
 
@@ -120,7 +123,7 @@ func (a *Agent) readings(c *config.Config, kinds []string, p *pipeline) profiler
 
 // readingInterval is that of all that is read: one reading serves all kinds.
 func readingInterval(c *config.Config) (interval time.Duration) {
-	for _, k := range []config.Memory{c.Heap, c.Allocs.Memory, c.Block, c.Mutex} {
+	for _, k := range []config.Memory{c.Heap, c.Allocs.Memory, c.Block, c.Mutex, c.Goroutine} {
 		if k.Enabled && (interval == 0 || k.Interval < interval) {
 			interval = k.Interval
 		}

@@ -9,9 +9,9 @@ import (
 
 // check finds values that contradict each other.
 func (c *Config) check(d *decoder) {
-	if !c.CPU.Enabled && !c.Heap.Enabled && !c.Allocs.Enabled && !c.Block.Enabled && !c.Mutex.Enabled {
-		d.conflict("no kind of profile is enabled: enable cpu, heap, allocs, block or mutex",
-			"cpu.enabled", "heap.enabled", "allocs.enabled", "block.enabled", "mutex.enabled")
+	if !c.CPU.Enabled && !c.Heap.Enabled && !c.Allocs.Enabled && !c.Block.Enabled && !c.Mutex.Enabled && !c.Goroutine.Enabled {
+		d.conflict("no kind of profile is enabled: enable cpu, heap, allocs, block, mutex or goroutine",
+			"cpu.enabled", "heap.enabled", "allocs.enabled", "block.enabled", "mutex.enabled", "goroutine.enabled")
 	}
 	if c.Dir.Path == "" && !c.Servers() {
 		d.conflict("profiles would go nowhere: give a directory, or a server", "dir.path")

@@ -22,6 +22,7 @@ type Config struct {
 	Allocs     Allocs
 	Block      Memory
 	Mutex      Memory
+	Goroutine  Memory
 	Dir        Dir
 	Spool      Spool
 	Pyroscope  []Pyroscope

@@ -78,8 +78,10 @@ func (c *Config) profileFields() []field {
 		{"block.enabled", "", "true", "of processes that count where they wait (runtime.SetBlockProfileRate)", boolValue(&c.Block.Enabled)},
 		{"block.interval", "", "1m", "how long a profile is; 1s to 24h", durationValue(&c.Block.Interval, time.Second, 24*time.Hour)},
 		{"mutex.enabled", "", "true", "of processes that count for which mutexes they wait (runtime.SetMutexProfileFraction)", boolValue(&c.Mutex.Enabled)},
-		{"mutex.interval", "", "1m", "how long a profile is; 1s to 24h. Of heap, allocs, block and mutex the shortest interval is that of all",
-			durationValue(&c.Mutex.Interval, time.Second, 24*time.Hour)},
+		{"mutex.interval", "", "1m", "how long a profile is; 1s to 24h", durationValue(&c.Mutex.Interval, time.Second, 24*time.Hour)},
+		{"goroutine.enabled", "", "false", "what all goroutines do at a moment; costs 5 ms for 1,000 of them", boolValue(&c.Goroutine.Enabled)},
+		{"goroutine.interval", "", "1m", "how often; 1s to 24h. Of heap, allocs, block, mutex and goroutine the shortest interval is that of all",
+			durationValue(&c.Goroutine.Interval, time.Second, 24*time.Hour)},
 	}
 }
 
