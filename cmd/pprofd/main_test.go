@@ -81,7 +81,7 @@ func TestWrongUseExitsWith2AndOneLine(t *testing.T) {
 }
 
 func TestEveryCommandHasHelpWithExamples(t *testing.T) {
-	for _, command := range []string{"", "record", "ls", "merge", "diff", "ps", "dump", "doctor", "url", "version", "man"} {
+	for _, command := range []string{"", "record", "ls", "merge", "diff", "ps", "dump", "top", "doctor", "url", "version", "man"} {
 		code, out, errOut := call(t, append(strings.Fields(command), "--help")...)
 		if code != 0 || errOut != "" || !strings.Contains(out, "Examples:\n  ") {
 			t.Errorf("%q --help: exit code %d, %q\n%s", command, code, errOut, out)

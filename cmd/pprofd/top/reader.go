@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -212,8 +213,11 @@ func (r *reader) groups(ctx context.Context) ([]Group, error) {
 
 func (r *reader) group(g *profiler.GoroutineGroup) Group {
 	out := Group{Count: g.Count, State: g.State.String(), Reason: g.Reason, Min: g.Min, Max: g.Max, Top: g.Start}
-	if frames := r.open.Shown(g.Stack, false); len(frames) > 0 {
-		out.Top, out.File, out.Line = frames[0].Func, frames[0].File, frames[0].Line
+	for _, f := range r.open.Shown(g.Stack, false) {
+		out.Top, out.File, out.Line = f.Func, f.File, f.Line
+		if !strings.Contains(f.Func, ".runtime_") { // such as sync.runtime_Semacquire
+			break
+		}
 	}
 	if by, ok := r.open.CreatedBy(g.Creator, false); ok {
 		out.Creator = by.Func

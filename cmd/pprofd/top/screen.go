@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -129,7 +130,9 @@ func (s *Screen) suspend() {
 	if err := s.screen.Suspend(); err != nil {
 		return
 	}
-	_ = unix.Kill(os.Getpid(), unix.SIGSTOP)
+	runtime.LockOSThread()
+	_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGSTOP) // to this thread, so that it does not go on for a while
+	runtime.UnlockOSThread()
 	_ = s.screen.Resume()
 	s.screen.Sync()
 }

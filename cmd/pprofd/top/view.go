@@ -205,10 +205,10 @@ func (v *View) table(s *Snapshot, width, room int) (head Line, rows []Line) {
 	if v.Cum {
 		marks = [2]string{"flat% ", "cum%*"}
 	}
-	head = fit(Line{{fmt.Sprintf("%7s %7s %8s %8s  %s", marks[0], marks[1], "flat", "cum", what), Head}}, width)
+	head = fit(Line{{numbers([4]string{marks[0], marks[1], "flat", "cum"}, width) + what, Head}}, width)
 	from := v.scroll(len(list), room)
 	for _, r := range list[from:min(len(list), from+room)] {
-		rows = append(rows, row(&r, v.Cum, width))
+		rows = append(rows, row(&r, pick(v.Cum, r.Cum, r.Flat)/max(s.Sampled, 0.01), width))
 	}
 	return head, rows
 }
@@ -219,23 +219,31 @@ func (v *View) scroll(n, room int) int {
 	return v.Offset
 }
 
-const numbers = 7 + 1 + 7 + 1 + 8 + 1 + 8 + 2 // columns before the name
+// narrow screens have no room for seconds.
+const narrow = 64
 
-func row(r *Row, cum bool, width int) Line {
+// numbers are what stands before the name.
+func numbers(n [4]string, width int) string {
+	text := fmt.Sprintf("%7s %7s  ", n[0], n[1])
+	if width >= narrow {
+		text = fmt.Sprintf("%7s %7s %8s %8s  ", n[0], n[1], n[2], n[3])
+	}
+	return text
+}
+
+// row is a line of the table; of is its share of all that the process did of late.
+func row(r *Row, of float64, width int) Line {
 	style := Plain
-	switch by := pick(cum, r.Cum, r.Flat); {
-	case by >= 0.5:
+	switch {
+	case of >= 0.5:
 		style = Hot
-	case by >= 0.1:
+	case of >= 0.1:
 		style = Warm
 	case r.Cum == 0:
 		style = Dim
 	}
-	name := placeName(r, width-numbers)
-	return fit(Line{
-		{fmt.Sprintf("%7s %7s %8s %8s  ", percent(r.Flat), percent(r.Cum), seconds(r.FlatAll), seconds(r.CumAll)), style},
-		{name, pick(style == Dim, Dim, Plain)},
-	}, width)
+	before := numbers([4]string{percent(r.Flat), percent(r.Cum), seconds(r.FlatAll), seconds(r.CumAll)}, width)
+	return fit(Line{{before, style}, {placeName(r, width-columns(before)), pick(style == Dim, Dim, Plain)}}, width)
 }
 
 func pick[T any](first bool, a, b T) T {

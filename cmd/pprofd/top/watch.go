@@ -54,6 +54,7 @@ type Snapshot struct {
 	Age          time.Duration // of the process
 	Use          Use
 	GC           float64 // share of one CPU that the garbage collector takes of late
+	Sampled      float64 // share of one CPU that samples show of late
 	Late         time.Duration
 	Samples      int64 // of late
 	Funcs, Lines []Row
@@ -198,7 +199,8 @@ func (w *Watch) take() {
 func (w *Watch) snapshot(now time.Time) *Snapshot {
 	s := &Snapshot{
 		At: now, Watched: now.Sub(w.began), PID: w.cfg.PID, GoVersion: w.cfg.GoVersion, Use: w.use.read(now), Frequency: w.cfg.Frequency,
-		GC: w.hot.share(func(s *slice) time.Duration { return s.gc }), Late: w.hot.length(), Funcs: w.hot.rows(false), Lines: w.hot.rows(true),
+		GC:      w.hot.share(func(s *slice) time.Duration { return s.gc }),
+		Sampled: w.hot.share(func(s *slice) time.Duration { return s.total }), Late: w.hot.length(), Funcs: w.hot.rows(false), Lines: w.hot.rows(true),
 		Runtime: w.reader.newest(),
 	}
 	for i := range w.hot.recent {
