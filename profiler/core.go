@@ -58,7 +58,7 @@ func (m *Memory) AddCore(path, exe string) error {
 	if err != nil {
 		return err
 	}
-	t := &memTarget{process: proc, bias: proc.space.Main().Bias}
+	t := &memTarget{process: proc, bias: proc.space.Main().Bias, core: coreFile{path, exe}}
 	for _, kind := range m.cfg.Kinds {
 		if err = m.addKind(t, kind, false); err != nil {
 			return errors.Join(fmt.Errorf("core file %s: %w", path, t.named(int(t.pid), err)), t.close())

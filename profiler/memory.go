@@ -127,6 +127,7 @@ func (l memLayouts) forget(images *objfile.Images) error {
 // memTarget is one process whose profiles are read.
 type memTarget struct {
 	process
+	core    coreFile // none: the process runs
 	bias    uint64
 	layout  goruntime.MemProfile
 	before  map[uint64]counts    // by bucket: at Add, for KindAllocs

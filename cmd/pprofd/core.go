@@ -38,10 +38,10 @@ func (o *recordOptions) checkCore() error {
 	if o.core.file == "" {
 		return nil
 	}
-	has := []string{profiler.KindHeap, profiler.KindBlock, profiler.KindMutex}
+	has := []string{profiler.KindHeap, profiler.KindBlock, profiler.KindMutex, profiler.KindGoroutine}
 	for _, kind := range o.kinds {
 		if !slices.Contains(has, kind) {
-			return fmt.Errorf("a core file has no %s profile: -t heap,block,mutex are there, and pprofd dump --core shows goroutines", kind)
+			return fmt.Errorf("a core file has no %s profile: -t heap,block,mutex,goroutine are there, and pprofd dump --core shows goroutines", kind)
 		}
 	}
 	switch {

@@ -15,7 +15,7 @@ func TestCoreFile(t *testing.T) {
 	proc := testprog.Start(t, testprog.Build(t, "contend", testprog.Options{Strip: true, PIE: true}), "-dir", own)
 	core := testprog.GCore(t, proc.PID)
 	proc.Stop()
-	code, out, errOut := call(t, "record", "--core", core, "-t", "block,mutex,heap", "-o", dir)
+	code, out, errOut := call(t, "record", "--core", core, "-t", "block,mutex,heap,goroutine", "-o", dir)
 	if code != 0 || !strings.Contains(out, "main.main") || errOut != "" {
 		t.Fatalf("exit code %d, %s\n%s", code, out, errOut)
 	}
@@ -27,6 +27,9 @@ func TestCoreFile(t *testing.T) {
 				t.Errorf("%s: %d events below %s, want %d", kind, n, fn, m)
 			}
 		}
+	}
+	if p := readProfile(t, filepath.Join(dir, fmt.Sprintf("contend-%d.goroutine.pb.gz", proc.PID))); holds(p, "main.main") != 1 {
+		t.Errorf("the main goroutine is not in the profile of goroutines: %v", p)
 	}
 	code, out, errOut = call(t, "dump", "--core", core)
 	if code != 0 || !strings.Contains(out, fmt.Sprintf("process %d (contend)", proc.PID)) || !strings.Contains(out, "1 goroutine: sleep\n") ||

@@ -25,12 +25,11 @@ const (
 
 // labelReader reads what g.labels point to, of all goroutines of one window together.
 type labelReader struct {
-	kind    LabelKind
-	mem     Memory
-	sets    []labelSet // of the window, by address
-	pieces  []objfile.Piece
-	known   map[string]string
-	scratch []byte
+	kind   LabelKind
+	mem    Memory
+	sets   []labelSet // of the window, by address
+	pieces []objfile.Piece
+	known  map[string]string
 }
 
 // labelSet is what some goroutines' labels point to. A set does not change once goroutines have it.
