@@ -22,7 +22,7 @@ type config struct {
 	use    time.Duration // of the measurement of an agent
 	goal   time.Duration // the same for the row that the goals are for
 	sizes  []int         // numbers of processes
-	size   int           // the only one to measure throughput at; 0: all
+	size   int           // the only one to measure agents and throughput at; 0: all
 	only   string
 	from   string // an earlier report
 	output string
@@ -39,7 +39,7 @@ func main() {
 	flag.DurationVar(&c.use, "use", 10*time.Second, "length of the measurement of an agent's CPU time and memory")
 	flag.DurationVar(&c.goal, "goal", 60*time.Second, "the same for pprofd and one busy process at 99 Hz, for which there are goals")
 	flag.StringVar(&c.only, "only", "", "comma-separated `parts`: interrupt, use, floor, throughput")
-	flag.IntVar(&c.size, "processes", 0, "measure throughput beside so many processes only; 0: all numbers")
+	flag.IntVar(&c.size, "processes", 0, "measure agents and throughput beside so many processes only; 0: all numbers")
 	flag.StringVar(&c.from, "from", "", "take over what the report in `file` measured: parts may be measured one after another")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.StringVar(&c.svg, "svg", "", "draw throughput and memory into `file`")

@@ -49,6 +49,9 @@ func (b *bench) loads() (list []load) {
 // uses measures all agents on all loads.
 func (b *bench) uses(ctx context.Context) error {
 	for _, l := range b.loads() {
+		if b.size != 0 && l.processes != b.size {
+			continue
+		}
 		if err := b.usesOn(ctx, l); err != nil {
 			return fmt.Errorf("%s: %w", l, err)
 		}
