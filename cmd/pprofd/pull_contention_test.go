@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -61,7 +62,12 @@ func TestPullContention(t *testing.T) {
 func TestPullGoroutines(t *testing.T) {
 	bin := ownPrograms(t, "contend")
 	a := startPulled(t, bin)
-	p := testprog.Start(t, bin+"/contend", "-life", "5m")
+	in, out, err := os.Pipe() // which one of its goroutines reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); out.Close() })
+	p := testprog.StartWith(t, testprog.StartOptions{Stdin: in}, bin+"/contend", "-life", "5m")
 	path := fmt.Sprintf("/pid/%d/debug/pprof/goroutine", p.PID)
 	got := a.profile(t, path)
 	if n := sumOf(got, 0); n != 2 || holds(got, "main.main") != 1 || holds(got, "main.serve") != 1 || got.SampleType[0].Type != "goroutine" {
