@@ -261,7 +261,7 @@ func (r *Readings) judge(p Process, s *reading, o *outcome) (dead bool) {
 	if unread(o.goroutines) {
 		failed = append(failed, o.goroutines)
 	}
-	dead = dead && !(slices.Contains(r.cfg.Kinds, KindGoroutine) && o.goroutines == nil)
+	dead = dead && (!slices.Contains(r.cfg.Kinds, KindGoroutine) || o.goroutines != nil)
 	if len(failed) > 0 {
 		r.stats.Failed++
 		r.m.cfg.Log.Warn("a profile could not be read", "pid", p.PID, "error", errors.Join(failed...))
