@@ -40,7 +40,10 @@ type Band struct {
 // Room above the highest line; where that is a limit, the legend has to be above it.
 const headroom, legendRoom = 1.1, 1.4
 
-const chartWidth, chartHeight = 18 * vg.Centimeter, 8 * vg.Centimeter
+const (
+	chartWidth, chartHeight = 18 * vg.Centimeter, 8 * vg.Centimeter
+	edge                    = 4 * vg.Millimeter // on the right, for half of the last number of the axis
+)
 
 // WriteSVG writes charts of one file, one below the other.
 func WriteSVG(path string, charts ...Chart) error {
@@ -54,7 +57,8 @@ func WriteSVG(path string, charts ...Chart) error {
 		rows[i] = []*plot.Plot{p}
 	}
 	// Axes that mean the same lie one below the other.
-	for i, area := range plot.Align(rows, vgdraw.Tiles{Rows: len(rows), Cols: 1}, vgdraw.New(canvas)) {
+	all := vgdraw.Crop(vgdraw.New(canvas), 0, -edge, 0, 0)
+	for i, area := range plot.Align(rows, vgdraw.Tiles{Rows: len(rows), Cols: 1}, all) {
 		rows[i][0].Draw(area[0])
 	}
 	var b bytes.Buffer
@@ -103,7 +107,7 @@ func (c *Chart) plot() (*plot.Plot, error) {
 	if len(c.Bands) == 0 { // else they are as high as that
 		p.Y.Max *= c.headroom()
 	}
-	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.Top, p.Legend.Left, p.Legend.Padding = true, true, vg.Points(2)
 	return p, nil
 }
 

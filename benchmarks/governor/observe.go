@@ -43,6 +43,7 @@ type observer struct {
 	window time.Duration
 
 	began, due time.Time
+	startUp    time.Duration // CPU time of the agent before the first window
 	before     moment
 }
 
@@ -101,7 +102,7 @@ func (o *observer) begin(ctx context.Context) error {
 	}
 	var err error
 	o.before, err = o.look()
-	o.began = o.before.at
+	o.began, o.startUp = o.before.at, o.before.user
 	return err
 }
 

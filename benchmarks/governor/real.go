@@ -137,6 +137,7 @@ func (b *bench) measure(ctx context.Context) (rows []measured, err error) {
 	if err := o.sync(ctx); err != nil {
 		return nil, err
 	}
+	b.report.Add("StartUp", 1, board.Value{V: o.startUp.Seconds(), Unit: "cpu-s"})
 	for i := range b.stages {
 		more, err := b.stage(ctx, o, &b.stages[i])
 		if err != nil {

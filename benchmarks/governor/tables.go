@@ -68,6 +68,8 @@ func (b *bench) tables(rows []measured) {
 	b.report.Goal("the same from outside", 100*mostOutside, 100)
 	b.report.Goal("windows in a row below half of it", longest, within)
 	b.report.Printf("# The last: of which neither the ceiling of the rate nor summary mode is the reason.\n")
+	start, _ := b.report.Median("StartUp", "cpu-s")
+	b.report.Printf("# The agent's start, before these windows, took %.2f s of CPU time: it has no budget.\n", start)
 }
 
 // pictured takes what is drawn.
