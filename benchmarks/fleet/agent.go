@@ -65,13 +65,11 @@ func (b *bench) start(ctx context.Context, s *situation) (*agent, error) {
 	if b.own {
 		args = append(args, "--select", "exe="+filepath.Join(b.dir, "service*"), "--select", "exe="+b.churner, "--select", "exe="+b.unwanted)
 	}
-	if text := b.configure(s); text != "" {
-		path := filepath.Join(b.dir, s.name+".yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			return nil, err
-		}
-		args = append(args, "--config", path)
+	path := filepath.Join(b.dir, s.name+".yaml")
+	if err := os.WriteFile(path, []byte(b.configure(s)), 0o600); err != nil {
+		return nil, err
 	}
+	args = append(args, "--config", path)
 	if err := os.Mkdir(a.dir, 0o700); err != nil {
 		return nil, err
 	}

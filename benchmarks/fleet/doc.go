@@ -1,5 +1,5 @@
 // Command fleet measures `pprofd agent` on a host of many processes: the real program with its default configuration, but for
-// its directory, its address, and where told the interval of heap profiles. Root.
+// its directory, its address, where told the interval of heap profiles, and that it keeps to its rates (no overhead.cpu). Root.
 //
 //	empty  nothing but the agent: what it costs by itself
 //	idle   200 services of 20 programs that answer a request each 10 s

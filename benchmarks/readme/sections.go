@@ -17,6 +17,11 @@ func (m *measured) cell(name, unit, format string, scale float64) string {
 	return fmt.Sprintf(format, v*scale)
 }
 
+func (m *measured) has(name, unit string) bool {
+	_, ok := m.Median(name, unit)
+	return ok
+}
+
 var costAgents = []string{"pprofd", "bpftrace", "perf"}
 
 // cost is the table of cmd cost: agents side by side.
@@ -177,7 +182,14 @@ func fleet(b *strings.Builder, m *measured) {
 				m.cell(name, "steady-RSS-B", "%.0f", 1e-6), m.cell(name, "peak-RSS-B", "%.0f MB", 1e-6), m.cell(name, "sampled-s", "%.1f s", 1), m.cell(name, "lost", "%.0f", 1))
 		}
 	}
-	if name := m.load("churn"); name != "" {
+	if name := m.load("churn"); name != "" && m.has(name, "%core-of-finding") {
+		fmt.Fprintf(b, "\nWhere 50 processes start a second beside those, 10 of them Go programs that live for 50 ms, the agent takes %s in all while it "+
+			"finds and names them and does not profile them, %s with a profile and a file of each: %s and %s ms of CPU time for each Go process. "+
+			"Of %s that were to be profiled %s were counted.",
+			m.cell(name, "%core-of-finding", "%.2f %%", 1), m.cell(name, "%core-with-starts", "%.2f %%", 1),
+			m.cell(name, "ms-a-process-by-finding", "%.1f", 1), m.cell(name, "ms-a-process-by-starts", "%.1f", 1),
+			m.cell(name, "go-starts", "%.0f", 1), m.cell(name, "counted", "%.0f", 1))
+	} else if name != "" { // up to the time when finding was not measured apart
 		fmt.Fprintf(b, "\n50 starts a second add %s of a core; of %s Go processes that lived for 50 ms %s were counted.",
 			m.cell(name, "%core-by-starts", "%.2f %%", 1), m.cell(name, "go-starts", "%.0f", 1), m.cell(name, "counted", "%.0f", 1))
 	}
