@@ -12,7 +12,7 @@ PROTO        := ./export/parca/profilestorepb
 
 # Packages that need Linux, as patterns of import paths. All others build and pass go vet anywhere: the portable
 # ones are checked for another system below. Tests of the portable packages run programs on Linux; vet suffices there.
-LINUX_ONLY := /(bpf|profiler|cmd|benchmarks|internal/agent|internal/goruntime|internal/discover|internal/testprog|internal/kerneltest|deploy)(/|$$)
+LINUX_ONLY := /(bpf|profiler|cmd|benchmarks|internal/agent|internal/spend|internal/goruntime|internal/discover|internal/testprog|internal/kerneltest|deploy)(/|$$)
 
 # One exact compiler, with one libbpf's headers, makes the committed BPF objects, so that anyone can prove that they come
 # from these sources. .ci/run asks for this list: it is written down here alone.

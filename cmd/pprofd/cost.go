@@ -47,7 +47,8 @@ func (r *recording) newKeeper() (*spend.Keeper, error) {
 	}
 	return spend.New(spend.Config{
 		Share: float64(r.o.maxOverhead) / 100, Load: anyLoad, Interval: governInterval,
-		Calibrate: func() (spend.Costs, error) { return spend.Calibrate(r.allocs != nil) }, ProcRoot: procRoot, Log: r.log,
+		Calibrate: func() (spend.Costs, error) { return spend.Calibrate(r.allocs != nil) }, ProcRoot: procRoot,
+		Failed: func(err error) { r.log.Warn("budget", "error", err) },
 		Kinds: []spend.Kind{
 			r.governed(profiler.KindCPU, func() *profiler.Profiler { return r.profiler }),
 			r.governed(profiler.KindAllocs, func() *profiler.Profiler { return r.allocs }),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pprofd/pprofd/internal/agent/config"
@@ -22,7 +23,11 @@ func (a *Agent) keep(c *config.Config, p *pipeline) (*spend.Keeper, error) {
 		Calibrate: func() (spend.Costs, error) {
 			return spend.Calibrate(c.Allocs.Enabled && slices.Contains([]string{sourceAuto, sourceProbe}, c.Allocs.Source))
 		},
-		Children: true, ProcRoot: a.o.ProcRoot, Log: a.log,
+		Children: true, ProcRoot: a.o.ProcRoot,
+		Changed: func(mode governor.Mode, reasons []string) {
+			a.log.Info("sampling adapts", "mode", mode, "changes", strings.Join(reasons, "; "))
+		},
+		Failed: func(err error) { a.log.Warn("budget", "error", err) },
 	}
 	for _, k := range p.kinds {
 		s.Kinds = append(s.Kinds, a.governed(c, k))

@@ -5,10 +5,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -44,9 +42,10 @@ type Config struct {
 	Kinds    []Kind
 	// Calibrate measures Costs, as Run begins; it may take a while.
 	Calibrate func() (Costs, error)
-	Children  bool   // processes that this one starts and waits for belong to it
-	ProcRoot  string // "/proc"
-	Log       *slog.Logger
+	Children  bool                                       // processes that this one starts and waits for belong to it
+	ProcRoot  string                                     // "/proc"
+	Changed   func(mode governor.Mode, reasons []string) // is told what a decision changes; may be nil
+	Failed    func(error)                                // is told what goes wrong while Run goes on; may be nil
 }
 
 const (
@@ -88,8 +87,11 @@ type State struct {
 func New(c Config) (*Keeper, error) {
 	c.Share, c.Load, c.Interval = cmp.Or(c.Share, defaultShare), cmp.Or(c.Load, defaultLoad), cmp.Or(c.Interval, defaultInterval)
 	c.ProcRoot = cmp.Or(c.ProcRoot, "/proc")
-	if c.Log == nil {
-		c.Log = slog.New(slog.DiscardHandler)
+	if c.Changed == nil {
+		c.Changed = func(governor.Mode, []string) {}
+	}
+	if c.Failed == nil {
+		c.Failed = func(error) {}
 	}
 	h, err := newHost(c.ProcRoot)
 	if err != nil {
@@ -114,7 +116,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	if k.cfg.Calibrate != nil {
 		var err error
 		if costs, err = k.cfg.Calibrate(); err != nil {
-			k.cfg.Log.Warn("interrupts and traps could not be measured: they are believed to cost as much as usual", "error", err)
+			k.cfg.Failed(fmt.Errorf("interrupts and traps could not be measured: they are believed to cost as much as usual: %w", err))
 		}
 	}
 	k.mu.Lock()
@@ -223,14 +225,14 @@ func (k *Keeper) apply(d *governor.Decision) {
 			continue
 		}
 		if err := k.cfg.Kinds[i].Set(s, d); err != nil {
-			k.cfg.Log.Warn("the rate could not be set", "kind", s.Name, "error", err)
+			k.cfg.Failed(fmt.Errorf("the rate of %s could not be set: %w", s.Name, err))
 		}
 	}
 	if d.Trim {
 		debug.FreeOSMemory()
 	}
 	if len(d.Reasons) > 0 {
-		k.cfg.Log.Info("sampling adapts", "mode", d.Mode, "changes", strings.Join(d.Reasons, "; "))
+		k.cfg.Changed(d.Mode, d.Reasons)
 	}
 }
 

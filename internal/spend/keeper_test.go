@@ -47,7 +47,11 @@ func (s *source) pass(t *testing.T, k *Keeper, now *time.Time) {
 // TestKeeper: what costs too much is cut until it fits, and rises again when it costs less.
 func TestKeeper(t *testing.T) {
 	s := &source{rate: 50, each: 0.01}
-	k, err := New(Config{Share: 0.5, Load: 1000, Kinds: []Kind{s.kind()}, ProcRoot: "/proc"})
+	changes, failures := 0, 0
+	k, err := New(Config{
+		Share: 0.5, Load: 1000, Kinds: []Kind{s.kind()}, ProcRoot: "/proc",
+		Changed: func(governor.Mode, []string) { changes++ }, Failed: func(error) { failures++ },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +89,9 @@ func TestKeeper(t *testing.T) {
 	}
 	s.fails = true
 	s.pass(t, k, &now)
+	if changes == 0 || failures != 1 {
+		t.Errorf("told of %d changes and %d failures", changes, failures)
+	}
 }
 
 // TestRun: a real clock; it ends with its context, before and after it has begun to measure.
