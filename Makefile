@@ -210,14 +210,17 @@ board: ## write the newest results of benchmarks/results into README.md
 test-kernels: ## run the BPF, accuracy and single-step tests on Debian's kernels, amd64 and arm64, in virtual machines
 	$(GO) run ./internal/kerneltest $(KERNELFLAGS)
 
-# deploy/pprofd.service on Debian's kernel, with Debian's systemd as init; see internal/kerneltest. Six minutes on a quiet machine.
+# The agent is stopped for SUSPEND, and a virtual machine is suspended for as long, with the agent as a service.
+SUSPEND ?= 10m
 .PHONY: test-suspend
-test-suspend: ## stop the agent for SUSPEND=10m while processes start, end and go on: all of their CPU time is told of (root)
-	$(SUDO) env "PATH=$$PATH" PPROFD_STOP=$(or $(SUSPEND),10m) $(GO) test -count=1 -timeout 30m -v -run 'TestAgentSurvives/stopped_for' ./cmd/pprofd
+test-suspend: ## stop the agent, and suspend its machine, for SUSPEND=10m each: all CPU time is told of, and nothing else (root): half an hour
+	$(SUDO) env "PATH=$$PATH" PPROFD_STOP=$(SUSPEND) $(GO) test -count=1 -timeout 30m -v -run 'TestAgentSurvives/stopped_for' ./cmd/pprofd
+	$(GO) run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1 -timeout 40m -suspend $(SUSPEND) -run '^TestSystemdSuspend$$' $(KERNELFLAGS)
 
+# deploy/pprofd.service on Debian's kernel, with Debian's systemd as init; see internal/kerneltest.
 .PHONY: test-systemd
-test-systemd: ## run the agent as a service of systemd, hardened, beside services that it profiles, in a virtual machine
-	$(GO) run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1 $(KERNELFLAGS)
+test-systemd: ## run the agent as a service of systemd, hardened, beside services that it profiles, in a virtual machine: 8 minutes
+	$(GO) run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1 -timeout 30m $(KERNELFLAGS)
 
 .PHONY: test-manifests
 test-manifests: ## put deploy/kubernetes through the API server's decoding and validation, and run its container (root, runc)

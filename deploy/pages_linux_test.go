@@ -15,7 +15,7 @@ func checkPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	for path, want := range map[string]string{
 		"/":                                      `href="/service/shop-heap/ui/"`,
 		"/service/shop-heap/ui/heap/top":         "makeTopTable(",

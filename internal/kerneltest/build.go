@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/pprofd/pprofd/internal/kerneltest/job"
 	"github.com/pprofd/pprofd/internal/testprog"
@@ -28,6 +29,7 @@ type builder struct {
 	dir, arch string
 	kernel    *kernel // that will run
 	short     bool
+	suspend   time.Duration
 	systemd   string // directory of a system whose init is systemd; "" where ours is the only program
 	root      tree
 	compiled  map[string]string // files by name in the machine: they are the same for all kernels
@@ -76,6 +78,7 @@ func (b *builder) job(s *suite) job.Job {
 			"PPROFD_REQUIRE=root,bpf",
 			"PPROFD_TARGETS_DIR=" + targetsDir,
 			"PPROFD_VERSIONS=" + strings.Join(b.toolchains(s), ","),
+			"PPROFD_SUSPEND=" + b.suspend.String(),
 		},
 		Timeout: s.timeout,
 	}

@@ -2,7 +2,7 @@
 //
 //	go run ./internal/kerneltest [-arch amd64,arm64] [-kernels 6.1,6.12-rt] [-short] [-run regexp] [-o file] [package ...]
 //	go run ./internal/kerneltest -state out/kernels.json -o file -kernels 7.3   # beside what earlier runs found
-//	go run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1   # make test-systemd
+//	go run ./internal/kerneltest -systemd -arch amd64 -kernels 6.1   # make test-systemd; -suspend 10m
 //	go run ./internal/kerneltest -list
 //	go run ./internal/kerneltest -kernel vmlinuz[,vmlinuz] ...
 //
@@ -60,6 +60,7 @@ type config struct {
 	short   bool
 	systemd bool
 	timeout time.Duration
+	suspend time.Duration // how long a test suspends the machine; 0: as long as it likes
 	out     func(format string, args ...any)
 	results []*result           // so far
 	offered map[string][]kernel // by Debian's archive, by architecture
@@ -80,6 +81,7 @@ func parse(args []string) (c *config, err error) {
 	fs.BoolVar(&c.short, "short", false, "only the quick part of the suite, with -test.short")
 	fs.BoolVar(&c.systemd, "systemd", false, "boot Debian's systemd, and run the tests that need it, only")
 	fs.DurationVar(&c.timeout, "timeout", 15*time.Minute, "how long one machine may run, on the host's architecture; three times as long on the other")
+	fs.DurationVar(&c.suspend, "suspend", 0, "with -systemd: how long the machine is suspended (default 20s)")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -140,7 +142,7 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 		return fmt.Errorf("working directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	b := &builder{dir: dir, arch: arch, short: c.short, suites: suites}
+	b := &builder{dir: dir, arch: arch, short: c.short, suspend: c.suspend, suites: suites}
 	if c.systemd {
 		if b.systemd, err = c.store(arch).systemd(ctx); err != nil {
 			return err

@@ -89,7 +89,7 @@ func allSuites() []suite {
 			arch: "arm64", where: onBase, timeout: 10 * time.Minute,
 		},
 		{
-			pkg: "./deploy", run: "^TestSystemd", systemd: true, where: onBase, targets: []string{"heap", "mixed"}, timeout: 14 * time.Minute,
+			pkg: "./deploy", run: "^TestSystemd", systemd: true, where: onBase, targets: []string{"heap", "mixed"}, timeout: systemdTimeout,
 			programs: map[string]string{"/usr/local/bin/pprofd": "./cmd/pprofd"},
 			files: map[string]string{
 				"/etc/systemd/system/pprofd.service": "deploy/pprofd.service",
@@ -98,6 +98,9 @@ func allSuites() []suite {
 		},
 	}
 }
+
+// systemdTimeout is three times what the suite takes on a quiet machine; with -suspend it is longer by that.
+const systemdTimeout = 25 * time.Minute
 
 // steppedVersions build what is single-stepped on arm64, besides the local toolchain: those whose assembler or runtime first keep
 // frame pointers otherwise. Up to Go 1.20 frame pointers do not tell the true stack there with which stepping begins: unwind's
@@ -145,6 +148,9 @@ func (s *suite) adapt(c *config) {
 	}
 	if s.timeout == 0 {
 		s.timeout = 5 * time.Minute
+	}
+	if s.systemd {
+		s.timeout += c.suspend
 	}
 }
 
