@@ -32,7 +32,7 @@ func (m *processMemory) readSome(pieces []Piece) error {
 	case m.f == nil || m.alone:
 		return m.readSingly(pieces)
 	}
-	_, err := within(m.patience, func() (struct{}, error) { return struct{}{}, m.readVector(pieces) }, nil)
+	_, err := unlessDirect(m, func() (struct{}, error) { return struct{}{}, m.readVector(pieces) })
 	switch {
 	case errors.Is(err, ErrTooCostly):
 		m.stalled = err

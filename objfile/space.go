@@ -112,6 +112,14 @@ func (s *Space) Exited() error {
 	return s.mem.Close()
 }
 
+// ReadDirectly has memory be read by the thread that asks for it, which is for who has to see it at once. Nobody gives up a read then that
+// somebody else may have to serve: that is the caller's to watch.
+func (s *Space) ReadDirectly() {
+	if s.mem != nil {
+		s.mem.direct = true
+	}
+}
+
 // PID is the process's number.
 func (s *Space) PID() int { return s.proc.PID }
 

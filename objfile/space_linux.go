@@ -25,6 +25,8 @@ type processMemory struct {
 	err   error // why f is nil
 	// patience is how long a read is waited for.
 	patience time.Duration
+	// direct says that reads are done by the calling thread, and waited for however long they take.
+	direct bool
 	// closed says that the process is known to be gone.
 	closed bool
 	// alone says that process_vm_readv is not permitted.
@@ -71,7 +73,7 @@ func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 	case m.f != nil:
 		read = m.f.ReadAt
 	}
-	n, err := within(m.patience, func() (int, error) { return read(p, addr) }, nil)
+	n, err := unlessDirect(m, func() (int, error) { return read(p, addr) })
 	if errors.Is(err, ErrTooCostly) {
 		m.stalled = fmt.Errorf("memory at %#x: %w", addr, err)
 		return 0, m.stalled
@@ -80,6 +82,14 @@ func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 		return 0, ErrProcessGone
 	}
 	return n, err
+}
+
+// unlessDirect runs f, which reads, for as long as m has patience.
+func unlessDirect[T any](m *processMemory, f func() (T, error)) (T, error) {
+	if m.direct {
+		return f()
+	}
+	return within(m.patience, f, nil)
 }
 
 func (m *processMemory) onFUSE(addr, n uint64) bool {

@@ -10,8 +10,9 @@ import (
 
 // processMemory exists on Linux only.
 type processMemory struct {
-	fuse  []addrRange
-	stack uint64
+	direct bool
+	fuse   []addrRange
+	stack  uint64
 }
 
 func openMemory(procfs.Proc, uint64) *processMemory { return new(processMemory) }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/pprofd/pprofd/export"
@@ -44,6 +45,44 @@ type Wall struct {
 	awaited []awaited
 	cpu     []*export.Profile
 	notes   []string
+
+	reading  progress
+	patience time.Duration // with the memory of a process
+	stalled  atomic.Bool   // it did not answer: all else is left to the goroutine that waits for it
+}
+
+// progress counts the beginnings and ends of what may stall.
+type progress struct {
+	n, seen atomic.Uint64
+}
+
+// stalls says for how many looks in a row the same thing has gone on: n up to the last one.
+func (p *progress) stalls(n int) int {
+	now := p.n.Load()
+	if before := p.seen.Swap(now); before != now || now%2 == 0 {
+		return 0
+	}
+	return n + 1
+}
+
+// watched is memory whose reads are counted.
+type watched struct {
+	goruntime.Memory
+	p *progress
+}
+
+// ReadAt implements io.ReaderAt.
+func (m watched) ReadAt(b []byte, off int64) (int, error) {
+	m.p.n.Add(1)
+	defer m.p.n.Add(1)
+	return m.Memory.ReadAt(b, off)
+}
+
+// ReadPieces implements goruntime.Memory.
+func (m watched) ReadPieces(pieces []objfile.Piece) error {
+	m.p.n.Add(1)
+	defer m.p.n.Add(1)
+	return m.Memory.ReadPieces(pieces)
 }
 
 const (
@@ -51,6 +90,8 @@ const (
 	cheapGoroutines      = 1000 // that are sampled at the full rate
 	wallBusy             = 10   // of so many parts of the time one is for snapshots at most
 	nearEnd              = 1.5  // slots that are left at the end become one
+	stallPatience        = 5 * time.Second
+	stallSteps           = 10
 )
 
 // NewWall returns a Wall without processes.
@@ -61,7 +102,7 @@ func NewWall(c WallConfig) *Wall {
 	c.ProcRoot = cmp.Or(c.ProcRoot, "/proc")
 	c.Version = cmp.Or(c.Version, "(devel)")
 	c.Frequency = cmp.Or(c.Frequency, defaultWallFrequency)
-	return &Wall{cfg: c}
+	return &Wall{cfg: c, patience: stallPatience}
 }
 
 // Running says whether goroutines that run are asked for: then CPU must have its profiles before Export.
@@ -80,7 +121,23 @@ func (w *Wall) Add(pid int) error {
 	if err != nil {
 		return err
 	}
-	w.targets = append(w.targets, newWallTarget(w, g))
+	t := newWallTarget(w, g)
+	t.kinds = []string{KindWall}
+	w.targets = append(w.targets, t)
+	return nil
+}
+
+// Estimate has a profile of contention, KindBlock or KindMutex, estimated of a process. Errors are those of Add.
+func (w *Wall) Estimate(pid int, kind string) error {
+	i := slices.IndexFunc(w.targets, func(t *wallTarget) bool { return int(t.g.pid) == pid })
+	if i < 0 {
+		if err := w.Add(pid); err != nil {
+			return err
+		}
+		i = len(w.targets) - 1
+		w.targets[i].kinds = nil
+	}
+	w.targets[i].kinds = append(w.targets[i].kinds, kind)
 	return nil
 }
 
@@ -122,8 +179,11 @@ func (w *Wall) await(now, end time.Time) {
 	})
 }
 
-// Run takes snapshots until ctx ends or all processes have, which is no error.
+// Run takes snapshots until ctx ends or all processes have, which is no error. It is one that a process's memory does not answer, which may be
+// somebody's to serve: then there are no profiles.
 func (w *Wall) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -131,8 +191,19 @@ func (w *Wall) Run(ctx context.Context) error {
 		hurry()
 		w.run(ctx)
 	}()
-	<-done
-	return nil
+	watch := time.NewTicker(w.patience / stallSteps)
+	defer watch.Stop()
+	for stalled := 0; ; {
+		select {
+		case <-done:
+			return nil
+		case <-watch.C:
+			if stalled = w.reading.stalls(stalled); stalled > stallSteps {
+				w.stalled.Store(true)
+				return fmt.Errorf("sample goroutines: no answer from the memory of a process in %v: %w", w.patience, objfile.ErrTooCostly)
+			}
+		}
+	}
 }
 
 func (w *Wall) run(ctx context.Context) {
@@ -171,7 +242,7 @@ func (t *wallTarget) begin(now, end time.Time) {
 
 func (t *wallTarget) finish(now time.Time) {
 	t.ended = now
-	t.groups.end(now)
+	t.end(now)
 }
 
 // next is what is due next: a snapshot of a target, or, where that is nil, to look at those that are awaited; and when. It is never, the zero
@@ -190,8 +261,14 @@ func (w *Wall) next(now time.Time) (first *wallTarget, at time.Time) {
 
 // take takes a snapshot of t. One that has begun is brought to its end.
 func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
+	if w.stalled.Load() {
+		return
+	}
 	now, used := time.Now(), threadTime()
 	err := t.snapshot(context.WithoutCancel(ctx), now)
+	if w.stalled.Load() {
+		return
+	}
 	t.took = threadTime() - used
 	switch {
 	case err == nil:
@@ -259,6 +336,9 @@ func (w *Wall) note(format string, args ...any) {
 
 // Close gives everything back.
 func (w *Wall) Close() error {
+	if w.stalled.Load() {
+		return nil
+	}
 	var errs []error
 	for _, t := range w.targets {
 		for _, p := range t.programs {

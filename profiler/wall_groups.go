@@ -26,6 +26,8 @@ type wallGroup struct {
 	weight time.Duration
 	number int   // in order of appearance
 	now    int64 // goroutines in the snapshot that is being taken
+	stops  int64 // times that a goroutine was found to have stopped like this since it was last looked at
+	whole  int64 // goroutines that were there all the time; see wallProgram.end
 }
 
 // wallGroups are those of one program. The zero value has none.

@@ -52,41 +52,57 @@ func (c *wallCPU) Close() error { return nil }
 
 // Export makes the profiles of what Run has seen, and hands them on.
 func (w *Wall) Export(ctx context.Context) error {
+	if w.stalled.Load() {
+		return nil
+	}
 	var errs []error
-	var all []*export.Profile
+	for _, kind := range []string{KindWall, KindBlock, KindMutex} {
+		all, err := w.profiles(kind)
+		errs = append(errs, err)
+		for _, p := range all {
+			errs = append(errs, w.cfg.Exporter.Export(ctx, p))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// profiles of a kind.
+func (w *Wall) profiles(kind string) (all []*export.Profile, err error) {
+	var errs []error
 	for _, t := range w.targets {
-		p, err := t.profile()
+		if !slices.Contains(t.kinds, kind) {
+			continue
+		}
+		build := t.profile
+		if kind != KindWall {
+			build = func() (*export.Profile, error) { return t.estimate(kind) }
+		}
+		p, err := build()
 		if err != nil {
-			errs = append(errs, fmt.Errorf("process %d (%s): wall profile: %w", t.g.pid, t.g.comm, err))
+			errs = append(errs, fmt.Errorf("process %d (%s): %s profile: %w", t.g.pid, t.g.comm, kind, err))
 			continue
 		}
 		all = append(all, p)
 	}
 	if w.cfg.Merge && len(all) > 0 {
-		merged, err := w.merge(all)
-		if err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-		all = []*export.Profile{merged}
+		merged, err := w.merge(kind, all)
+		return []*export.Profile{merged}, errors.Join(append(errs, err)...)
 	}
-	for _, p := range all {
-		errs = append(errs, w.cfg.Exporter.Export(ctx, p))
-	}
-	return errors.Join(errs...)
+	return all, errors.Join(errs...)
 }
 
 // merge makes one profile of all, with the CPU profiles that are of several processes.
-func (w *Wall) merge(all []*export.Profile) (*export.Profile, error) {
+func (w *Wall) merge(kind string, all []*export.Profile) (*export.Profile, error) {
 	var parts []*profile.Profile
 	for _, p := range all {
 		parts = append(parts, p.Data)
 	}
 	for _, p := range w.cpu {
-		if p.PID == 0 {
+		if p.PID == 0 && kind == KindWall {
 			parts = append(parts, asWall(p.Data, nil))
 		}
 	}
-	out := &export.Profile{Kind: KindWall, Start: all[0].Start, Duration: all[0].Duration}
+	out := &export.Profile{Kind: kind, Start: all[0].Start, Duration: all[0].Duration}
 	var err error
 	out.Data, err = mergeWall(parts, out.Duration)
 	return out, err
@@ -133,15 +149,13 @@ func wallTypes() []profile.ValueType {
 
 // profile of a target, with its part of the CPU profiles.
 func (t *wallTarget) profile() (*export.Profile, error) {
-	out := &export.Profile{
-		Kind: KindWall, PID: int(t.g.pid), StartTicks: t.g.start, Comm: t.g.comm, Start: t.began, Duration: t.ended.Sub(t.began),
-	}
+	out := t.blank(KindWall)
 	used := t.usedCPU()
 	idle := t.running() - used
 	parts := make([]*profile.Profile, 0, len(t.programs)+1)
 	for _, p := range slices.Backward(t.programs) {
 		s := aggregate.NewSnapshot(p.g.images.Get, p.g.sym, t.options(p, out))
-		p.groups.addTo(s)
+		p.groups.addTo(s, t.w.wants)
 		if idle > 0 && t.w.Running() && p == t.wallProgram {
 			s.AddCalls(&aggregate.Calls{Leaf: noCPUFrame, Labels: stateLabels(goruntime.Running, "")}, 0, idle.Nanoseconds())
 		}
@@ -158,13 +172,23 @@ func (t *wallTarget) profile() (*export.Profile, error) {
 	return out, err
 }
 
-// addTo adds a sample for each group.
-func (s *wallGroups) addTo(p *aggregate.Snapshot) {
+// addTo adds a sample for each group that is wanted.
+func (s *wallGroups) addTo(p *aggregate.Snapshot, wants func(goruntime.State, string) bool) {
 	for _, g := range s.sorted() {
+		if !wants(g.State, g.Reason) {
+			continue
+		}
 		p.AddCalls(g.calls(), g.count, g.weight.Nanoseconds())
 	}
 	if s.lost.count > 0 {
 		p.AddCalls(&aggregate.Calls{Leaf: aggregate.LostFrame, Labels: []aggregate.Label{{Key: "lost", Value: tooManyWall}}}, s.lost.count, s.lost.weight.Nanoseconds())
+	}
+}
+
+// blank is a profile of t without data.
+func (t *wallTarget) blank(kind string) *export.Profile {
+	return &export.Profile{
+		Kind: kind, PID: int(t.g.pid), StartTicks: t.g.start, Comm: t.g.comm, Start: t.began, Duration: t.ended.Sub(t.began),
 	}
 }
 

@@ -2,6 +2,7 @@ package profiler
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 // wallTarget is a process whose goroutines are sampled.
 type wallTarget struct {
 	w        *Wall
+	kinds    []string       // KindWall, and what is to be estimated
 	programs []*wallProgram // that it has executed, the last is the one that it executes now
 	*wallProgram
 
@@ -33,12 +35,13 @@ type wallProgram struct {
 	threads threads
 	groups  wallGroups
 
-	seen    map[uint64]stopped       // by g: where it was, and what it is counted as
-	pending map[uint64]stopped       // of this snapshot: whose stacks are being read
+	seen    map[uint64]*stopped      // by g: where it was, and what it is counted as
+	pending map[uint64]*stopped      // of this snapshot: whose stacks are being read
 	places  map[wallPlace]*wallGroup // where goroutines were seen that stopped in the same way
 	count   int                      // goroutines in it
 	running wallGroup                // those that ran, or were in a system call and waited for nothing
 	began   time.Time
+	index   int // of this snapshot, from 1
 	wants   func(goruntime.State, string) bool
 }
 
@@ -49,7 +52,9 @@ type stopped struct {
 	state                          goruntime.State
 	stops                          uint8
 	sure                           bool
-	group                          *wallGroup // nil: a goroutine of the runtime
+
+	group       *wallGroup // nil: a goroutine of the runtime
+	first, last int        // snapshots that have found it so
 }
 
 // wallPlace is where a goroutine stopped, without its stack.
@@ -78,26 +83,48 @@ func newWallTarget(w *Wall, g *Goroutines) *wallTarget {
 // execute makes g the program of t.
 func (t *wallTarget) execute(g *Goroutines, now time.Time) {
 	if t.wallProgram != nil {
-		t.groups.end(now)
+		t.end(now)
 	}
 	t.wallProgram = &wallProgram{
-		g: g, began: now, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.w.wants,
-		seen: make(map[uint64]stopped), pending: make(map[uint64]stopped), places: make(map[wallPlace]*wallGroup),
+		g: g, began: now, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.wants,
+		seen: make(map[uint64]*stopped), pending: make(map[uint64]*stopped), places: make(map[wallPlace]*wallGroup),
 	}
+	g.space.ReadDirectly()
+	g.mem = watched{g.mem, &t.w.reading}
 	t.programs = append(t.programs, t.wallProgram)
+}
+
+// wants says whether any kind is about goroutines that do so.
+func (t *wallTarget) wants(s goruntime.State, reason string) bool {
+	return slices.ContainsFunc(t.kinds, func(kind string) bool {
+		if kind == KindWall {
+			return t.w.wants(s, reason)
+		}
+		return s == goruntime.Waiting && contends(kind, reason)
+	})
+}
+
+// end has the last snapshot count up to the end, and finds who has waited all the time.
+func (p *wallProgram) end(now time.Time) {
+	p.groups.end(now)
+	for _, s := range p.seen {
+		if s.sure && s.group != nil && s.first == 1 && s.last == p.index {
+			s.group.whole++
+		}
+	}
 }
 
 // snapshot counts what each goroutine does at a moment.
 func (t *wallTarget) snapshot(ctx context.Context, at time.Time) error {
 	p := t.wallProgram
-	p.count = 0
+	p.count, p.index = 0, p.index+1
 	p.threads.begin()
 	_, err := p.g.Read(ctx, GoroutineQuery{Labels: true, System: true, Want: p.look}, func(g *Goroutine) error {
 		p.visit(g)
 		return nil
 	})
 	for addr, s := range p.pending { // which ended, or changed whenever it was read
-		p.known(&s)
+		p.known(s)
 		delete(p.seen, addr)
 	}
 	clear(p.pending)
@@ -119,8 +146,8 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 	if p.g.system(&Goroutine{Start: start}) && !callsProgram(start) {
 		return false
 	}
-	s := stopped{
-		id: raw.ID, pc: raw.PC, sp: raw.SP, labels: raw.LabelsAt, end: raw.StackEnd, start: raw.StartPC,
+	s := &stopped{
+		first: p.index, last: p.index, id: raw.ID, pc: raw.PC, sp: raw.SP, labels: raw.LabelsAt, end: raw.StackEnd, start: raw.StartPC,
 		state: raw.State, stops: raw.Stops, sure: raw.Sure,
 	}
 	switch s.state {
@@ -142,7 +169,8 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 	if !p.wants(s.state, s.reason) {
 		return false
 	}
-	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(&s) {
+	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(s) {
+		was.last = p.index
 		p.groups.add(was.group)
 		return false
 	}
@@ -162,7 +190,7 @@ func callsProgram(start string) bool {
 // same says whether a goroutine has not run since it was looked at.
 func (s *stopped) same(now *stopped) bool {
 	was := *s
-	was.group = now.group
+	was.group, was.first, was.last = now.group, now.first, now.last
 	return was == *now
 }
 
@@ -179,13 +207,14 @@ func (p *wallProgram) visit(g *Goroutine) {
 		return
 	}
 	if g.Stack == nil || g.ID != s.id || g.PC != s.pc || g.SP != s.sp || g.StartPC != s.start {
-		p.known(&s)
+		p.known(s)
 		delete(p.seen, g.Addr)
 		return
 	}
 	s.group = p.groups.find(&wallKey{State: s.state, Reason: s.reason, Stack: g.Stack, Labels: g.Labels, Complete: g.Complete})
 	p.groups.add(s.group)
-	if s.group != nil && len(p.places) < maxPlaces {
+	s.group.stops++
+	if len(p.places) < maxPlaces {
 		p.places[s.place()] = s.group
 	}
 	s.sure = s.sure && g.Stops == s.stops
@@ -203,9 +232,10 @@ func (p *wallProgram) known(s *stopped) {
 		group = p.groups.find(&key)
 	}
 	p.groups.add(group)
+	group.stops++
 }
 
-func (p *wallProgram) remember(addr uint64, s stopped) {
+func (p *wallProgram) remember(addr uint64, s *stopped) {
 	if _, ok := p.seen[addr]; ok || len(p.seen) < maxSeen {
 		p.seen[addr] = s
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -128,10 +129,18 @@ func TestWallShares(t *testing.T) {
 	for _, version := range testprog.Versions() {
 		t.Run("go"+version, func(t *testing.T) {
 			p := shares(t, testprog.Options{Go: version})
-			before := p.spent(t, "before")
-			wall, cpu := wallOf(t, WallConfig{Frequency: 97}, 8*time.Second, p.PID)
-			after := p.spent(t, "after")
-			checkShares(t, wall, before, after)
+			var wall, cpu *profile.Profile
+			for d := 6 * time.Second; ; d *= 2 { // chance vanishes in time, a bias does not
+				before := p.spent(t, fmt.Sprint("before ", d))
+				wall, cpu = wallOf(t, WallConfig{Frequency: 97}, d, p.PID)
+				wrong := checkShares(t, wall, before, p.spent(t, fmt.Sprint("after ", d)))
+				if wrong == "" {
+					break
+				}
+				if d > 20*time.Second {
+					t.Fatal(wrong)
+				}
+			}
 			for function, reasons := range map[string][]string{"receive": {"chan receive"}, "lock": {"sync.Mutex.Lock", "semacquire"}} {
 				in := below("main.(*worker)." + function)
 				for _, s := range wall.Sample {
@@ -148,8 +157,8 @@ func TestWallShares(t *testing.T) {
 	}
 }
 
-// checkShares compares with what a program of shares says.
-func checkShares(t *testing.T, wall *profile.Profile, before, after map[string]int64) {
+// checkShares compares with what a program of shares says: what is off by more than 3 points is in the result.
+func checkShares(t *testing.T, wall *profile.Profile, before, after map[string]int64) (wrong string) {
 	t.Helper()
 	d := float64(wall.DurationNanos) * sharers
 	truth := func(what string) float64 {
@@ -167,12 +176,13 @@ func checkShares(t *testing.T, wall *profile.Profile, before, after map[string]i
 	} {
 		t.Logf("%s: %.1f %%, in truth %.1f %%", what, share, truth(what))
 		if math.Abs(share-truth(what)) > 3 {
-			t.Errorf("%s: %.1f %%, want %.1f %%", what, share, truth(what))
+			wrong += fmt.Sprintf("%s: %.1f %%, want %.1f %%\n", what, share, truth(what))
 		}
 	}
 	if cpu, share := truth("cpu"), got("main.(*worker).compute"); math.Abs(cpu-share) > 3 {
-		t.Errorf("CPU time of computing: %.1f %%, want %.1f %%", share, cpu)
+		wrong += fmt.Sprintf("CPU time of computing: %.1f %%, want %.1f %%\n", share, cpu)
 	}
+	return wrong
 }
 
 // TestWallChoice: who asks for what waits for a reason gets nothing else, and nothing is sampled by the kernel for it.
@@ -247,4 +257,61 @@ func TestWallEnds(t *testing.T) {
 	if notes := w.Notes(); len(notes) != 1 || !strings.Contains(notes[0], "exited") {
 		t.Errorf("notes %q", notes)
 	}
+}
+
+// TestWallEstimate: delays by function are what the runtime counts of itself: of a program whose profiles are on, which Wall is not told.
+func TestWallEstimate(t *testing.T) {
+	for _, version := range testprog.Versions() {
+		t.Run("go"+version, func(t *testing.T) {
+			dir := t.TempDir()
+			p := shares(t, testprog.Options{Go: version}, "-rate", "1", "-dir", dir, "-idle", "10")
+			k := &keep{}
+			w := NewWall(WallConfig{Exporter: k, Frequency: 97})
+			defer w.Close()
+			if err := errors.Join(w.Estimate(p.PID, KindBlock), w.Estimate(p.PID, KindMutex)); err != nil {
+				t.Fatal(err)
+			}
+			p.spent(t, "before")
+			ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second)
+			defer cancel()
+			if err := w.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			p.spent(t, "after")
+			if err := w.Export(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for kind, all := range map[string]map[string]string{
+				KindBlock: {"main.(*worker).receive": "main.(*worker).receive", "main.(*worker).lock": "main.(*worker).lock"},
+				KindMutex: {"main.(*worker).lock": "main.(*worker).partner"}, // who waits, who unlocks
+			} {
+				estimate, own := kept(k)[kind], ownSince(t, dir, kind)
+				for ours, its := range all {
+					got, want := wallTime(estimate, below(ours)), wallTime(own, below(its))
+					t.Logf("%s in %s: %v, in truth %v", kind, ours, got, want)
+					if bias := float64(got)/float64(want) - 1; math.Abs(bias) > 0.15 {
+						t.Errorf("%s in %s: %v, the runtime counts %v", kind, ours, got, want)
+					}
+				}
+				if types := estimate.SampleType; types[0].Type != "contentions" || types[1].Type != "delay" || !strings.Contains(strings.Join(estimate.Comments, " "), "estimate") {
+					t.Errorf("types %v, comments %q", types, estimate.Comments)
+				}
+				if wallTime(estimate, below("main.rest")) != 0 {
+					t.Errorf("%s: idle goroutines count", kind)
+				}
+			}
+		})
+	}
+}
+
+// ownSince is what the program's own profile says of the time between its marks before and after.
+func ownSince(t *testing.T, dir, kind string) *profile.Profile {
+	t.Helper()
+	before, after := readProfile(t, filepath.Join(dir, "before."+kind)), readProfile(t, filepath.Join(dir, "after."+kind))
+	before.Scale(-1)
+	p, err := profile.Merge([]*profile.Profile{after, before})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }

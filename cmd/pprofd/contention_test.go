@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,20 +42,21 @@ func TestRecordContention(t *testing.T) {
 	}
 }
 
-// TestRecordContentionThatIsOff says what to do, and writes nothing.
+// TestRecordContentionThatIsOff says what to do, and writes an estimate that says that it is one.
 func TestRecordContentionThatIsOff(t *testing.T) {
-	proc := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-seconds=60")
+	proc := testprog.Start(t, testprog.Build(t, "shares", testprog.Options{}))
 	if r := psJSON(t)[proc.PID]; r.BlockProfile != memOff || r.MutexProfile != memOff {
 		t.Errorf("%+v", r)
 	}
 	for kind, fn := range map[string]string{"block": "SetBlockProfileRate", "mutex": "SetMutexProfileFraction"} {
 		file := filepath.Join(t.TempDir(), kind)
-		code, _, errOut := call(t, "record", "-p", fmt.Sprint(proc.PID), "-t", kind, "-o", file)
-		if code == 0 || !strings.Contains(errOut, "switched off") || !strings.Contains(errOut, fn) {
+		code, _, errOut := call(t, "record", "-p", fmt.Sprint(proc.PID), "-t", kind, "-d", "2s", "-o", file)
+		if code != 0 || !strings.Contains(errOut, "switched off") || !strings.Contains(errOut, fn) {
 			t.Errorf("exit code %d: %s", code, errOut)
 		}
-		if _, err := os.Stat(file); err == nil {
-			t.Errorf("%s was written", file)
+		p := readProfile(t, file)
+		if !strings.Contains(strings.Join(p.Comments, "\n"), "an estimate: the program has its "+kind+" profile switched off") || holds(p, "main.(*worker).lock") == 0 {
+			t.Errorf("%s: comments %q", kind, p.Comments)
 		}
 	}
 }

@@ -12,6 +12,7 @@ that nowhere reads its memory profile is linked without; record says so. block (
 and the like) and mutex (who held the mutexes that others waited for) are read in the same way, of programs that call
 runtime.SetBlockProfileRate and runtime.SetMutexProfileFraction, as /debug/pprof/block and /debug/pprof/mutex would show them:
 with -d what happened meanwhile, else all since the program began. heap, block and mutex do not wait, unless -d is given.
+Where a program has block or mutex switched off, they are estimated from what its goroutines are seen to wait for; the profile says so.
 Of a program without a memory profile, or with --alloc-source probe, allocs comes from probes (uprobes) in the runtime's
 allocator, for as long as the recording lasts.
 

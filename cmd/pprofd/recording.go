@@ -31,7 +31,9 @@ type recording struct {
 	profiler       *profiler.Profiler // nil: nothing was asked for that is sampled on CPUs
 	allocs         *profiler.Profiler // nil: nothing is probed for allocations
 	memory         *profiler.Memory   // nil: no kind that is read
-	wall           *profiler.Wall     // nil: what goroutines do was not asked for
+	contention     []contention       // block and mutex, each read by itself
+	estimated      []string           // what is estimated, and why
+	wall           *profiler.Wall     // nil: nothing is asked for that is seen in what goroutines do
 	oom            *profiler.OOMWatch // nil: --on-oom was not given
 	keeper         *spend.Keeper      // nil: --max-overhead was not given
 	began          time.Time          // when sampling did
@@ -78,22 +80,14 @@ func newRecording(stdout, stderr io.Writer, o *recordOptions, targets []*discove
 // open prepares what makes the profiles: the BPF programs only where something is to be sampled.
 func (r *recording) open() (err error) {
 	r.log = slog.New(slog.NewTextHandler(r.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	if kinds := r.o.memoryKinds(); len(kinds) > 0 {
-		r.memory = profiler.NewMemory(profiler.MemoryConfig{
-			Log: r.log, Kinds: kinds, Unpublished: r.o.unpublished, Merge: r.o.merge, Exporter: r.sink, ProcRoot: procRoot, Version: version(),
-			Difference: r.o.durationExplicit,
-		})
-	}
+	r.openMemory()
 	if r.o.allocs() && r.o.allocSource == sourceProbe {
 		if err := r.openAllocs(); err != nil {
 			return err
 		}
 	}
 	if r.o.wall() {
-		r.wall = profiler.NewWall(profiler.WallConfig{
-			Log: r.log, Frequency: r.o.wallFrequency, States: r.o.states, Reasons: r.o.reasons, Merge: r.o.merge,
-			Exporter: r.sink, ProcRoot: procRoot, Version: version(),
-		})
+		r.openWall()
 	}
 	if r.o.cpu() || r.wall != nil && r.wall.Running() {
 		if r.profiler, err = r.newProfiler(profiler.KindCPU); err != nil {
@@ -219,7 +213,12 @@ func (r *recording) run(ctx context.Context, targets []*discover.Process, sigs *
 // attach makes the processes targets, or starts the program's process, which waits.
 func (r *recording) attach(targets []*discover.Process) (err error) {
 	if r.o.core.file != "" {
-		return r.memory.AddCore(r.o.core.file, r.o.core.exe)
+		for _, m := range r.memories() {
+			if err := m.AddCore(r.o.core.file, r.o.core.exe); err != nil {
+				return err
+			}
+		}
+		return nil
 	}
 	for _, p := range targets {
 		if err := r.add(p.PID); err != nil {
@@ -257,6 +256,9 @@ func (r *recording) add(pid int) error {
 		if err := r.wall.Add(pid); err != nil {
 			return explainGoroutines(err)
 		}
+	}
+	if err := r.addContention(pid); err != nil {
+		return err
 	}
 	if r.memory != nil {
 		if err := r.memory.Add(pid); err != nil {
@@ -320,21 +322,37 @@ func (r *recording) collect(ctx context.Context) (err error) {
 	if r.wall != nil && !r.sink.discard.Load() {
 		err = errors.Join(err, r.wall.Export(context.WithoutCancel(ctx)))
 	}
-	if r.profiler == nil && r.memory != nil && r.memory.Targets() > 0 {
+	all := r.memories()
+	if r.profiler == nil && slices.ContainsFunc(all, func(m *profiler.Memory) bool { return m.Targets() > 0 }) {
 		<-ctx.Done()
 	}
-	if r.memory == nil || r.sink.discard.Load() {
+	if r.sink.discard.Load() {
 		return err
 	}
-	if r.child != nil { // its records began with it
-		switch errAdd := r.memory.AddFromStart(r.child.pid()); {
-		case errAdd != nil && discover.Gone(errAdd):
-			return errors.Join(err, toldError{fmt.Sprintf("the program ended before -d %v was over, and %s with it: give a shorter -d", r.o.duration, r.o.memoryKinds()[0]), os.ErrNotExist})
-		case errAdd != nil:
-			return errors.Join(err, explainPID(r.child.pid(), errAdd))
+	for _, m := range all {
+		if err := errors.Join(err, r.addChild(m)); err != nil {
+			return err
 		}
 	}
-	return errors.Join(err, r.memory.Export(context.WithoutCancel(ctx)))
+	for _, m := range all {
+		err = errors.Join(err, m.Export(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// addChild adds the program behind -- to what reads it: its records began with it.
+func (r *recording) addChild(m *profiler.Memory) error {
+	if r.child == nil {
+		return nil
+	}
+	err := m.AddFromStart(r.child.pid())
+	switch {
+	case err == nil:
+		return nil
+	case discover.Gone(err):
+		return toldError{fmt.Sprintf("the program ended before -d %v was over, and %s with it: give a shorter -d", r.o.duration, r.o.memoryKinds()[0]), os.ErrNotExist}
+	}
+	return explainPID(r.child.pid(), err)
 }
 
 // sampleAll runs what samples, until ctx ends or there is nothing left to sample.
@@ -418,7 +436,7 @@ func (r *recording) sample(ctx context.Context, sigs *signals) error {
 }
 
 func (r *recording) timeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	if r.o.atOnce() {
+	if r.atOnce() {
 		ctx, cancel := context.WithCancel(ctx)
 		cancel()
 		return ctx, cancel
@@ -483,8 +501,8 @@ func (r *recording) close() {
 	if r.wall != nil {
 		r.wall.Close()
 	}
-	if r.memory != nil {
-		r.memory.Close()
+	for _, m := range r.memories() {
+		m.Close()
 	}
 	r.sink.Close()
 }

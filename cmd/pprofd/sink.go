@@ -154,9 +154,10 @@ func (r *recording) files(b *strings.Builder, s profiler.Stats) {
 // notes are the profiler's own, and what the numbers say.
 func (r *recording) notes(s profiler.Stats) []string {
 	notes := s.Notes
-	if r.memory != nil {
-		notes = append(notes, r.memory.Notes()...)
+	for _, m := range r.memories() {
+		notes = append(notes, m.Notes()...)
 	}
+	notes = append(notes, r.estimated...)
 	if r.wall != nil {
 		notes = append(notes, r.wall.Notes()...)
 	}

@@ -48,6 +48,7 @@ func main() {
 	scale := flag.Float64("scale", 1, "share of the time to compute in, of 20 %")
 	rate := flag.Int("rate", 0, "argument of SetBlockProfileRate and SetMutexProfileFraction")
 	dir := flag.String("dir", "", "write block and mutex profiles here with each mark")
+	life := flag.Duration("life", 5*time.Minute, "how long to live when nobody can ask any more")
 	flag.Parse()
 	runtime.SetBlockProfileRate(*rate)
 	runtime.SetMutexProfileFraction(*rate)
@@ -79,6 +80,7 @@ func main() {
 		}
 		mark(in.Text(), all)
 	}
+	time.Sleep(*life)
 }
 
 //go:noinline
