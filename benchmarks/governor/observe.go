@@ -112,17 +112,11 @@ func (o *observer) next(ctx context.Context) (m measured, err error) {
 	if err := sleep(ctx, time.Until(o.due)); err != nil {
 		return m, err
 	}
-	if err := o.ended(); err != nil {
-		return m, err
-	}
-	now, err := o.look()
+	now, err := o.end(ctx)
 	if err != nil {
 		return m, err
 	}
 	was := &o.before
-	if n := now.metrics[metricWindows] - was.metrics[metricWindows]; n != 1 {
-		return m, fmt.Errorf("%v of the governor's windows have ended, not 1", n)
-	}
 	length := now.at.Sub(was.at).Seconds()
 	busy := now.host.since(&was.host)
 	m = measured{
@@ -134,6 +128,29 @@ func (o *observer) next(ctx context.Context) (m measured, err error) {
 	m.inside = insides(now.metrics)
 	o.before = now
 	return m, nil
+}
+
+// end looks behind the end of a window, which is late where the machine is busy.
+func (o *observer) end(ctx context.Context) (moment, error) {
+	for {
+		if err := o.ended(); err != nil {
+			return moment{}, err
+		}
+		now, err := o.look()
+		if err != nil {
+			return now, err
+		}
+		n := now.metrics[metricWindows] - o.before.metrics[metricWindows]
+		switch {
+		case n == 1:
+			return now, nil
+		case n > 1 || now.at.After(o.due.Add(o.window)):
+			return now, fmt.Errorf("%v of the governor's windows have ended, not 1", n)
+		}
+		if err := sleep(ctx, behind); err != nil {
+			return now, err
+		}
+	}
 }
 
 // insides are the parts as the agent counts them.
