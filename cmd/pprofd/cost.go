@@ -109,6 +109,9 @@ func (r *recording) cost() string {
 	if err != nil || r.began.IsZero() {
 		return ""
 	}
+	if len(r.profilers()) == 0 { // reading takes but a moment
+		return fmt.Sprintf("cost: pprofd %.3f s of CPU time\n", own.Seconds())
+	}
 	var c profiler.Cost
 	for _, p := range r.profilers() {
 		one, err := p.Cost()
@@ -117,12 +120,9 @@ func (r *recording) cost() string {
 		}
 		c.BPF, c.Ticks, c.Hits, c.Recorded = c.BPF+one.BPF, c.Ticks+one.Ticks, c.Hits+one.Hits, c.Recorded+one.Recorded
 	}
-	sum, parts := own+c.BPF, []string{fmt.Sprintf("pprofd %.3f s", own.Seconds())}
-	if len(r.profilers()) > 0 {
-		parts = append(parts, fmt.Sprintf("BPF %.3f s", c.BPF.Seconds()))
-		if c.Recorded > 0 {
-			parts[1] += fmt.Sprintf(" (%.1f µs a sample)", c.BPF.Seconds()*1e6/float64(c.Recorded))
-		}
+	sum, parts := own+c.BPF, []string{fmt.Sprintf("pprofd %.3f s", own.Seconds()), fmt.Sprintf("BPF %.3f s", c.BPF.Seconds())}
+	if c.Recorded > 0 {
+		parts[1] += fmt.Sprintf(" (%.1f µs a sample)", c.BPF.Seconds()*1e6/float64(c.Recorded))
 	}
 	for _, event := range []struct {
 		number uint64
