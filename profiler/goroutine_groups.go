@@ -57,7 +57,8 @@ func (s *GoroutineGroups) Add(g *Goroutine) {
 		s.groups = make(map[uint64]*GoroutineGroup)
 	}
 	h := hashOf(g)
-	for ; s.groups[h] != nil && !s.groups[h].has(g); h++ {
+	for s.groups[h] != nil && !s.groups[h].has(g) {
+		h++
 	}
 	group := s.groups[h]
 	if group == nil {

@@ -250,12 +250,12 @@ func (p *Profiler) verifyLater(t *target) {
 func (t *target) young() bool { return t.age() < time.Second || time.Since(t.fresh) < time.Second }
 
 // age of the process since its start; exec does not count.
-func (t *process) age() time.Duration {
+func (p *process) age() time.Duration {
 	var up unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &up); err != nil {
 		return time.Hour
 	}
-	return time.Duration(up.Nano()) - time.Duration(t.start)*10*time.Millisecond
+	return time.Duration(up.Nano()) - time.Duration(p.start)*10*time.Millisecond
 }
 
 // probeTarget is what the kernel side must know of t.

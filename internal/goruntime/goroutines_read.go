@@ -37,6 +37,7 @@ const (
 	firstWindow  = 1 << 10 // bytes of a stack that are read at first; each time that it was too little, windowGrowth times as much
 	windowGrowth = 8
 	maxWindow    = 1 << 20
+	maxLarge     = 8 << 30 // of all windows that are larger than the first: beyond, stacks that need them are cut
 	maxWindows   = 4 << 20 // of all stacks in one system call
 	maxTries     = 12
 	runGap       = 1 << 10 // what lies between two gs that are read in one piece
@@ -58,6 +59,7 @@ type reading struct {
 	mem    Memory
 	bias   uint64
 	counts GoroutineCounts
+	large  uint64 // bytes of windows that are larger than the first
 
 	addrs  []uint64
 	images []byte // of addrs, each of size bytes
@@ -350,7 +352,8 @@ func (r *reading) visit(it *item) error {
 	case err != nil || verdict == Taken || it.last:
 		return err
 	case verdict == More:
-		if it.window >= maxWindow || it.end >= r.g.StackEnd {
+		r.large += it.end - it.sp
+		if it.window >= maxWindow || it.end >= r.g.StackEnd || r.large > maxLarge {
 			it.last = true
 		}
 		it.window = min(it.window*windowGrowth, maxWindow)
