@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -48,7 +49,8 @@ type Wall struct {
 
 	reading  progress
 	patience time.Duration // with the memory of a process
-	stalled  atomic.Bool   // it did not answer: all else is left to the goroutine that waits for it
+	ended    sync.WaitGroup
+	stalled  atomic.Bool // it did not answer: all else is left to the goroutine that waits for it
 }
 
 // progress counts the beginnings and ends of what may stall.
@@ -185,12 +187,12 @@ func (w *Wall) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})
-	go func() {
+	w.ended.Go(func() {
 		defer close(done)
 		runtime.LockOSThread() // for good: the thread ends with its priority
 		hurry()
 		w.run(ctx)
-	}()
+	})
 	watch := time.NewTicker(w.patience / stallSteps)
 	defer watch.Stop()
 	for stalled := 0; ; {

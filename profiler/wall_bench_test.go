@@ -20,6 +20,9 @@ func BenchmarkWallSnapshot(b *testing.B) {
 			}
 			t := w.targets[0]
 			t.begin(time.Now(), time.Time{})
+			if err := t.snapshot(b.Context(), time.Now()); err != nil { // which finds names and stacks
+				b.Fatal(err)
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := t.snapshot(b.Context(), time.Now()); err != nil {

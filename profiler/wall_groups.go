@@ -51,16 +51,16 @@ func (s *wallGroups) find(k *wallKey) *wallGroup {
 		s.all = make(map[uint64]*wallGroup)
 	}
 	h := k.hash()
-	for ; s.all[h] != nil && !s.all[h].equal(k); h++ {
-	}
-	group := s.all[h]
-	if group != nil {
-		return group
+	for group := s.all[h]; group != nil; group = s.all[h] {
+		if group.equal(k) {
+			return group
+		}
+		h++
 	}
 	if len(s.all) >= maxGroups || s.frames+len(k.Stack) > maxGroupFrames {
 		return &s.lost
 	}
-	group = &wallGroup{wallKey: *k, number: len(s.all)}
+	group := &wallGroup{wallKey: *k, number: len(s.all)}
 	group.Stack, group.Labels = slices.Clone(k.Stack), slices.Clone(k.Labels)
 	s.all[h] = group
 	s.frames += len(k.Stack)

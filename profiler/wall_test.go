@@ -16,8 +16,10 @@ import (
 	"github.com/google/pprof/profile"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
+	"github.com/pprofd/pprofd/objfile"
 )
 
 // sharer is a running program that knows how its goroutines spend their time.
@@ -314,4 +316,38 @@ func ownSince(t *testing.T, dir, kind string) *profile.Profile {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// stuck is memory that does not answer until it is let go.
+type stuck struct {
+	goruntime.Memory
+	letGo chan struct{}
+}
+
+func (m stuck) ReadAt([]byte, int64) (int, error) {
+	<-m.letGo
+	return 0, errors.New("too late")
+}
+
+// TestWallStalls: memory that somebody else would have to serve, and does not, ends Run.
+func TestWallStalls(t *testing.T) {
+	p := shares(t, testprog.Options{})
+	w := NewWall(WallConfig{Exporter: &keep{}, Frequency: 1000})
+	w.patience = 100 * time.Millisecond
+	if err := w.Add(p.PID); err != nil {
+		t.Fatal(err)
+	}
+	space, letGo := w.targets[0].g.space, make(chan struct{})
+	w.targets[0].g.mem = watched{stuck{w.targets[0].g.mem, letGo}, &w.reading}
+	if err := w.Run(t.Context()); !errors.Is(err, objfile.ErrTooCostly) {
+		t.Errorf("error %v", err)
+	}
+	if err := errors.Join(w.Export(t.Context()), w.Close()); err != nil {
+		t.Error(err)
+	}
+	close(letGo)
+	w.ended.Wait()
+	if err := space.Close(); err != nil {
+		t.Error(err)
+	}
 }
