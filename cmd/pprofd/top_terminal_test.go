@@ -189,9 +189,9 @@ func (term *terminal) await(what string, is func(lines []string) bool) []string 
 }
 
 // awaitText waits for text anywhere on the screen.
-func (term *terminal) awaitText(text string) []string {
+func (term *terminal) awaitText(text string) {
 	term.t.Helper()
-	return term.await(fmt.Sprintf("%q", text), func(lines []string) bool { return strings.Contains(strings.Join(lines, "\n"), text) })
+	term.await(fmt.Sprintf("%q", text), func(lines []string) bool { return strings.Contains(strings.Join(lines, "\n"), text) })
 }
 
 // end waits for the process, and checks that the terminal is as it was before.

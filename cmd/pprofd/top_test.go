@@ -20,11 +20,11 @@ var costText = regexp.MustCompile(`(?m)^cost: pprofd \d+\.\d\d% CPU, BPF \d+\.\d
 
 func pidFlag(p *testprog.Proc) string { return fmt.Sprintf("-p=%d", p.PID) }
 
-// isTopRow says whether a function is in the first row of the table.
-func isTopRow(lines []string, name string) bool {
+// alphaLeads says whether main.alpha is in the first row of the table.
+func alphaLeads(lines []string) bool {
 	for i, line := range lines {
 		if strings.Contains(line, "flat%*") {
-			return i+1 < len(lines) && strings.HasSuffix(lines[i+1], "  "+name)
+			return i+1 < len(lines) && strings.HasSuffix(lines[i+1], "  main.alpha")
 		}
 	}
 	return false
@@ -40,7 +40,7 @@ func TestTopShowsWhereTimeGoes(t *testing.T) {
 	p := spin(t)
 	term := topIn(t, size{100, 30}, nil, pidFlag(p))
 	lines := term.await("main.alpha on top, and the cost", func(lines []string) bool {
-		return isTopRow(lines, "main.alpha") && costText.MatchString(strings.Join(lines, "\n"))
+		return alphaLeads(lines) && costText.MatchString(strings.Join(lines, "\n"))
 	})
 	text := strings.Join(lines, "\n")
 	for _, want := range []string{
@@ -81,7 +81,7 @@ func TestTopFitsTheTerminal(t *testing.T) {
 		term.resize(s)
 		lines := term.await(fmt.Sprintf("a screen of %v", s), func(lines []string) bool {
 			return len(lines) == s.rows && strings.HasPrefix(lines[0], " pprofd top  spin") && strings.HasPrefix(lines[s.rows-1], " q quit") &&
-				isTopRow(lines, "main.alpha") == (s.rows > 5)
+				alphaLeads(lines) == (s.rows > 5)
 		})
 		text := strings.Join(lines, "\n")
 		if s.rows > 5 && !strings.Contains(text, "\ncost: pprofd ") {
@@ -117,7 +117,7 @@ func TestTopWithAndWithoutColours(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := topIn(t, size{80, 24}, c.env, append(c.args, pidFlag(p))...)
-			term.await("main.alpha on top", func(lines []string) bool { return isTopRow(lines, "main.alpha") })
+			term.await("main.alpha on top", func(lines []string) bool { return alphaLeads(lines) })
 			term.keys("\x03") // Ctrl-C
 			code, all := term.end()
 			if found := color.FindString(all); code != 0 || (found != "") != c.want {
@@ -130,7 +130,7 @@ func TestTopWithAndWithoutColours(t *testing.T) {
 func TestTopEndsWithTheProcess(t *testing.T) {
 	p := spin(t)
 	term := topIn(t, size{80, 24}, nil, pidFlag(p))
-	term.await("main.alpha on top", func(lines []string) bool { return isTopRow(lines, "main.alpha") })
+	term.await("main.alpha on top", func(lines []string) bool { return alphaLeads(lines) })
 	if err := unix.Kill(p.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
