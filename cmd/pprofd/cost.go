@@ -66,6 +66,14 @@ func (r *recording) governed(kind string, find func() *profiler.Profiler) spend.
 			k.Ceiling = adaptedFrequency
 		}
 	}
+	if kind == profiler.KindAllocs && r.o.allocBudget > 0 {
+		k.Most = func() float64 {
+			if p := find(); p != nil {
+				return float64(len(p.PIDs())) * r.o.allocBudget / 100
+			}
+			return 0
+		}
+	}
 	k.Count = func() (c spend.Counters, running bool) {
 		p := find()
 		if p == nil {

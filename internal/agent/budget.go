@@ -54,6 +54,9 @@ func (a *Agent) governed(c *config.Config, k *kind) spend.Kind {
 		}
 		g.Count = k.count
 	case profiler.KindAllocs:
+		if c.Allocs.Budget > 0 {
+			g.Most = func() float64 { return a.metrics.targets() * c.Allocs.Budget / 100 }
+		}
 		g.Kind = governor.Kind{Name: k.name, Share: shareAllocs, Floor: leastAllocs, Ceiling: 1, Start: 1, Unit: "of allocs.budget", Event: true}
 		g.Count = k.count
 	case kindMemory:
@@ -69,6 +72,12 @@ const (
 	offReading     = 24 * time.Hour
 	longestReading = 30 // times the interval between two readings of a process
 )
+
+// targets is how many processes have probes for allocations.
+func (m *metrics) targets() float64 {
+	n, _ := m.allocs.get()
+	return float64(n.Targets - n.Exited)
+}
 
 // steered is a source whose rate can be set while it runs, and that knows what it has cost.
 type steered interface {

@@ -26,6 +26,8 @@ type Counters struct {
 type Kind struct {
 	governor.Kind
 	Count func() (c Counters, running bool)
+	// Most is how many CPUs its probes may take from their targets at a rate of 1; nil: it has none, or there is no limit.
+	Most func() float64
 	Set   func(s governor.Setting, d *governor.Decision) error
 }
 
@@ -178,7 +180,7 @@ func (k *Keeper) measure(now time.Time) (o governor.Observation, err error) {
 		if !running {
 			continue
 		}
-		s := k.spent(&kind, since(k.before[kind.Name], c))
+		s := k.spent(&kind, since(k.before[kind.Name], c), o.Window)
 		k.before[kind.Name] = c
 		o.Kinds = append(o.Kinds, s)
 		o.Base -= s.User
@@ -187,7 +189,7 @@ func (k *Keeper) measure(now time.Time) (o governor.Observation, err error) {
 	return o, nil
 }
 
-func (k *Keeper) spent(kind *Kind, c Counters) governor.Spent {
+func (k *Keeper) spent(kind *Kind, c Counters, window time.Duration) governor.Spent {
 	s := governor.Spent{
 		Name: kind.Name, Ticks: k.costs.Tick * time.Duration(c.Ticks), Hits: k.costs.Hit * time.Duration(c.Hits), BPF: c.BPF, User: c.User, Events: c.Events, Lost: c.Lost,
 		Throttled: c.Throttled, Errors: c.Errors, Rate: kind.Start,
@@ -198,6 +200,9 @@ func (k *Keeper) spent(kind *Kind, c Counters) governor.Spent {
 		}
 	}
 	s.TicksAll = s.Ticks
+	if kind.Most != nil {
+		s.HitsAll = time.Duration(kind.Most() * s.Rate * float64(window))
+	}
 	return s
 }
 

@@ -79,6 +79,11 @@ func TestKeeper(t *testing.T) {
 	if s.rate < 2*low {
 		t.Errorf("samples cost a tenth: rate from %v to %v", low, s.rate)
 	}
+	k.cfg.Kinds[0].Most = func() float64 { return 0.001 }
+	s.pass(t, k, &now)
+	if o := k.State().Observation.Kinds[0]; o.HitsAll != time.Duration(0.001*o.Rate*float64(time.Second)) || o.HitsAll == 0 {
+		t.Errorf("%+v", o)
+	}
 	if c := k.Comments(); len(c) != 1 || !strings.HasPrefix(c[0], "mode full: spent ") {
 		t.Errorf("comments %q", c)
 	}
