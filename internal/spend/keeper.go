@@ -28,7 +28,7 @@ type Kind struct {
 	Count func() (c Counters, running bool)
 	// Most is how many CPUs its probes may take from their targets at a rate of 1; nil: it has none, or there is no limit.
 	Most func() float64
-	Set   func(s governor.Setting, d *governor.Decision) error
+	Set  func(s governor.Setting, d *governor.Decision) error
 }
 
 // Costs are what a tick and a hit cost on this machine.
