@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/internal/procfs"
+	"github.com/pprofd/pprofd/profiler"
 )
 
 // Cost is what watching takes, as shares of one CPU since the snapshot before.
@@ -21,23 +21,23 @@ type Cost struct {
 
 // cost measures it.
 type cost struct {
-	probes   *bpf.Probes
+	profiler *profiler.Profiler
 	at       time.Time
 	cpu, bpf time.Duration
 }
 
-func (c *cost) begin(p *bpf.Probes) {
-	c.probes = p
+func (c *cost) begin(p *profiler.Profiler) {
+	c.profiler = p
 	c.at, c.cpu, c.bpf = time.Now(), ownCPU(), c.inKernel()
 }
 
 // inKernel is what the BPF programs have taken.
 func (c *cost) inKernel() time.Duration {
-	s, err := c.probes.Stats()
+	s, err := c.profiler.Cost()
 	if err != nil {
 		return c.bpf // the line is about the difference
 	}
-	return s.RunTime.All()
+	return s.BPF
 }
 
 // read measures what was spent since the last time.

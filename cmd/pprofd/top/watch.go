@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/profiler"
@@ -32,7 +31,6 @@ type Config struct {
 // Watch watches one process. Run runs once; Close comes last.
 type Watch struct {
 	cfg      Config
-	probes   *bpf.Probes // the profiler's
 	profiler *profiler.Profiler
 	sink     sink
 	hot      *hot
@@ -102,15 +100,12 @@ func Open(c Config) (*Watch, error) {
 		return nil, err
 	}
 	w.start, w.comm = stat.StartTime, stat.Comm
-	if w.probes, err = bpf.Load(bpf.Options{Frequency: c.Frequency, Event: bpf.EventAuto, MaxTargets: 1}); err != nil {
-		return nil, err
-	}
 	w.profiler, err = profiler.New(profiler.Config{
-		Log: slog.New(slog.DiscardHandler), Source: w.probes, Frequency: c.Frequency, Window: longest, Exporter: &w.sink,
+		Log: slog.New(slog.DiscardHandler), Event: "auto", MaxTargets: 1, Frequency: c.Frequency, Window: longest, Exporter: &w.sink,
 		ProcRoot: c.ProcRoot, Version: c.Version, TuneGC: true,
 	})
 	if err != nil {
-		return nil, errors.Join(err, w.probes.Close())
+		return nil, err
 	}
 	if err := w.profiler.Add(c.PID); err != nil {
 		return nil, errors.Join(err, w.profiler.Close())
@@ -146,7 +141,7 @@ func (w *Watch) Run(ctx context.Context, show func(*Snapshot)) (ended bool, err 
 
 // tick makes the snapshots.
 func (w *Watch) tick(ctx context.Context, show func(*Snapshot)) (ended bool, err error) {
-	w.cost.begin(w.probes)
+	w.cost.begin(w.profiler)
 	if err := w.use.begin(); err != nil {
 		return w.gone(), w.unlessGone(err)
 	}
