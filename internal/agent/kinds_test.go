@@ -92,7 +92,7 @@ func TestCountersGoOn(t *testing.T) {
 		c.end()
 		c.end()
 	}
-	if s, running := c.get(); running || s.Recorded != 12 || s.Targets != 6 || s.Exited != 4 {
+	if s, running := c.get(); running || s.Recorded != 12 || s.Targets != 6 || s.Exited != 6 {
 		t.Errorf("%+v", s)
 	}
 }

@@ -8,7 +8,8 @@ import (
 
 // totals adds up what the sources of a kind count, one after the other: a counter never goes back.
 type counted[T any] struct {
-	add func(past *T, now T)
+	add  func(past *T, now T)
+	over func(past *T) // what else there is to do once a source has ended; may be nil
 
 	mu   sync.Mutex
 	past T
@@ -20,7 +21,7 @@ type (
 	readTotals = counted[profiler.ReadingsStats]
 )
 
-func newTotals() *totals         { return &totals{add: addSamples} }
+func newTotals() *totals         { return &totals{add: addSamples, over: noTargets} }
 func newReadTotals() *readTotals { return &readTotals{add: addReadings} }
 
 func (c *counted[T]) begin(now func() T) {
@@ -35,6 +36,9 @@ func (c *counted[T]) end() {
 	if c.now != nil {
 		c.add(&c.past, c.now())
 		c.now = nil
+		if c.over != nil {
+			c.over(&c.past)
+		}
 	}
 }
 
@@ -50,7 +54,10 @@ func (c *counted[T]) get() (sum T, running bool) {
 	return sum, true
 }
 
-// addSamples adds counters; the numbers of targets are those of the one that runs.
+// noTargets: one that has ended profiles nobody any more.
+func noTargets(past *profiler.Stats) { past.Exited = past.Targets }
+
+// addSamples adds counters.
 func addSamples(past *profiler.Stats, now profiler.Stats) {
 	past.Recorded += now.Recorded
 	past.Lost += now.Lost
