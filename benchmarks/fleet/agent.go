@@ -24,13 +24,14 @@ import (
 
 // agent is the measured process.
 type agent struct {
-	cmd   *exec.Cmd
-	dir   string // of its profiles
-	url   string
-	log   bytes.Buffer
-	began time.Time
-	done  chan struct{} // closed when it has ended
-	err   error         // valid then
+	cmd    *exec.Cmd
+	dir    string // of its profiles
+	config string // file
+	url    string
+	log    bytes.Buffer
+	began  time.Time
+	done   chan struct{} // closed when it has ended
+	err    error         // valid then
 
 	mu      sync.Mutex
 	samples []sample
@@ -63,13 +64,13 @@ func (b *bench) start(ctx context.Context, s *situation) (*agent, error) {
 	a := &agent{dir: filepath.Join(b.dir, s.name), url: "http://" + address + "/metrics", done: make(chan struct{})}
 	args := append([]string{"agent", "--dir", a.dir, "--listen", address}, s.args...)
 	if b.own {
-		args = append(args, "--select", "exe="+filepath.Join(b.dir, "service*"), "--select", "exe="+b.churner, "--select", "exe="+b.unwanted)
+		args = append(args, "--select", "exe="+filepath.Join(b.dir, "service*"), "--select", "exe="+b.churner)
 	}
-	path := filepath.Join(b.dir, s.name+".yaml")
-	if err := os.WriteFile(path, []byte(b.configure(s)), 0o600); err != nil {
+	a.config = filepath.Join(b.dir, s.name+".yaml")
+	if err := os.WriteFile(a.config, []byte(configure(s)), 0o600); err != nil {
 		return nil, err
 	}
-	args = append(args, "--config", path)
+	args = append(args, "--config", a.config)
 	if err := os.Mkdir(a.dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -256,6 +257,14 @@ func (a *agent) await(ctx context.Context, what string, there func() (bool, erro
 			return 0, err
 		}
 	}
+}
+
+// reload gives the agent another configuration.
+func (a *agent) reload(text string) error {
+	if err := os.WriteFile(a.config, []byte(text), 0o600); err != nil {
+		return err
+	}
+	return a.cmd.Process.Signal(syscall.SIGHUP)
 }
 
 // end asks the agent to end, and waits for that.

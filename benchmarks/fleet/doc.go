@@ -5,8 +5,8 @@
 //	idle   200 services of 20 programs that answer a request each 10 s
 //	busy   the same, each of which takes half a percent of a CPU
 //	churn  200 idle services and 1,800 processes that are not Go and sleep; then 50 processes start each second, four of
-//	       five are not Go, one is, burns 10 ms and lives 50 ms: first a program that a relabeling rule drops, so that it is found and
-//	       named as any other, and not profiled; then one that is profiled
+//	       five are not Go, one is, burns 10 ms and lives 50 ms. Then the same once more, with a relabeling rule that drops all
+//	       processes, once they are found and named: what discovery costs by itself
 //	short  200 Go processes one after the other that burn 45 ms and live 50 ms, at 99 Hz, in windows of 1 s
 //
 // The services (internal/testprog/targets/service) serve HTTP to themselves; programs are copies of it with build IDs of their

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -153,13 +152,14 @@ func window(s *situation) time.Duration {
 }
 
 // configure is what the agent is to do otherwise than by default.
-func (b *bench) configure(s *situation) string {
+func configure(s *situation) string {
 	text := "overhead: {cpu: 0%}\n" // it keeps to its rates, whatever that costs
 	if s.heap != 0 {
 		text += "heap: {interval: " + strconv.FormatInt(s.heap.Milliseconds(), 10) + "ms}\n"
 	}
-	if s.churn != 0 { // relabeling comes last, when all that names a process is known
-		text += "relabel_configs: [{source_labels: [exe], regex: '" + regexp.QuoteMeta(b.unwanted) + "', action: drop}]\n"
-	}
 	return text
 }
+
+// dropAll is configuration that has the agent find and name all processes, and profile none: relabeling comes last, when all that
+// names a process is known.
+const dropAll = "relabel_configs: [{source_labels: [exe], regex: '.*', action: drop}]\n"

@@ -41,7 +41,7 @@ type situation struct {
 	pause              time.Duration // of the services, between two requests
 	sleepers           int           // processes that are not Go
 	steady             time.Duration // measured, behind the start-up
-	churn              time.Duration // as long as processes start, behind that; and once more, see bench.churns
+	churn              time.Duration // as long as processes start, behind that; and once more while none is profiled
 	rate               int           // of these starts, a second
 	short              int           // Go processes, beside two at a time
 	args               []string      // of the agent
@@ -57,8 +57,8 @@ func situations() []situation {
 		{name: "empty", steady: 30 * time.Second},
 		{name: "idle", services: 200, binaries: programs, pause: 10 * time.Second, steady: 115 * time.Second},
 		{name: "busy", services: 200, binaries: programs, pause: 50 * time.Millisecond, steady: 65 * time.Second, heap: 30 * time.Second},
-		{name: "churn", services: 200, binaries: programs, pause: 10 * time.Second, sleepers: 1800, steady: 40 * time.Second,
-			churn: 40 * time.Second, rate: 50},
+		{name: "churn", services: 200, binaries: programs, pause: 10 * time.Second, sleepers: 1800, steady: 35 * time.Second,
+			churn: 35 * time.Second, rate: 50},
 		{name: "short", short: 200, window: time.Second, args: []string{"--cpu-hz", "99", "--window", "1s"}},
 	}
 }
@@ -99,7 +99,6 @@ type bench struct {
 	dir      string
 	services agents.Services
 	churner  string // a Go program that lives for a short time
-	unwanted string // a copy of it, of which the agent makes no profiles
 	report   *board.Report
 }
 
@@ -142,7 +141,8 @@ func (b *bench) build(ctx context.Context) error {
 	if err := b.services.Build(ctx); err != nil {
 		return err
 	}
-	if err := b.buildChurners(); err != nil || b.agent != "" {
+	var err error
+	if b.churner, err = testprog.BuildFile("churn", testprog.Options{}); err != nil || b.agent != "" {
 		return err
 	}
 	b.agent = filepath.Join(b.dir, "pprofd")
@@ -152,18 +152,6 @@ func (b *bench) build(ctx context.Context) error {
 		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
 	return nil
-}
-
-func (b *bench) buildChurners() (err error) {
-	if b.churner, err = testprog.BuildFile("churn", testprog.Options{}); err != nil {
-		return err
-	}
-	program, err := os.ReadFile(b.churner)
-	if err != nil {
-		return err
-	}
-	b.unwanted = filepath.Join(b.dir, "unwanted")
-	return os.WriteFile(b.unwanted, program, 0o700)
 }
 
 // include takes over an earlier report, except what is measured now.

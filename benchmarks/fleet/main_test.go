@@ -30,7 +30,7 @@ func TestShort(t *testing.T) {
 		"# churn: lost                                           0          0  ok\n",
 		"# Go processes of 50 ms not found, share                0          0  ok\n",
 		"# the same, not counted as profiled                     0          0  ok\n",
-		"\n# found and named, not profiled ", "\n# profiled, each into a file of its own ",
+		"\n# all found and named, none profiled ", "\n# all profiled, each into a file of its own ",
 		"# the same, of 200 at 99 Hz                             0          0  ok\n",
 	} {
 		if !strings.Contains(out.String(), want) {

@@ -17,8 +17,8 @@ type measured struct {
 	*situation
 	sampled, profiled       time.Duration // since the agent's start
 	begin, end              mark          // of the steady part
-	found                   mark          // of the part after that, with starts of which no profiles are made
 	churned                 mark          // of the part after that, with starts
+	dropped, found          mark          // of the part with starts in which nothing is profiled
 	foundStarts, foundOf    int           // Go programs that were found to run in the former, and how many were started
 	after                   mark          // two windows after the end of the services
 	steady                  int64         // RSS
@@ -99,6 +99,7 @@ func (b *bench) part(ctx context.Context, a *agent, d time.Duration, m *mark) er
 
 // The agent looks at its ring buffer once a second.
 const (
+	dropPoll      = 2 * time.Second
 	crowdPoll     = 500 * time.Millisecond
 	crowdPatience = 3 * time.Second
 )
@@ -112,12 +113,8 @@ const (
 func (b *bench) crowd(ctx context.Context, a *agent, m *measured) (c *crowd, err error) {
 	switch {
 	case m.churn > 0:
-		if err := b.onlyFound(ctx, a, m); err != nil {
-			return nil, err
-		}
 		c, err = churn(ctx, b.churner, m.rate, m.churn)
 	case m.short > 0:
-		m.found = m.end
 		c, err = b.short(m.short)
 	default:
 		return nil, nil
@@ -125,19 +122,36 @@ func (b *bench) crowd(ctx context.Context, a *agent, m *measured) (c *crowd, err
 	if err != nil {
 		return nil, err
 	}
-	m.churned = m.found
+	m.churned = m.end
 	m.counted, err = b.count(ctx, a, targetsTotal, len(c.cpu), &m.churned)
 	m.starts, m.others, m.used = len(c.cpu), c.rest, c.used()
+	if err == nil && m.churn > 0 {
+		err = b.onlyFound(ctx, a, m)
+	}
 	return c, err
 }
 
-// onlyFound is the part in which the Go processes that start are found and named, and then not profiled.
+// onlyFound is the part in which all processes are found and named, and then not profiled, neither those that run nor those that start.
 func (b *bench) onlyFound(ctx context.Context, a *agent, m *measured) error {
-	c, err := churn(ctx, b.unwanted, m.rate, m.churn)
+	if err := a.reload(configure(m.situation) + dropAll); err != nil {
+		return err
+	}
+	m.dropped = m.churned
+	for end := time.Now().Add(patience); ; {
+		if err := b.part(ctx, a, dropPoll, &m.dropped); err != nil {
+			return err
+		}
+		if n, ok := m.dropped.metrics[targetsMetric]; ok && n == 0 {
+			break
+		} else if time.Now().After(end) {
+			return fmt.Errorf("%v processes are profiled that are not wanted any more", n)
+		}
+	}
+	c, err := churn(ctx, b.churner, m.rate, m.churn)
 	if err != nil {
 		return err
 	}
-	m.foundOf, m.found = len(c.cpu), m.end
+	m.foundOf, m.found = len(c.cpu), m.dropped
 	m.foundStarts, err = b.count(ctx, a, foundTotal, m.foundOf, &m.found)
 	return err
 }
@@ -255,22 +269,15 @@ func (m *measured) crowded() []board.Value {
 	if m.churn == 0 {
 		return v
 	}
-	v = append(v, board.Value{V: float64(m.foundStarts) / float64(m.foundOf), Unit: "found/started"},
-		board.Value{V: share(m.end, m.found, cpuOf), Unit: "%core-of-finding"},
-		board.Value{V: share(m.found, m.churned, cpuOf), Unit: "%core-with-starts"})
-	for _, p := range []struct {
-		unit     string
-		from, to mark
-		starts   int
-	}{
-		{"-by-finding", m.end, m.found, m.foundOf}, {"-by-starts", m.found, m.churned, m.starts},
-	} {
-		added := share(p.from, p.to, cpuOf) - share(m.begin, m.end, cpuOf)
-		v = append(v, board.Value{V: added, Unit: "%core" + p.unit},
-			board.Value{V: share(p.from, p.to, bpfOf) - share(m.begin, m.end, bpfOf), Unit: "%BPF" + p.unit},
-			board.Value{V: added / 100 * 1000 * (p.to.at - p.from.at).Seconds() / float64(p.starts), Unit: "ms-a-process" + p.unit})
-	}
-	return v
+	added := share(m.end, m.churned, cpuOf) - share(m.begin, m.end, cpuOf)
+	return append(v, board.Value{V: float64(m.foundStarts) / float64(m.foundOf), Unit: "found/started"},
+		board.Value{V: share(m.dropped, m.found, cpuOf), Unit: "%core-of-finding"},
+		board.Value{V: share(m.dropped, m.found, bpfOf), Unit: "%BPF-of-finding"},
+		board.Value{V: (m.found.cpu - m.dropped.cpu).Seconds() * 1000 / float64(m.foundOf), Unit: "ms-a-process-by-finding"},
+		board.Value{V: share(m.end, m.churned, cpuOf), Unit: "%core-with-starts"},
+		board.Value{V: share(m.end, m.churned, bpfOf), Unit: "%BPF-with-starts"},
+		board.Value{V: added, Unit: "%core-by-starts"},
+		board.Value{V: added / 100 * 1000 * (m.churned.at - m.end.at).Seconds() / float64(m.starts), Unit: "ms-a-process-by-starts"})
 }
 
 func cpuOf(m mark) time.Duration { return m.cpu }

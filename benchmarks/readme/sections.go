@@ -183,11 +183,10 @@ func fleet(b *strings.Builder, m *measured) {
 		}
 	}
 	if name := m.load("churn"); name != "" && m.has(name, "%core-of-finding") {
-		fmt.Fprintf(b, "\nWhere 50 processes start a second beside those, 10 of them Go programs that live for 50 ms, the agent takes %s in all while it "+
-			"finds and names them and does not profile them, %s with a profile and a file of each: %s and %s ms of CPU time for each Go process. "+
-			"Of %s that were to be profiled %s were counted.",
-			m.cell(name, "%core-of-finding", "%.2f %%", 1), m.cell(name, "%core-with-starts", "%.2f %%", 1),
-			m.cell(name, "ms-a-process-by-finding", "%.1f", 1), m.cell(name, "ms-a-process-by-starts", "%.1f", 1),
+		fmt.Fprintf(b, "\nWhere 50 processes start a second beside those, 10 of them Go programs that live for 50 ms, the agent takes %s in all if it "+
+			"finds and names all processes and profiles none, %s with profiles of all: a profile and a file of each that starts add %s ms of "+
+			"CPU time. Of %s that were to be profiled %s were counted.",
+			m.cell(name, "%core-of-finding", "%.2f %%", 1), m.cell(name, "%core-with-starts", "%.2f %%", 1), m.cell(name, "ms-a-process-by-starts", "%.1f", 1),
 			m.cell(name, "go-starts", "%.0f", 1), m.cell(name, "counted", "%.0f", 1))
 	} else if name != "" { // up to the time when finding was not measured apart
 		fmt.Fprintf(b, "\n50 starts a second add %s of a core; of %s Go processes that lived for 50 ms %s were counted.",
