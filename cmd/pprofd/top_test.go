@@ -117,7 +117,7 @@ func TestTopWithAndWithoutColours(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			term := topIn(t, size{80, 24}, c.env, append(c.args, pidFlag(p))...)
-			term.await("main.alpha on top", func(lines []string) bool { return alphaLeads(lines) })
+			term.await("main.alpha on top", alphaLeads)
 			term.keys("\x03") // Ctrl-C
 			code, all := term.end()
 			if found := color.FindString(all); code != 0 || (found != "") != c.want {
@@ -130,7 +130,7 @@ func TestTopWithAndWithoutColours(t *testing.T) {
 func TestTopEndsWithTheProcess(t *testing.T) {
 	p := spin(t)
 	term := topIn(t, size{80, 24}, nil, pidFlag(p))
-	term.await("main.alpha on top", func(lines []string) bool { return alphaLeads(lines) })
+	term.await("main.alpha on top", alphaLeads)
 	if err := unix.Kill(p.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
