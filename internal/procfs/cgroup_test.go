@@ -105,7 +105,15 @@ func TestEnvironmentOfAProcess(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), needs.Tool(t, "cat"))
 	cmd.Env = []string{"A=1", "PPROFD=off"}
 	in, err := cmd.StdinPipe()
-	if err := errors.Join(err, cmd.Start()); err != nil {
+	out, errOut := cmd.StdoutPipe()
+	if err := errors.Join(err, errOut, cmd.Start()); err != nil {
+		t.Fatal(err)
+	}
+	// Start returns while the kernel still builds the new program's memory: once it answers, the environment is there.
+	if _, err := in.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
 	p := New("").Proc(cmd.Process.Pid)
