@@ -49,6 +49,7 @@ type Wall struct {
 
 	reading  progress
 	patience time.Duration // with the memory of a process
+	haste    haste         // of the goroutine that takes snapshots
 	ended    sync.WaitGroup
 	stalled  atomic.Bool // it did not answer: all else is left to the goroutine that waits for it
 }
@@ -190,7 +191,7 @@ func (w *Wall) Run(ctx context.Context) error {
 	w.ended.Go(func() {
 		defer close(done)
 		runtime.LockOSThread() // for good: the thread ends with its priority
-		hurry()
+		w.haste = newHaste()
 		w.run(ctx)
 	})
 	watch := time.NewTicker(w.patience / stallSteps)
@@ -215,6 +216,7 @@ func (w *Wall) run(ctx context.Context) {
 	}
 	for {
 		t, moment := w.next(time.Now())
+		w.haste.set(t != nil && t.snapshots > 0 && t.took < hasty)
 		if moment.IsZero() || !sleepUntil(ctx, moment) {
 			break
 		}
@@ -224,6 +226,7 @@ func (w *Wall) run(ctx context.Context) {
 			w.take(ctx, t, end)
 		}
 	}
+	w.haste.set(false)
 	for _, t := range w.targets {
 		if t.ended.IsZero() && t.snapshots == 0 {
 			w.take(ctx, t, end)
@@ -291,6 +294,7 @@ func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
 
 // follow opens what a process executes now.
 func (w *Wall) follow(t *wallTarget) {
+	w.haste.set(false)
 	g, err := OpenGoroutines(int(t.g.pid), w.cfg.ProcRoot)
 	if err != nil || g.start != t.g.start {
 		if err == nil {

@@ -7,11 +7,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hurry has the calling thread run as soon as it wants to, where that is allowed (CAP_SYS_NICE). Who looks when the CPUs have time for it sees too
-// much of what happens then.
-func hurry() {
-	const best = -20
-	_ = unix.Setpriority(unix.PRIO_PROCESS, 0, best)
+// haste has a thread run as soon as it wants to, where that is allowed (CAP_SYS_NICE): who looks when the CPUs have time for it sees too much
+// of what happens then. It is for a moment: a thread that works for long in haste would keep others from working. Its methods are for
+// that thread.
+type haste struct {
+	usual int // nice
+	on    bool
+}
+
+// hasty is how long a snapshot may take, in CPU time, so that the next one is taken in haste.
+const hasty = 5 * time.Millisecond
+
+func newHaste() haste {
+	const none = 20 // setpriority(2): the system call returns 20 - nice
+	p, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		p = none
+	}
+	return haste{usual: none - p}
+}
+
+func (h *haste) set(on bool) {
+	if on == h.on {
+		return
+	}
+	nice := h.usual
+	if on {
+		const best = -20
+		nice = best
+	}
+	if unix.Setpriority(unix.PRIO_PROCESS, 0, nice) == nil {
+		h.on = on
+	}
 }
 
 // unnoticed is how long the end of a context may go unnoticed.
