@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"math"
 	"slices"
 	"strings"
@@ -140,13 +139,6 @@ func (r *reader) steer(_ *config.Config, to governor.Setting, _ *governor.Decisi
 		interval = offReading
 	}
 	return r.r.SetInterval(interval)
-}
-
-// keep keeps the budget until ctx ends.
-func (p *pipeline) keep(ctx context.Context) {
-	if err := p.keeper.Run(ctx); err != nil {
-		p.queue.log.Error("what profiling costs is not known: rates stay as they are", "error", err)
-	}
 }
 
 // comments are lines for all profiles.

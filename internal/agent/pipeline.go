@@ -139,7 +139,7 @@ func (p *pipeline) start(procs []profiler.Process) {
 		p.ran.Go(func() { k.run(ctx) })
 	}
 	if p.keeper != nil {
-		p.ran.Go(func() { p.keep(ctx) })
+		p.ran.Go(func() { p.keeper.Run(ctx) })
 	}
 }
 

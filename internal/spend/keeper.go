@@ -70,6 +70,7 @@ type Keeper struct {
 	last   time.Time
 	cpu    time.Duration
 	before map[string]Counters
+	blind  bool // the last window could not be measured
 
 	mu    sync.Mutex
 	state State
@@ -113,7 +114,7 @@ func New(c Config) (*Keeper, error) {
 }
 
 // Run keeps the budget until ctx ends.
-func (k *Keeper) Run(ctx context.Context) error {
+func (k *Keeper) Run(ctx context.Context) {
 	var costs Costs
 	if k.cfg.Calibrate != nil {
 		var err error
@@ -126,31 +127,37 @@ func (k *Keeper) Run(ctx context.Context) error {
 	k.mu.Unlock()
 	select { // what it costs to begin says nothing of what is to come
 	case <-ctx.Done():
-		return nil
+		return
 	case <-time.After(k.cfg.Begin):
 	}
-	if _, err := k.measure(time.Now()); err != nil {
-		return err
-	}
+	k.measured(time.Now())
 	tick := time.NewTicker(k.cfg.Interval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case now := <-tick.C:
-			if err := k.window(now); err != nil {
-				return err
-			}
+			k.window(now)
 		}
 	}
 }
 
-// window ends one window and begins the next one.
-func (k *Keeper) window(now time.Time) error {
+// measured is measure where that is possible. Descriptors, say, may have run out, and come back: rates stay as they are meanwhile.
+func (k *Keeper) measured(now time.Time) (o governor.Observation, ok bool) {
 	o, err := k.measure(now)
-	if err != nil {
-		return err
+	if err != nil && !k.blind {
+		k.cfg.Failed(fmt.Errorf("what profiling costs is not known now; rates stay as they are: %w", err))
+	}
+	k.blind = err != nil
+	return o, err == nil
+}
+
+// window ends one window and begins the next one.
+func (k *Keeper) window(now time.Time) {
+	o, ok := k.measured(now)
+	if !ok {
+		return
 	}
 	d := k.governor.Next(o)
 	k.apply(&d)
@@ -161,7 +168,6 @@ func (k *Keeper) window(now time.Time) error {
 	if d.Spent > d.Budget {
 		k.state.Over++
 	}
-	return nil
 }
 
 // measure says what has been spent since it was asked last.
