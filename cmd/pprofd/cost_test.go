@@ -72,9 +72,15 @@ func TestRecordSaysWhatItCost(t *testing.T) {
 			}
 		})
 	}
-	code, _, errOut := call(t, "record", "-p", "1", "--max-overhead", "200%")
-	if code != 2 || !strings.Contains(errOut, "200% is not within 0.01% and 100%") {
-		t.Errorf("exit code %d: %s", code, errOut)
+	for want, args := range map[string][]string{
+		"200% is not within 0.01% and 100%":                           {"--max-overhead", "200%"},
+		`"much" is no percentage: write it as 1% or 0.5%`:             {"--max-overhead", "much"},
+		"--max-overhead is for what is sampled, cpu, allocs and wall": {"--max-overhead", "1%", "-t", "heap"},
+	} {
+		code, _, errOut := call(t, append([]string{"record", "-p", "1"}, args...)...)
+		if code != 2 || !strings.Contains(errOut, want) {
+			t.Errorf("%q: exit code %d: %s", args, code, errOut)
+		}
 	}
 }
 

@@ -119,7 +119,7 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.IntSliceVarP(&o.pids, "pid", "p", nil, "process to sample; repeat or separate by commas")
 	f.StringArrayVar(&o.comms, "comm", nil, "sample Go processes whose name (comm) matches this pattern; repeatable")
 	f.StringArrayVar(&o.exes, "exe", nil, "sample Go processes whose executable's path matches this pattern; repeatable")
-	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long, such as 30s; a program behind -- is sampled until it exits unless this is given, heap, block and mutex are read at once")
+	f.DurationVarP(&o.duration, "duration", "d", 10*time.Second, "how long, such as 30s; a program behind -- is sampled until it exits unless this is given, heap, block, mutex and goroutine are read at once")
 	f.IntVarP(&o.frequency, "frequency", "F", 99, "samples per second and CPU, 1 to 10000")
 	f.StringVarP(&o.output, "output", "o", "", "file, directory for several profiles, or - for standard output")
 	f.StringVar(&o.format, "format", "pprof", strings.Join(knownFormats(), ", "))
@@ -138,8 +138,8 @@ func (o *recordOptions) flags(c *cobra.Command) {
 	f.Float64Var(&o.wallFrequency, "wall-frequency", 19, "wall: snapshots per second of a process with up to 1,000 goroutines, 0.01 to 1000")
 	f.StringSliceVar(&o.states, "state", nil, "wall: only goroutines in one of these states")
 	f.StringArrayVar(&o.reasons, "reason", nil, "wall: only goroutines that wait for this; repeatable")
-	f.Var(&o.maxOverhead, "max-overhead", "what all of this may cost, such as 2%, of the time of the machine's CPUs: rates adapt to it each second, up to -F, "+
-		"without it up to 999 Hz")
+	f.Var(&o.maxOverhead, "max-overhead", "what all of this may cost, such as 2%, of the time of the machine's CPUs: the rates of cpu and allocs adapt to it each second, "+
+		"cpu's up to -F, without it up to 999 Hz")
 	f.BoolVar(&o.asRoot, "as-root", false, "under sudo, run the program behind -- as root all the same")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "no progress and no table of hot functions; errors and lost samples are still told")
 	o.core.flags(c)
@@ -221,6 +221,9 @@ func (o *recordOptions) checkSampling() error {
 	}
 	if !slices.Contains(knownEvents(), o.event) {
 		return fmt.Errorf("unknown event %q; known are %s", o.event, strings.Join(knownEvents(), ", "))
+	}
+	if o.maxOverhead > 0 && !o.cpu() && !o.wall() && !o.allocs() {
+		return errors.New("--max-overhead is for what is sampled, cpu, allocs and wall: what is read takes but a moment")
 	}
 	if !o.durationExplicit && (len(o.program) > 0 || o.onOOM) {
 		o.duration = 0
