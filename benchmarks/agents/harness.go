@@ -52,20 +52,28 @@ func (h *Harness) Close() {
 }
 
 func (h *Harness) build(ctx context.Context) error {
+	if err := BuildPprofd(ctx, h.PProfd); err != nil {
+		return err
+	}
 	root, err := board.Command(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
 	if err != nil {
 		return err
 	}
-	root = strings.TrimSpace(root)
-	for dir, args := range map[string][]string{
-		root: {"build", "-trimpath", "-o", h.PProfd, "./cmd/pprofd"},
-		filepath.Join(root, "internal", "testprog", "targets"): {"build", "-o", h.Dir + "/", "./deep", "./spin"},
-	} {
-		cmd := exec.CommandContext(ctx, "go", args...)
-		cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", cmd, err, out)
-		}
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", h.Dir+"/", "./deep", "./spin")
+	cmd.Dir = filepath.Join(strings.TrimSpace(root), "internal", "testprog", "targets")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
+	}
+	return nil
+}
+
+// BuildPprofd builds the program that is measured, as releases are built.
+func BuildPprofd(ctx context.Context, path string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "github.com/pprofd/pprofd/cmd/pprofd")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
@@ -95,12 +94,7 @@ func (b *bench) build(ctx context.Context) error {
 		return err
 	}
 	b.agent = filepath.Join(b.dir, "pprofd")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.agent, "github.com/pprofd/pprofd/cmd/pprofd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
-	}
-	return nil
+	return agents.BuildPprofd(ctx, b.agent)
 }
 
 func (b *bench) measure(ctx context.Context) error {

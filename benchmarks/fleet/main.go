@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -146,12 +145,7 @@ func (b *bench) build(ctx context.Context) error {
 		return err
 	}
 	b.agent = filepath.Join(b.dir, "pprofd")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.agent, "github.com/pprofd/pprofd/cmd/pprofd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
-	}
-	return nil
+	return agents.BuildPprofd(ctx, b.agent)
 }
 
 // include takes over an earlier report, except what is measured now.

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pprofd/pprofd/benchmarks/agents"
 	"github.com/pprofd/pprofd/benchmarks/board"
 	"github.com/pprofd/pprofd/internal/testprog"
 )
@@ -61,7 +62,7 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 	b := &bench{config: c, dir: dir, report: board.New(out)}
 	if b.pprofd == "" {
 		b.pprofd = filepath.Join(dir, "pprofd")
-		if _, err := board.Command(ctx, "go", "build", "-trimpath", "-o", b.pprofd, "github.com/pprofd/pprofd/cmd/pprofd"); err != nil {
+		if err := agents.BuildPprofd(ctx, b.pprofd); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -95,12 +94,7 @@ func (b *bench) build(ctx context.Context) error {
 		return err
 	}
 	b.pprofd = filepath.Join(b.dir, "pprofd")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", b.pprofd, "github.com/pprofd/pprofd/cmd/pprofd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", cmd, err, out)
-	}
-	return nil
+	return agents.BuildPprofd(ctx, b.pprofd)
 }
 
 // config is what the agent is told: the defaults, but for what makes it short.
