@@ -61,7 +61,7 @@ func (r *recording) governed(kind string, find func() *profiler.Profiler) spend.
 	k := spend.Kind{Kind: governor.Kind{Name: kind, Share: 1, Floor: leastAllocs, Start: 1, Ceiling: 1, Unit: "of --alloc-budget", Event: true}}
 	if kind == profiler.KindCPU {
 		start := float64(r.o.frequency)
-		k.Floor, k.Start, k.Ceiling, k.Unit, k.Event = leastFrequency, start, start, "Hz", false
+		k.Floor, k.Start, k.Ceiling, k.Unit, k.Event, k.EachCPU = leastFrequency, start, start, "Hz", false, true
 		if !r.o.frequencyExplicit {
 			k.Ceiling = adaptedFrequency
 		}

@@ -51,7 +51,7 @@ func (a *Agent) governed(c *config.Config, k *kind) spend.Kind {
 		g.Kind = governor.Kind{
 			Name: k.name, Share: shareCPU, Floor: float64(c.CPU.MinHz), Ceiling: float64(c.CPU.Highest()), Start: float64(c.CPU.Hz), Unit: "Hz",
 		}
-		g.Count = k.count
+		g.Count, g.EachCPU = k.count, true
 	case profiler.KindAllocs:
 		if c.Allocs.Budget > 0 {
 			g.Most = func() float64 { return a.metrics.targets() * c.Allocs.Budget / 100 }

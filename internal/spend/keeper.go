@@ -15,7 +15,7 @@ import (
 
 // Counters say what a kind of profile has done and cost since it began. They only grow.
 type Counters struct {
-	Ticks, Hits             uint64        // interrupts of all CPUs, idle ones too, and traps at probes, whether or not samples came of them
+	Ticks, Hits             uint64        // interrupts of all CPUs, and traps at probes, whether or not samples came of them
 	BPF                     time.Duration // run time of its programs
 	User                    time.Duration // CPU time of this process for it
 	Events, Lost, Throttled uint64        // see governor.Spent
@@ -26,6 +26,8 @@ type Counters struct {
 type Kind struct {
 	governor.Kind
 	Count func() (c Counters, running bool)
+	// EachCPU: the rate is that of interrupts of each CPU. Idle ones need not take all of them, and do once they have to work.
+	EachCPU bool
 	// Most is how many CPUs its probes may take from their targets at a rate of 1; nil: it has none, or there is no limit.
 	Most func() float64
 	Set  func(s governor.Setting, d *governor.Decision) error
@@ -205,7 +207,9 @@ func (k *Keeper) spent(kind *Kind, c Counters, window time.Duration) governor.Sp
 			s.Rate = now.Rate
 		}
 	}
-	s.TicksAll = s.Ticks
+	if kind.EachCPU {
+		s.TicksAll = max(s.Ticks, time.Duration(float64(k.costs.Tick)*s.Rate*k.host.cpus*window.Seconds()))
+	}
 	if kind.Most != nil {
 		s.HitsAll = time.Duration(kind.Most() * s.Rate * float64(window))
 	}

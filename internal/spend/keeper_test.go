@@ -80,9 +80,13 @@ func TestKeeper(t *testing.T) {
 	if s.rate < 2*low {
 		t.Errorf("samples cost a tenth: rate from %v to %v", low, s.rate)
 	}
-	k.cfg.Kinds[0].Most = func() float64 { return 0.001 }
+	k.cfg.Kinds[0].Most, k.cfg.Kinds[0].EachCPU, k.costs.Tick = func() float64 { return 0.001 }, true, 10*time.Microsecond
 	s.pass(t, k, &now)
-	if o := k.State().Observation.Kinds[0]; o.HitsAll != time.Duration(0.001*o.Rate*float64(time.Second)) || o.HitsAll == 0 {
+	o := k.State().Observation.Kinds[0]
+	if all := time.Duration(float64(10*time.Microsecond) * o.Rate * k.host.cpus); o.TicksAll != all || all == 0 || o.Ticks != 0 {
+		t.Errorf("ticks of CPUs that idle now would cost %v more: %+v", all, o)
+	}
+	if o.HitsAll != time.Duration(0.001*o.Rate*float64(time.Second)) || o.HitsAll == 0 {
 		t.Errorf("%+v", o)
 	}
 	if c := k.Comments(); len(c) != 1 || !strings.HasPrefix(c[0], "mode full: spent ") {
