@@ -64,7 +64,7 @@ func (v *View) Lines(s *Snapshot, width, height int) []Line {
 		return v.help(width, height)
 	}
 	lines := v.head(s, width)
-	room := maxRows
+	room := textRows
 	if height > 0 {
 		lines = shorten(lines, height)
 		room = max(0, height-len(lines)-2) // the table's head, the keys
@@ -79,6 +79,9 @@ func (v *View) Lines(s *Snapshot, width, height int) []Line {
 	}
 	return append(lines[:max(0, height-1)], v.keys(width))
 }
+
+// textRows is how many rows a screen has that is printed as text: the hottest.
+const textRows = 40
 
 // shorten leaves out what matters least of the head, from its end but for its last line, where there is little room.
 func shorten(lines []Line, height int) []Line {
