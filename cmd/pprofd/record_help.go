@@ -11,7 +11,7 @@ up to the last garbage collection but one, or with --include-unpublished up to n
 that nowhere reads its memory profile is linked without; record says so. block (where goroutines waited for channels, mutexes
 and the like) and mutex (who held the mutexes that others waited for) are read in the same way, of programs that call
 runtime.SetBlockProfileRate and runtime.SetMutexProfileFraction, as /debug/pprof/block and /debug/pprof/mutex would show them:
-with -d what happened meanwhile, else all since the program began. heap, block and mutex do not wait, unless -d is given.
+with -d what happened meanwhile, else all since the program began. heap, block, mutex and goroutine do not wait, unless -d is given.
 Where a program has block or mutex switched off, they are estimated from what its goroutines are seen to wait for; the profile says so.
 Of a program without a memory profile, or with --alloc-source probe, allocs comes from probes (uprobes) in the runtime's
 allocator, for as long as the recording lasts.
@@ -20,13 +20,14 @@ wall is where time passes for each goroutine: labels say in which state (running
 reason it waits, in the words of the process's own runtime ("chan receive", "sync.Mutex.Lock"). What runs is the CPU profile; the rest is seen
 in snapshots at random moments, --wall-frequency of them a second for up to 1,000 goroutines, fewer for more. Nothing is
 stopped for them. --state and --reason choose; where they leave out running, nothing is sampled by the kernel.
+goroutine is what all goroutines do at one moment, as /debug/pprof/goroutine would show it, at once; pprofd dump shows it as text.
 
 With --on-oom, heap waits for the kernel to kill a process for lack of memory, and writes its heap of that moment, or, where
 its memory was gone too soon, of shortly before: the heap is read again and again, the more often the nearer the process
 is to its memory limit. The profile's comments say which. It holds also what garbage collections had not yet come to.
 Record ends with the last of the processes, after -d, or with Ctrl-C; if none was killed, it writes nothing and exits with 3.
 
-With --core, heap, block and mutex are those of a core file, as gcore and the kernel write them: what the process that left it had at
+With --core, heap, block, mutex and goroutine are those of a core file, as gcore and the kernel write them: what the process that left it had at
 that moment. What was mapped of files is read from those, which have to be the same still; the profile's time is now.
 
 Where to: one profile goes to the file -o, by default KIND.pb.gz. Several kinds or processes go to the directory -o, by

@@ -45,10 +45,13 @@ func (e exitError) Error() string {
 func newRoot(stdout, stderr io.Writer, started *bool) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "pprofd",
-		Short: "Take CPU profiles of Go processes from outside, through eBPF",
-		Long: `Pprofd takes CPU profiles of Go processes that know nothing of it, through eBPF, and writes pprof files.
-The processes need no import, no restart and no symbols; nothing is written into them.`,
+		Short: "Profile Go processes from outside: CPU, memory, goroutines, waiting",
+		Long: `Pprofd profiles Go processes that know nothing of it, through eBPF and by reading their memory, and writes pprof files:
+CPU, heap, allocations, goroutines, and where time passes in waiting. The processes need no import, no restart and no symbols;
+nothing is written into them.`,
 		Example: `  sudo pprofd record -p 4242        # 10 s of CPU -> cpu.pb.gz
+  sudo pprofd dump -p 4242          # what every goroutine does and waits for
+  sudo pprofd top -p 4242           # the same and more, live
   sudo pprofd record -- ./server    # from exec to exit
   sudo pprofd ps                    # every Go process of this machine
   sudo pprofd doctor                # what this machine allows, and how to fix the rest`,
