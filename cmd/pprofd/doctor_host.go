@@ -249,7 +249,7 @@ func (h *host) kallsyms() check {
 
 // ptraceScope: at 3 Yama forbids everybody to attach, which the memory of a process counts as (Documentation/admin-guide/LSM/Yama.rst).
 func (h *host) ptraceScope() check {
-	c := check{Name: "kernel.yama.ptrace_scope", Means: "who may read the memory of processes: labels, programs without a file"}
+	c := check{Name: "kernel.yama.ptrace_scope", Means: "who may read the memory of processes: heap, goroutines, labels"}
 	v, err := h.sysctl("kernel/yama/ptrace_scope")
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -331,7 +331,7 @@ func hidepidOf(mountinfo string) (string, error) {
 }
 
 func (h *host) cgroup() check {
-	c := check{Name: "cgroups", Means: "for later: which container a process belongs to"}
+	c := check{Name: "cgroups", Means: "which unit, container and pod a process belongs to"}
 	switch {
 	case exists(filepath.Join(h.sys, "fs/cgroup/cgroup.controllers")):
 		return c.info("version 2")

@@ -48,6 +48,8 @@ type psRow struct {
 	MutexProfile  string `json:"mutex_profile"`
 	MutexFraction int64  `json:"mutex_profile_fraction"` // argument of SetMutexProfileFraction
 	WaitsReason   string `json:"contention_reason"`      // why these are unknown
+
+	start uint64 // clock ticks since boot
 }
 
 // What a process's runtime does about its memory profile, which record -t heap and -t allocs read.
@@ -88,7 +90,8 @@ runtime.SetBlockProfileRate (nanoseconds) and runtime.SetMutexProfileFraction; o
 const procRoot = "/proc"
 
 func ps(ctx context.Context, stdout, stderr io.Writer, root string, asJSON bool) error {
-	found, err := discover.NewInspector(root).All(ctx)
+	in := discover.NewInspector(root)
+	found, err := in.All(ctx)
 	if err != nil {
 		return err
 	}
@@ -102,6 +105,7 @@ func ps(ctx context.Context, stdout, stderr io.Writer, root string, asJSON bool)
 		rows[i].memProfile(memory)
 		rows[i].contention(memory)
 	}
+	rows = slices.DeleteFunc(rows, func(r psRow) bool { return r.ended(in) })
 	if asJSON {
 		err = printJSON(stdout, rows)
 	} else {
@@ -123,7 +127,7 @@ func psRows(found []*discover.Process) []psRow {
 	rows := make([]psRow, 0, len(found)) // never nil: an empty array in JSON
 	for _, p := range found {
 		rows = append(rows, psRow{
-			PID: p.PID, UID: p.UID, User: userName(users, p.UID),
+			start: p.Start, PID: p.PID, UID: p.UID, User: userName(users, p.UID),
 			Comm: p.Comm, Exe: p.Exe, Deleted: p.Deleted, Command: p.Args,
 			GoVersion: p.GoVersion, Module: p.Module, Version: p.Version, Revision: p.Revision,
 			Stripped: p.Stripped, PIE: p.PIE, Cgo: p.Cgo,
@@ -131,6 +135,12 @@ func psRows(found []*discover.Process) []psRow {
 		})
 	}
 	return rows
+}
+
+// ended says whether the process is one of the past by now: what could not be read of it says nothing.
+func (r *psRow) ended(in *discover.Inspector) bool {
+	stat, err := in.Proc(r.PID).Stat()
+	return err != nil && discover.Gone(err) || err == nil && (stat.StartTime != r.start || stat.State == 'Z')
 }
 
 // memProfile asks the process's memory.
@@ -196,7 +206,8 @@ func userName(known map[uint32]string, uid uint32) string {
 }
 
 func printRows(w io.Writer, rows []psRow) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var text strings.Builder
+	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "PID\tUSER\tGO\tMODULE\tVERSION\tREVISION\tFLAGS\tPROFILABLE\tMEMPROFILE\tBLOCK\tMUTEX\tCOMMAND")
 	for _, r := range rows {
 		cells := []string{
@@ -211,7 +222,32 @@ func printRows(w io.Writer, rows []psRow) error {
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, shortRows(text.String(), terminalWidth(w)))
+	return err
+}
+
+// leastCommand is how many columns of a command a terminal shows, however narrow it is.
+const leastCommand = 40
+
+// shortRows cuts commands that go beyond a terminal of so many columns; 0: it is none, all is wanted.
+func shortRows(text string, width int) string {
+	if width == 0 {
+		return text
+	}
+	head, _, _ := strings.Cut(text, "\n")
+	width = max(width, strings.Index(head, "COMMAND")+leastCommand)
+	var out strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if runes := []rune(line); len(runes) > width {
+			line = string(runes[:width-1]) + "…"
+		}
+		fmt.Fprintln(&out, line)
+	}
+	return out.String()
 }
 
 func (r psRow) flags() string {

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/pprofd/pprofd/internal/discover"
 	"github.com/pprofd/pprofd/internal/procfs"
@@ -135,6 +136,42 @@ func TestPSSaysWhyItDoesNotKnow(t *testing.T) {
 	r = psRow{PID: os.Getpid(), Reason: "it is built for EM_S390"}
 	if r.memProfile(m); r.memory() != "unknown: it is built for EM_S390" {
 		t.Errorf("a program that cannot be profiled: %+v", r)
+	}
+}
+
+// TestPSLeavesOutWhoHasEnded meanwhile: that nothing could be read says nothing then.
+func TestPSLeavesOutWhoHasEnded(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-seconds=60")
+	in := discover.NewInspector(procRoot)
+	p, err := in.Inspect(proc.PID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := psRows([]*discover.Process{p})[0]
+	if r.ended(in) {
+		t.Error("it runs")
+	}
+	other := r
+	if other.start++; !other.ended(in) {
+		t.Error("another process of that PID")
+	}
+	if proc.Stop(); !r.ended(in) {
+		t.Error("it has ended")
+	}
+}
+
+// TestPSFitsTheTerminal: what is cut is the command, and some of it is always there.
+func TestPSFitsTheTerminal(t *testing.T) {
+	var b strings.Builder
+	if err := printRows(&b, []psRow{{PID: 7, Command: []string{strings.Repeat("ä", 300), "end"}}}); err != nil || !strings.HasSuffix(b.String(), " end\n") {
+		t.Fatalf("%q, %v", b.String(), err)
+	}
+	at := strings.Index(b.String(), "COMMAND")
+	for width, want := range map[int]int{0: at + 304, 40: at + leastCommand, 200: 200, 1000: at + 304} {
+		head, row, _ := strings.Cut(strings.TrimSuffix(shortRows(b.String(), width), "\n"), "\n")
+		if n := utf8.RuneCountInString(row); n != want || !strings.HasSuffix(head, "COMMAND") || strings.HasSuffix(row, "…") == strings.HasSuffix(row, "end") {
+			t.Errorf("%d columns: %d, want %d: %q", width, n, want, row)
+		}
 	}
 }
 
