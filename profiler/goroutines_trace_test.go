@@ -52,6 +52,7 @@ func readTraces(r io.Reader) map[uint64]*trace {
 			m := traceFile.FindStringSubmatch(line)
 			frame.file = m[1]
 			frame.line, _ = strconv.Atoi(m[2])
+		case strings.HasPrefix(line, "\t"): // goroutine running on other thread; stack unavailable
 		case strings.HasPrefix(line, "..."):
 			tr.elided = len(tr.frames)
 		case strings.HasPrefix(line, "created by "):
@@ -73,7 +74,7 @@ func newTrace(m []string) *trace {
 	tr := &trace{elided: -1}
 	tr.goid, _ = strconv.ParseUint(m[1], 10, 64)
 	words := strings.Split(m[2], ", ")
-	tr.state = undurable(words[0])
+	tr.state = undurable(strings.TrimSuffix(words[0], " (scan)"))
 	for _, word := range words[1:] {
 		switch {
 		case word == "locked to thread":

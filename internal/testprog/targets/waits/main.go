@@ -25,6 +25,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: waits FILE")
 		os.Exit(2)
 	}
+	if os.Args[1] == asleep {
+		time.Sleep(time.Hour)
+		return
+	}
 	runtime.GOMAXPROCS(1) // so that some are runnable at any time
 	channels()
 	locks()
@@ -46,6 +50,9 @@ func main() {
 	fmt.Println("ready")
 	time.Sleep(time.Hour)
 }
+
+// asleep in the place of FILE makes a child that others wait for.
+const asleep = "-asleep"
 
 // more kinds of waiting, which only some versions and ways to build have.
 var more []func()

@@ -84,7 +84,7 @@ func systemCalls() {
 	go func() {
 		_, _, _ = syscall.Syscall6(syscall.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 	}()
-	child := exec.Command("sleep", "3600")
+	child := exec.Command("/proc/self/exe", asleep) // there may be no other program
 	child.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error)
 	go func() {
