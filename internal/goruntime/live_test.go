@@ -103,27 +103,6 @@ func (tr *truth) read(t *testing.T, r io.Reader) {
 	t.Fatal("gtruth ended early")
 }
 
-// loadBias: the lowest mapping of the program belongs to its lowest segment.
-func loadBias(t *testing.T, f *objfile.File, pid int, path string) uint64 {
-	t.Helper()
-	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(maps)) {
-		if strings.HasSuffix(strings.TrimSpace(line), path) {
-			start, _, _ := strings.Cut(line, "-")
-			addr, err := strconv.ParseUint(start, 16, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return addr - f.Segments()[0].Vaddr&^0xFFF
-		}
-	}
-	t.Fatalf("%s is not mapped", filepath.Base(path))
-	return 0
-}
-
 func (tr *truth) word(t *testing.T, addr uint64) uint64 {
 	t.Helper()
 	var b [8]byte

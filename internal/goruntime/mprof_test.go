@@ -1,4 +1,4 @@
-//go:build linux && amd64
+//go:build linux
 
 package goruntime
 
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -91,4 +92,25 @@ func openMemory(t *testing.T, f *objfile.File, path string, pid int) (*os.File, 
 	}
 	t.Cleanup(func() { mem.Close() })
 	return mem, loadBias(t, f, pid, path)
+}
+
+// loadBias: the lowest mapping of the program belongs to its lowest segment.
+func loadBias(t *testing.T, f *objfile.File, pid int, path string) uint64 {
+	t.Helper()
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(maps)) {
+		if strings.HasSuffix(strings.TrimSpace(line), path) {
+			start, _, _ := strings.Cut(line, "-")
+			addr, err := strconv.ParseUint(start, 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return addr - f.Segments()[0].Vaddr&^0xFFF
+		}
+	}
+	t.Fatalf("%s is not mapped", filepath.Base(path))
+	return 0
 }
