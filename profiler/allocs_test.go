@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/google/pprof/profile"
 
+	"github.com/pprofd/pprofd/bpf"
 	"github.com/pprofd/pprofd/internal/aggregate"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
@@ -170,9 +172,13 @@ func TestProbedAllocs(t *testing.T) {
 			t.Run("go"+version+" "+name, func(t *testing.T) {
 				needs.BPF(t)
 				tt.o.Go = version
-				args := append([]string{"-mb", "600"}, tt.args...)
+				c, mb := tt.c, "600"
+				if testprog.Emulated() { // the same number of samples for a quarter of the hits
+					c.AllocInterval, mb = cmp.Or(c.AllocInterval, bpf.DefaultAllocInterval/4), "150"
+				}
+				args := append([]string{"-mb", mb}, tt.args...)
 				proc := testprog.Start(t, testprog.Build(t, "alloc", tt.o), args...)
-				p, want, stats := allocRound(t, tt.c, proc)
+				p, want, stats := allocRound(t, c, proc)
 				if strings.Contains(name, "tiny") {
 					for site := range want.sites {
 						want.sites[site] = want.total

@@ -17,6 +17,10 @@ import (
 // readyTimeout bounds the time from start to the line "ready".
 const readyTimeout = time.Minute
 
+// Emulated says that the test runs in a machine of kerneltest, which qemu emulates: a trap or an interrupt there costs 100 µs and
+// more, on a busy host several times as much. Whoever compares has the same to compare, after less of it.
+func Emulated() bool { return os.Getenv("PPROFD_KERNELTEST") != "" }
+
 // Proc is a running target program.
 type Proc struct {
 	PID int
