@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -83,8 +84,12 @@ func runAgent(cmd *cobra.Command, o agentOptions, load func() (*config.Config, e
 	if err != nil {
 		return err
 	}
+	defer time.AfterFunc(agentStart, dropCode).Stop()
 	return a.Run(ctx)
 }
+
+// agentStart is after which an agent has found what there was, and made the first profiles.
+const agentStart = 30 * time.Second
 
 // beModest has the runtime use one CPU at a time: what the agent and a recording do comes in pieces of a millisecond, and each time Go would wake up
 // threads on other CPUs to look for more of it. That was a fifth of the agent's CPU time beside 50 starts a second. System calls

@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropCode gives back the pages of this program's code and constants that were needed to initialize it: with all that the agent
-// links (grpc, Prometheus, OpenTelemetry) that is a quarter of what `pprofd record` would hold. What is needed again the kernel maps
-// again from the file: only mappings are given back of which no page was ever written to. Where that fails, more memory is held.
+// dropCode gives back the pages of this program's code and constants. Most were needed to initialize it, or to begin: with all that
+// the agent links (grpc, Prometheus, OpenTelemetry) they are half of what `pprofd record` would hold. What is needed again the
+// kernel maps again from the file: only mappings are given back of which no page was ever written to. Where that fails, more
+// memory is held.
 func dropCode() {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {

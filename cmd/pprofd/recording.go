@@ -396,6 +396,9 @@ func (r *recording) stats() (sum profiler.Stats) {
 	return sum
 }
 
+// startTime is after which a recording has begun, and needs little of its code.
+const startTime = time.Second
+
 // sample runs the profiler, which writes the profiles at its end.
 func (r *recording) sample(ctx context.Context, sigs *signals) error {
 	ctx, cancel := r.timeout(ctx)
@@ -414,8 +417,12 @@ func (r *recording) sample(ctx context.Context, sigs *signals) error {
 	}
 	progress := newProgress(r)
 	defer progress.end()
+	defer context.AfterFunc(ctx, dropCode)() // what sampling needed is not what making profiles needs
+	begun := time.After(startTime)
 	for {
 		select {
+		case <-begun:
+			dropCode()
 		case err := <-done:
 			return err
 		case <-exited:
