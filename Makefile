@@ -187,6 +187,12 @@ goroutines: ## measure what it costs to see all goroutines of a process, beside 
 	$(GO) build -buildvcs=true -o bin/goroutines ./benchmarks/goroutines
 	$(SUDO) env "PATH=$$PATH" bin/goroutines -o benchmarks/results/goroutines-$$(date -u +%F).txt $(GOROUTINESFLAGS)
 
+# WALLFLAGS="-only shares -n 1000 -rounds 3"
+.PHONY: wall
+wall: ## measure how right wall-clock profiles are and what they cost, beside fgprof in the program (root): 9 minutes
+	$(GO) build -buildvcs=true -o bin/wall ./benchmarks/wall
+	$(SUDO) env "PATH=$$PATH" bin/wall -o benchmarks/results/wall-$$(date -u +%F).txt $(WALLFLAGS)
+
 # GOVERNORFLAGS="-cpu 0.3 -windows 20": percent of the CPUs, windows of each stage
 .PHONY: governor
 governor: ## measure whether `pprofd agent` keeps a small budget on a load that changes by steps, from outside (root): 3 minutes

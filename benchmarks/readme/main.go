@@ -98,7 +98,7 @@ func block(root fs.FS) (string, error) {
 		name, command string
 		write         func(*strings.Builder, *measured)
 	}{{"cost", "bench", cost}, {"overhead", "overhead", overhead}, {"allocs", "allocs", allocs}, {"scale", "scale", scale}, {"fleet", "fleet", fleet}, {"delivery", "delivery", delivery},
-		{"goroutines", "goroutines", goroutines}} {
+		{"goroutines", "goroutines", goroutines}, {"wall", "wall", wall}} {
 		m, err := newest(root, s.name)
 		if err != nil {
 			return "", err

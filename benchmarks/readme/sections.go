@@ -243,3 +243,36 @@ func goroutines(b *strings.Builder, m *measured) {
 	}
 	fmt.Fprintf(b, "\nOf the time of `pprofd dump` of 10,000 goroutines %s is reading, the rest start and printing.\n", m.cell("Goroutines/n=10000/by=pprofd-text", "read-ms", "%.0f ms", 1))
 }
+
+// wall is how right wall-clock profiles are, and what they cost.
+func wall(b *strings.Builder, m *measured) {
+	fmt.Fprintln(b, "| wall-clock profile of | by | channel / mutex / CPU: truth | profile | points off | the profiler, of one core | the program's speed, with / without | held up for |\n|---|---|---|---|---|---|---|---|")
+	for _, n := range []int{0, 1_000, 10_000} {
+		for _, by := range []struct{ name, text string }{{"pprofd", "`pprofd record -t wall`"}, {"fgprof", "fgprof, in the program"}} {
+			shares, cost := fmt.Sprintf("WallShares/idle=%d/by=", n), fmt.Sprintf("WallCost/idle=%d/by=", n)
+			if !m.has(shares+by.name, "points-off") {
+				continue
+			}
+			fmt.Fprintf(b, "| 4 goroutines, %d idle ones | %s | %s | %s | %s | %.1f %% | %s | %s |\n", n, by.text, m.sharesOf(shares+by.name, "-truth"), m.sharesOf(shares+by.name, ""),
+				m.cell(shares+by.name, "points-off", "%.1f", 1), m.coreOf(shares, by.name), m.cell(cost+by.name, "on/off", "%.3f", 1), m.cell(cost+by.name, "ms-held-up", "%.1f ms", 1))
+		}
+	}
+	fmt.Fprintln(b, "\nThe profiler's CPU time is that of its process, its start included, and what the program takes more than beside nobody.")
+}
+
+// sharesOf are the shares of the three phases.
+func (m *measured) sharesOf(name, suffix string) string {
+	var words []string
+	for _, phase := range []string{"%receive", "%lock", "%compute"} {
+		words = append(words, m.cell(name, phase+suffix, "%.1f", 1))
+	}
+	return strings.Join(words, " / ")
+}
+
+// coreOf is what a profiler takes of a core: its own process, and what the program takes more than beside nobody.
+func (m *measured) coreOf(prefix, by string) float64 {
+	outside, _ := m.Median(prefix+by, "%core")
+	with, _ := m.Median(prefix+by, "%core-target")
+	without, _ := m.Median(prefix+"nobody", "%core-target")
+	return outside + with - without
+}

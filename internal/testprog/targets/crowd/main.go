@@ -2,7 +2,9 @@
 //
 //	crowd N     starts N goroutines, prints "addr HOST:PORT" and "ready", and serves there
 //	            /debug/pprof/ as net/http/pprof does, and
-//	            /longest: the longest time, in ns, between two looks at the clock since it was asked last
+//	            /longest: the longest time, in ns, between two looks at the clock since it was asked last, and
+//	            /looks: how many there were, ever;
+//	            built with the tag fgprof also /debug/fgprof
 package main
 
 import (
@@ -19,7 +21,10 @@ import (
 	"time"
 )
 
-var longest int64 // ns
+var (
+	longest int64 // ns
+	looks   int64
+)
 
 func main() {
 	if len(os.Args) != 2 {
@@ -43,6 +48,9 @@ func main() {
 	go spin()
 	http.HandleFunc("/longest", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, atomic.SwapInt64(&longest, 0))
+	})
+	http.HandleFunc("/looks", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, atomic.LoadInt64(&looks))
 	})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
@@ -88,6 +96,7 @@ func spin() {
 			atomic.StoreInt64(&longest, gap)
 		}
 		last = now
+		atomic.AddInt64(&looks, 1)
 	}
 }
 

@@ -2,7 +2,8 @@
 // they compute. Each does so in a rhythm of its own: one a multiple of which is 1/19 s, a fast one, one at random, a slow one.
 //
 // It prints "ready", then for each line of its standard input "mark", the line, and a JSON object: what its goroutines have spent so far,
-// in nanoseconds. With -dir it writes its own block and mutex profiles there, beside each mark.
+// in nanoseconds. With -dir it writes its own block and mutex profiles there, beside each mark. Built with the tag fgprof it prints
+// "addr HOST:PORT" first, and serves fgprof there.
 package main
 
 import (
@@ -72,6 +73,9 @@ func main() {
 	for i := 0; i < *idle; i++ {
 		go rest(never)
 	}
+	for _, start := range more {
+		start()
+	}
 	fmt.Println("ready")
 	in := bufio.NewScanner(os.Stdin)
 	for in.Scan() {
@@ -82,6 +86,9 @@ func main() {
 	}
 	time.Sleep(*life)
 }
+
+// more of what it does, which not every way to build it has.
+var more []func()
 
 //go:noinline
 func rest(never chan bool) { <-never }

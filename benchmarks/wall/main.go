@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pprofd/pprofd/benchmarks/agents"
+	"github.com/pprofd/pprofd/benchmarks/board"
+	"github.com/pprofd/pprofd/internal/testprog"
+)
+
+func main() { os.Exit(board.Run("wall", mainErr)) }
+
+func mainErr(ctx context.Context) error {
+	c := config{counts: []int{0, 1_000, 10_000}}
+	flag.IntVar(&c.rounds, "rounds", 7, "`rounds`, of a window with each profiler")
+	flag.DurationVar(&c.window, "window", 6*time.Second, "length of a window, whole seconds")
+	flag.StringVar(&c.only, "only", "", "one of the two `parts`: shares, cost")
+	flag.StringVar(&c.from, "from", "", "comma-separated `files` of earlier runs whose windows are counted with those of this run")
+	flag.Func("n", "comma-separated numbers of idle `goroutines` (default 0,1000,10000)", c.parseCounts)
+	out := flag.String("o", "", "also write the report to `file`")
+	flag.Parse()
+	return board.Output(*out, func(w io.Writer) error { return run(ctx, w, &c) })
+}
+
+type config struct {
+	counts     []int // of idle goroutines
+	rounds     int
+	window     time.Duration
+	only, from string
+}
+
+func (c *config) parseCounts(list string) error {
+	c.counts = nil
+	for _, word := range strings.Split(list, ",") {
+		n, err := strconv.Atoi(word)
+		if err != nil || n < 0 {
+			return fmt.Errorf("%q is no number of goroutines", word)
+		}
+		c.counts = append(c.counts, n)
+	}
+	return nil
+}
+
+// bench is what all measurements need.
+type bench struct {
+	*config
+	pprofd, profile string // the program, and what it writes
+	report          *board.Report
+}
+
+func run(ctx context.Context, out io.Writer, c *config) error {
+	dir, err := os.MkdirTemp("", "pprofd-wall-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b := &bench{config: c, pprofd: filepath.Join(dir, "pprofd"), profile: filepath.Join(dir, "wall.pb.gz"), report: board.New(out)}
+	if err := agents.BuildPprofd(ctx, b.pprofd); err != nil {
+		return err
+	}
+	b.report.Facts(board.Facts(ctx))
+	if err := b.include(); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name    string
+		measure func(context.Context, int) error
+	}{{"shares", b.shares}, {"cost", b.cost}} {
+		if c.only != "" && c.only != part.name {
+			continue
+		}
+		for _, n := range c.counts {
+			if err := part.measure(ctx, n); err != nil {
+				return fmt.Errorf("%s, %d idle goroutines: %w", part.name, n, err)
+			}
+		}
+	}
+	b.tables()
+	return b.report.Err()
+}
+
+// include takes over what earlier runs have measured.
+func (b *bench) include() error {
+	for _, path := range strings.FieldsFunc(b.from, func(r rune) bool { return r == ',' }) {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(b.report.Include(f), f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// withFgprof is how programs are built that have fgprof in them.
+func withFgprof() testprog.Options {
+	return testprog.Options{Flags: []string{"-modfile=fgprof.mod", "-tags=fgprof"}}
+}
+
+// tables are medians, and the goal of the profile.
+func (b *bench) tables() {
+	for _, n := range b.counts {
+		b.report.Table(fmt.Sprintf("WallShares/idle=%d/by=", n), "%receive", "%lock", "%compute", "points-off", "%core", "%core-target")
+	}
+	for _, n := range b.counts {
+		b.report.Table(fmt.Sprintf("WallCost/idle=%d/by=", n), "on/off", "ms-held-up", "%core", "%core-target")
+	}
+	b.report.Printf("\n# %-44s %10s %10s\n", "goal", "is", "may be")
+	for _, n := range b.counts {
+		const points = 3
+		if v, ok := b.report.Median(fmt.Sprintf("WallShares/idle=%d/by=pprofd", n), "points-off"); ok {
+			b.report.Goal(fmt.Sprintf("%d idle goroutines, points off", n), v, points)
+		}
+	}
+}
