@@ -58,7 +58,7 @@ func (m *Memory) AddCore(path, exe string) error {
 	if err != nil {
 		return err
 	}
-	t := &memTarget{process: proc, bias: proc.space.Main().Bias, core: coreFile{path, exe}}
+	t := &memTarget{process: proc, bias: proc.space.Main().Bias}
 	for _, kind := range m.cfg.Kinds {
 		if err = m.addKind(t, kind, false); err != nil {
 			return errors.Join(fmt.Errorf("core file %s: %w", path, t.named(int(t.pid), err)), t.close())
@@ -79,9 +79,9 @@ func OpenGoroutinesOfCore(path, exe string) (*Goroutines, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Goroutines{process: proc, images: o.images, functions: make(map[uint64]string), clock: math.MinInt64 / 2}
-	if err := g.find(); err != nil {
-		return nil, errors.Join(fmt.Errorf("core file %s: process %d (%s): %w", path, g.pid, g.comm, err), g.Close())
+	g, err := o.openAlone(proc, math.MinInt64/2)
+	if err != nil {
+		return nil, fmt.Errorf("core file %s: %w", path, err)
 	}
 	return g, nil
 }

@@ -12,16 +12,39 @@ import (
 	"github.com/pprofd/pprofd/objfile"
 )
 
-// ReadGoroutines returns the goroutine profile that p has now; root is "/proc". atRuntime: with addresses of the program as p has
-// them, else as its file does. Where p has ended errors wrap os.ErrNotExist, where its goroutines cannot be read ErrNoMemoryProfile.
-func ReadGoroutines(ctx context.Context, p Process, root, version string, atRuntime bool) (_ *export.Profile, err error) {
-	g, err := OpenGoroutines(p.PID, root)
+// ReadGoroutines returns the goroutine profile that p has now. atRuntime: with addresses of the program as p has them, else as its file
+// does. Where p has ended errors wrap os.ErrNotExist, where its goroutines cannot be read ErrNoMemoryProfile.
+func (m *Memory) ReadGoroutines(ctx context.Context, p Process, atRuntime bool) (_ *export.Profile, err error) {
+	proc, err := m.open(p.PID)
 	if err != nil {
 		return nil, unreadGoroutines(p, err)
 	}
-	defer func() { err = errors.Join(err, g.Close()) }()
-	if g.start != p.Start {
+	defer func() { err = errors.Join(err, proc.space.Close()) }()
+	if proc.start != p.Start {
 		return nil, ended(p)
+	}
+	out, bias, err := m.goroutineProfile(ctx, proc)
+	if err != nil {
+		return nil, unreadGoroutines(p, err)
+	}
+	if atRuntime {
+		move(out.Data, bias)
+	}
+	return out, nil
+}
+
+func (m *Memory) goroutinesOf(p process) (*Goroutines, error) {
+	if m.goroutines == nil {
+		m.goroutines = newGoroutineReader(m.images, m.layouts, m.symbolizer())
+	}
+	return m.goroutines.of(p, m.procs.Proc(int(p.pid)).MonotonicOffset())
+}
+
+// goroutineProfile is what the goroutines of an open process do now.
+func (m *Memory) goroutineProfile(ctx context.Context, p process) (*export.Profile, uint64, error) {
+	g, err := m.goroutinesOf(p)
+	if err != nil {
+		return nil, 0, err
 	}
 	var groups GoroutineGroups
 	start := time.Now()
@@ -30,13 +53,14 @@ func ReadGoroutines(ctx context.Context, p Process, root, version string, atRunt
 		return nil
 	})
 	if err != nil {
-		return nil, unreadGoroutines(p, err)
+		return nil, 0, err
 	}
-	out := g.Profile(&groups, start, version)
-	if atRuntime {
-		move(out.Data, g.bias)
-	}
-	return out, nil
+	return g.Profile(&groups, start, m.cfg.Version), g.bias, nil
+}
+
+// NoGoroutines says whether an error means that the goroutines of a program cannot be read, whoever tries.
+func NoGoroutines(err error) bool {
+	return errors.Is(err, goruntime.ErrNoGoroutines) || errors.Is(err, goruntime.ErrUnverified)
 }
 
 // unreadGoroutines says what an error means to who asked for the goroutines of p.
@@ -44,17 +68,17 @@ func unreadGoroutines(p Process, err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, objfile.ErrProcessGone):
 		return ended(p)
-	case errors.Is(err, goruntime.ErrNoGoroutines), errors.Is(err, goruntime.ErrUnverified):
+	case NoGoroutines(err):
 		return fmt.Errorf("%w: %w", ErrNoMemoryProfile, err)
 	}
 	return err
 }
 
-// readGoroutines reads p's goroutines and hands them on; as says of whom they are.
-func (r *Readings) readGoroutines(ctx context.Context, p Process, as *export.Profile) error {
-	out, err := ReadGoroutines(ctx, p, r.m.cfg.ProcRoot, r.m.cfg.Version, false)
+// readGoroutines reads t's goroutines and hands them on; as says of whom they are.
+func (r *Readings) readGoroutines(ctx context.Context, t *memTarget, as *export.Profile) error {
+	out, _, err := r.m.goroutineProfile(ctx, t.process)
 	if err != nil {
-		return err
+		return unreadGoroutines(Process{as.PID, as.StartTicks}, err)
 	}
 	out.Service, out.Labels = as.Service, as.Labels
 	out.Data.Comments = append(out.Data.Comments, r.m.comments()...)

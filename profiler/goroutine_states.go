@@ -29,6 +29,7 @@ func (g *Goroutines) States(ctx context.Context) (GoroutineStates, error) {
 	var out GoroutineStates
 	counts := make(map[GoroutineState]int)
 	_, err := g.layout.Read(ctx, g.mem, g.bias, goruntime.ReadGoroutines{
+		Buffers: g.buffers,
 		Want: func(raw *goruntime.Goroutine) bool {
 			if g.system(&Goroutine{Goroutine: raw, Start: g.function(raw.StartPC)}) {
 				out.System++

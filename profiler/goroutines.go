@@ -2,7 +2,6 @@ package profiler
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -31,6 +30,8 @@ type Goroutines struct {
 	clock     int64             // what the process's monotonic clock is ahead of ours, ns
 	now       int64             // by that clock, when reading began
 	stack     []objfile.Addr
+	buffers   *goruntime.GoroutineBuffers
+	alone     *goroutineReader // of this process alone; nil: it is somebody else's, and so is the space
 }
 
 // Goroutine is one of another process, as it was when it was read.
@@ -67,30 +68,7 @@ func OpenGoroutines(pid int, root string) (*Goroutines, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Goroutines{
-		process: proc, images: o.images, functions: make(map[uint64]string),
-		clock: o.procs.Proc(pid).MonotonicOffset(),
-	}
-	if err := g.find(); err != nil {
-		return nil, errors.Join(fmt.Errorf("process %d (%s): %w", pid, g.comm, err), g.Close())
-	}
-	return g, nil
-}
-
-// find learns where the runtime keeps its goroutines.
-func (g *Goroutines) find() error {
-	main := g.space.Main()
-	version := ""
-	if info, err := main.Image.File.BuildInfo(); err == nil {
-		version = info.GoVersion
-	}
-	var err error
-	if g.layout, err = goruntime.FindGoroutines(main.Image.File, version); err != nil {
-		return err
-	}
-	g.mem, g.bias = memory{g.space}, main.Bias
-	g.unwinder, g.sym = unwind.New(g.images), symbolize.New(g.images.Get, nil)
-	return g.verify()
+	return o.openAlone(proc, o.procs.Proc(pid).MonotonicOffset())
 }
 
 // youngFor bounds how long the runtime of a process that has just begun is waited for.
@@ -124,19 +102,11 @@ func (g *Goroutines) Comm() string { return g.comm }
 // Frames are those of an address of a stack, innermost first: more than one where calls were inlined. They must not be modified.
 func (g *Goroutines) Frames(a objfile.Addr) []symbolize.Frame { return g.sym.Frames(a) }
 
-// Close gives everything back.
-func (g *Goroutines) Close() error {
-	if g.space == nil {
-		return nil
-	}
-	return g.space.Close()
-}
-
 // Read visits each goroutine that is asked for. What it takes does not depend on how many there are.
 func (g *Goroutines) Read(ctx context.Context, q GoroutineQuery, visit func(*Goroutine) error) (goruntime.GoroutineCounts, error) {
 	g.now = g.monotonic()
 	counts, err := g.layout.Read(ctx, g.mem, g.bias, goruntime.ReadGoroutines{
-		Labels: q.Labels, Want: q.Want,
+		Labels: q.Labels, Want: q.Want, Buffers: g.buffers,
 		Visit: func(raw *goruntime.Goroutine) (goruntime.Verdict, error) { return g.visit(raw, &q, visit) },
 	})
 	if err != nil {

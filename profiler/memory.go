@@ -45,6 +45,8 @@ type Memory struct {
 	targets []*memTarget
 	started time.Time
 	notes   []string
+
+	goroutines *goroutineReader // nil until it is needed
 }
 
 // memLayouts remembers where programs keep their profiles. It holds a reference to each image that it knows, so that its ID goes on
@@ -57,6 +59,8 @@ type memLayout struct {
 	memory  found[goruntime.MemProfile]
 	waiting found[goruntime.Contention]
 	used    bool // since the last sweep
+
+	goroutines found[*goruntime.Goroutines]
 }
 
 type found[T any] struct {
@@ -127,7 +131,6 @@ func (l memLayouts) forget(images *objfile.Images) error {
 // memTarget is one process whose profiles are read.
 type memTarget struct {
 	process
-	core    coreFile // none: the process runs
 	bias    uint64
 	layout  goruntime.MemProfile
 	before  map[uint64]counts    // by bucket: at Add, for KindAllocs

@@ -59,6 +59,7 @@ type Config struct {
 	AllocBudget float64
 	// Comments are lines that each profile gets beside its own; may be nil. Run calls it once a window.
 	Comments func() []string
+	Windows  *CPUWindows // is handed each window's profiles, too; nil: nobody is
 
 	noLoop  bool // for tests: do without bpf_loop, as kernels before 5.17 must
 	noMulti bool // for tests: do without uprobe_multi links, as kernels before 6.6 must
@@ -265,6 +266,8 @@ func (p *Profiler) Run(ctx context.Context) error {
 	if err := p.start(); err != nil {
 		return err
 	}
+	p.cfg.Windows.begin()
+	defer p.cfg.Windows.end()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var g errgroup.Group
@@ -346,8 +349,9 @@ func (p *Profiler) readStats() {
 
 // export builds the window's profiles and hands them on, one at a time.
 func (p *Profiler) export(ctx context.Context) error {
-	duration := time.Since(p.started)
 	began := time.Now()
+	duration := began.Sub(p.started)
+	defer p.cfg.Windows.ends(p.started, began)()
 	defer func() {
 		p.past.windows.Ended++
 		p.past.windows.Last = time.Now()
@@ -446,6 +450,7 @@ func (p *Profiler) deliver(ctx context.Context, b aggregate.Built, d time.Durati
 	b.Profile.Comments = append(b.Profile.Comments, p.rate.comments...)
 	b.Profile.Comments = append(b.Profile.Comments, export.SamplesComment(uint64(b.Samples.Count+b.Lost.Count), uint64(b.Lost.Count)))
 	p.past.windows.Profiles++
+	p.cfg.Windows.add(out)
 	err := p.cfg.Exporter.Export(ctx, out)
 	if err != nil {
 		p.past.windows.Failures++

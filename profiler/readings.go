@@ -92,6 +92,7 @@ func NewReadings(c ReadingsConfig) *Readings {
 	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading), buffer: goruntime.MemRecords{Reuse: true}, fresh: time.Now(),
 		interval: c.Interval}
 	r.sym = symbolize.New(r.m.images.Get, &symbolize.Options{Kallsyms: r.m.cfg.ProcRoot + "/kallsyms"})
+	r.m.goroutines = newGoroutineReader(r.m.images, r.m.layouts, r.sym)
 	return r
 }
 
@@ -337,7 +338,7 @@ func (r *Readings) read(ctx context.Context, p Process, s *reading) (o outcome) 
 		}
 	}
 	if slices.Contains(r.cfg.Kinds, KindGoroutine) {
-		o.goroutines = r.readGoroutines(ctx, p, &out)
+		o.goroutines = t.named(p.PID, r.readGoroutines(ctx, t, &out))
 	}
 	o.gone = o.failed() && !t.current()
 	return o
@@ -441,6 +442,7 @@ func (r *Readings) forget(now time.Time) {
 	if r.waits.Bytes() > maxIdleBuffer {
 		r.waits = goruntime.ContentionRecords{}
 	}
+	r.m.goroutines.forget(maxIdleBuffer)
 }
 
 // forgetAfter is how many intervals a program stays open that no process runs.

@@ -18,6 +18,7 @@ import (
 	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/objfile"
+	"github.com/pprofd/pprofd/symbolize"
 )
 
 // KindWall is where time passes, for each goroutine, whatever it does.
@@ -45,9 +46,13 @@ type Wall struct {
 	targets []*wallTarget
 	awaited []awaited
 	cpu     []*export.Profile
+	opener  opener
+	reader  *goroutineReader
 	notes   []string
 
-	reading  progress
+	reading  *progress
+	shared   *wallRoom     // nil: each program has its own
+	stretch  float64       // by which the time between two snapshots is longer than planned
 	patience time.Duration // with the memory of a process
 	haste    haste         // of the goroutine that takes snapshots
 	ended    sync.WaitGroup
@@ -57,7 +62,31 @@ type Wall struct {
 // progress counts the beginnings and ends of what may stall.
 type progress struct {
 	n, seen atomic.Uint64
+	state   atomic.Int32 // readsNothing, reads, givenUp
 }
+
+// What the goroutine does that progress is of.
+const (
+	readsNothing = iota
+	reads
+	givenUp // it reads, and is to end with that
+)
+
+func (p *progress) begin() {
+	p.n.Add(1)
+	p.state.Store(reads)
+}
+
+// end ends the goroutine if it was given up: all that it had may be somebody else's by now.
+func (p *progress) end() {
+	p.n.Add(1)
+	if !p.state.CompareAndSwap(reads, readsNothing) {
+		runtime.Goexit()
+	}
+}
+
+// giveUp has the goroutine end once it has read what it reads now; false: it reads nothing.
+func (p *progress) giveUp() bool { return p.state.CompareAndSwap(reads, givenUp) }
 
 // stalls says for how many looks in a row the same thing has gone on: n up to the last one.
 func (p *progress) stalls(n int) int {
@@ -76,16 +105,18 @@ type watched struct {
 
 // ReadAt implements io.ReaderAt.
 func (m watched) ReadAt(b []byte, off int64) (int, error) {
-	m.p.n.Add(1)
-	defer m.p.n.Add(1)
-	return m.Memory.ReadAt(b, off)
+	m.p.begin()
+	n, err := m.Memory.ReadAt(b, off)
+	m.p.end()
+	return n, err
 }
 
 // ReadPieces implements goruntime.Memory.
 func (m watched) ReadPieces(pieces []objfile.Piece) error {
-	m.p.n.Add(1)
-	defer m.p.n.Add(1)
-	return m.Memory.ReadPieces(pieces)
+	m.p.begin()
+	err := m.Memory.ReadPieces(pieces)
+	m.p.end()
+	return err
 }
 
 const (
@@ -105,7 +136,18 @@ func NewWall(c WallConfig) *Wall {
 	c.ProcRoot = cmp.Or(c.ProcRoot, "/proc")
 	c.Version = cmp.Or(c.Version, "(devel)")
 	c.Frequency = cmp.Or(c.Frequency, defaultWallFrequency)
-	return &Wall{cfg: c, patience: stallPatience}
+	o := newOpener(c.ProcRoot)
+	return &Wall{
+		cfg: c, patience: stallPatience, reading: &progress{}, opener: o, reader: newGoroutineReader(o.images, make(memLayouts), symbolize.New(o.images.Get, nil)),
+	}
+}
+
+// room for what is remembered of a program.
+func (w *Wall) room() *wallRoom {
+	if w.shared != nil {
+		return w.shared
+	}
+	return newWallRoom()
 }
 
 // Running says whether goroutines that run are asked for: then CPU must have its profiles before Export.
@@ -120,14 +162,31 @@ func (w *Wall) wants(s goruntime.State, reason string) bool {
 
 // Add makes a running process a target. Errors are those of OpenGoroutines.
 func (w *Wall) Add(pid int) error {
-	g, err := OpenGoroutines(pid, w.cfg.ProcRoot)
+	g, err := w.reader.open(&w.opener, pid)
 	if err != nil {
 		return err
 	}
+	w.add(g)
+	return nil
+}
+
+// AddProcess is Add for a process that has not ended since it was found: where it has, errors wrap os.ErrNotExist.
+func (w *Wall) AddProcess(p Process) error {
+	g, err := w.reader.open(&w.opener, p.PID)
+	if err != nil {
+		return err
+	}
+	if g.start != p.Start {
+		return errors.Join(ended(p), g.space.Close())
+	}
+	w.add(g)
+	return nil
+}
+
+func (w *Wall) add(g *Goroutines) {
 	t := newWallTarget(w, g)
 	t.kinds = []string{KindWall}
 	w.targets = append(w.targets, t)
-	return nil
 }
 
 // Estimate has a profile of contention, KindBlock or KindMutex, estimated of a process. Errors are those of Add.
@@ -295,10 +354,10 @@ func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
 // follow opens what a process executes now.
 func (w *Wall) follow(t *wallTarget) {
 	w.haste.set(false)
-	g, err := OpenGoroutines(int(t.g.pid), w.cfg.ProcRoot)
+	g, err := w.reader.open(&w.opener, int(t.g.pid))
 	if err != nil || g.start != t.g.start {
 		if err == nil {
-			err = g.Close()
+			err = g.space.Close()
 		}
 		t.finish(time.Now())
 		w.note("process %d (%s) has exited, or executes what is no Go program", t.g.pid, t.g.comm)
@@ -322,7 +381,7 @@ func (t *wallTarget) plan(from, end time.Time) {
 // interval is how long a slot is: what is planned for as many goroutines as there were, and not less than snapshots may take.
 func (t *wallTarget) interval() time.Duration {
 	d := float64(time.Second) / t.w.cfg.Frequency * max(1, float64(t.goroutines)/cheapGoroutines)
-	return max(time.Duration(d), t.took*wallBusy)
+	return max(time.Duration(d*max(t.w.stretch, 1)), t.took*wallBusy)
 }
 
 // Notes tell what the user should know.
@@ -348,9 +407,9 @@ func (w *Wall) Close() error {
 	var errs []error
 	for _, t := range w.targets {
 		for _, p := range t.programs {
-			errs = append(errs, p.g.Close())
+			errs = append(errs, p.g.space.Close())
 		}
 	}
 	w.targets = nil
-	return errors.Join(errs...)
+	return errors.Join(append(errs, w.reader.layouts.forget(w.opener.images))...)
 }

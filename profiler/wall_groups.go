@@ -2,6 +2,7 @@ package profiler
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -28,16 +29,29 @@ type wallGroup struct {
 	now    int64 // goroutines in the snapshot that is being taken
 	stops  int64 // times that a goroutine was found to have stopped like this since it was last looked at
 	whole  int64 // goroutines that were there all the time; see wallProgram.end
+	kept   bool  // while it is found out which are needed no more
 }
 
-// wallGroups are those of one program. The zero value has none.
+// wallRoom is what may be remembered of goroutines, and what is, of all programs that share it.
+type wallRoom struct {
+	maxGroups, maxFrames, maxSeen int
+	groups, frames, seen          int
+}
+
+func newWallRoom() *wallRoom {
+	return &wallRoom{maxGroups: maxGroups, maxFrames: maxGroupFrames, maxSeen: maxSeen}
+}
+
+// wallGroups are those of one program.
 type wallGroups struct {
+	room   *wallRoom
 	all    map[uint64]*wallGroup
-	frames int
+	frozen []*wallGroup // of a window that has ended: there are no others then
 	lost   wallGroup    // what came when there were too many
 	now    []*wallGroup // of the snapshot that is being taken
 	before []seenGroup  // of the last one
 	at     time.Time    // when that was taken; zero: there was none
+	last   int          // wallGroup.number
 }
 
 type seenGroup struct {
@@ -57,13 +71,15 @@ func (s *wallGroups) find(k *wallKey) *wallGroup {
 		}
 		h++
 	}
-	if len(s.all) >= maxGroups || s.frames+len(k.Stack) > maxGroupFrames {
+	if s.room.groups >= s.room.maxGroups || s.room.frames+len(k.Stack) > s.room.maxFrames {
 		return &s.lost
 	}
-	group := &wallGroup{wallKey: *k, number: len(s.all)}
+	s.last++
+	group := &wallGroup{wallKey: *k, number: s.last}
 	group.Stack, group.Labels = slices.Clone(k.Stack), slices.Clone(k.Labels)
 	s.all[h] = group
-	s.frames += len(k.Stack)
+	s.room.groups++
+	s.room.frames += len(k.Stack)
 	return group
 }
 
@@ -139,12 +155,51 @@ func (s *wallGroups) end(at time.Time) {
 
 // sorted are the groups, those of the most time first.
 func (s *wallGroups) sorted() []*wallGroup {
-	all := make([]*wallGroup, 0, len(s.all))
-	for _, g := range s.all {
-		all = append(all, g)
-	}
+	all := slices.AppendSeq(slices.Clone(s.frozen), maps.Values(s.all))
 	slices.SortFunc(all, func(a, b *wallGroup) int {
 		return cmp.Or(-cmp.Compare(a.weight, b.weight), cmp.Compare(a.number, b.number))
 	})
 	return all
+}
+
+// freeze returns what was counted, and begins anew.
+func (s *wallGroups) freeze() (out wallGroups) {
+	for _, g := range s.all {
+		if g.count > 0 {
+			out.frozen = append(out.frozen, g.freeze())
+		}
+	}
+	out.lost = *s.lost.freeze()
+	s.before, s.at = s.before[:0], time.Time{}
+	return out
+}
+
+// freeze returns what was counted, and begins anew.
+func (g *wallGroup) freeze() *wallGroup {
+	was := &wallGroup{wallKey: g.wallKey, count: g.count, weight: max(g.weight, 0), number: g.number}
+	g.count, g.weight, g.stops, g.whole = 0, 0, 0, 0
+	return was
+}
+
+// sweep drops the groups that are not to be kept.
+func (s *wallGroups) sweep() {
+	for _, g := range s.all {
+		if !g.kept {
+			s.room.groups--
+			s.room.frames -= len(g.Stack)
+		}
+	}
+	kept := make(map[uint64]*wallGroup, len(s.all))
+	for _, g := range s.all {
+		if !g.kept {
+			continue
+		}
+		g.kept = false
+		h := g.hash()
+		for kept[h] != nil {
+			h++
+		}
+		kept[h] = g
+	}
+	s.all = kept
 }

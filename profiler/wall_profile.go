@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -73,6 +74,7 @@ func (w *Wall) profiles(kind string) (all []*export.Profile, err error) {
 		if !slices.Contains(t.kinds, kind) {
 			continue
 		}
+		t.cpu = w.cpu
 		build := t.profile
 		if kind != KindWall {
 			build = func() (*export.Profile, error) { return t.estimate(kind) }
@@ -99,7 +101,7 @@ func (w *Wall) merge(kind string, all []*export.Profile) (*export.Profile, error
 	}
 	for _, p := range w.cpu {
 		if p.PID == 0 && kind == KindWall {
-			parts = append(parts, asWall(p.Data, nil))
+			parts = append(parts, asWall(p.Data))
 		}
 	}
 	out := &export.Profile{Kind: kind, Start: all[0].Start, Duration: all[0].Duration}
@@ -121,25 +123,25 @@ func mergeWall(parts []*profile.Profile, d time.Duration) (*profile.Profile, err
 	return p, nil
 }
 
-// asWall is a CPU profile as a part of a wall profile.
-func asWall(cpu *profile.Profile, labels []aggregate.Label) *profile.Profile {
-	p := cpu.Copy()
+// asWall is a CPU profile as a part of a wall profile, to be merged with others: it shares functions and the like with the CPU profile.
+func asWall(cpu *profile.Profile) *profile.Profile {
 	types := wallTypes()
-	p.SampleType, p.DefaultSampleType = []*profile.ValueType{&types[0], &types[1]}, ""
-	p.PeriodType = &profile.ValueType{Type: KindWall, Unit: "nanoseconds"}
-	for _, s := range p.Sample {
-		if s.Label == nil {
-			s.Label = make(map[string][]string)
-		}
-		s.Label[stateLabel] = []string{goruntime.Running.String()}
-		for _, l := range labels {
-			s.Label[l.Key] = []string{l.Value}
+	p := &profile.Profile{
+		SampleType: []*profile.ValueType{&types[0], &types[1]}, PeriodType: &profile.ValueType{Type: KindWall, Unit: "nanoseconds"}, Period: cpu.Period,
+		TimeNanos: cpu.TimeNanos, DurationNanos: cpu.DurationNanos, Mapping: cpu.Mapping, Location: cpu.Location, Function: cpu.Function,
+		DropFrames: cpu.DropFrames, KeepFrames: cpu.KeepFrames,
+	}
+	for _, s := range cpu.Sample {
+		labels := make(map[string][]string, len(s.Label)+1)
+		maps.Copy(labels, s.Label)
+		labels[stateLabel] = []string{goruntime.Running.String()}
+		p.Sample = append(p.Sample, &profile.Sample{Location: s.Location, Value: s.Value, Label: labels, NumLabel: s.NumLabel, NumUnit: s.NumUnit})
+	}
+	for _, c := range cpu.Comments {
+		if _, _, ok := export.ParseSamplesComment(c); !ok {
+			p.Comments = append(p.Comments, c)
 		}
 	}
-	p.Comments = slices.DeleteFunc(p.Comments, func(c string) bool {
-		_, _, ok := export.ParseSamplesComment(c)
-		return ok
-	})
 	return p
 }
 
@@ -157,19 +159,27 @@ func (t *wallTarget) profile() (*export.Profile, error) {
 		s := aggregate.NewSnapshot(p.g.images.Get, p.g.sym, t.options(p, out))
 		p.groups.addTo(s, t.w.wants)
 		if idle > 0 && t.w.Running() && p == t.wallProgram {
-			s.AddCalls(&aggregate.Calls{Leaf: noCPUFrame, Labels: stateLabels(goruntime.Running, "")}, 0, idle.Nanoseconds())
+			s.AddCalls(&aggregate.Calls{Leaf: t.idleFrame(), Labels: stateLabels(goruntime.Running, "")}, 0, idle.Nanoseconds())
 		}
 		parts = append(parts, s.Profile())
 	}
-	for _, p := range t.w.cpu {
+	for _, p := range t.cpu {
 		if p.PID == int(t.g.pid) {
-			parts = append(parts, asWall(p.Data, nil))
+			parts = append(parts, asWall(p.Data))
 		}
 	}
 	parts[0].Comments = append(parts[0].Comments, t.comments(used)...)
 	var err error
 	out.Data, err = mergeWall(parts, out.Duration)
 	return out, err
+}
+
+// idleFrame stands for what ran and is not in the CPU profile.
+func (t *wallTarget) idleFrame() string {
+	if t.blind {
+		return runningFrame
+	}
+	return noCPUFrame
 }
 
 // addTo adds a sample for each group that is wanted.
@@ -195,12 +205,20 @@ func (t *wallTarget) blank(kind string) *export.Profile {
 func (t *wallTarget) options(p *wallProgram, out *export.Profile) aggregate.SnapshotOptions {
 	o := aggregate.SnapshotOptions{
 		Types: wallTypes(), PeriodType: profile.ValueType{Type: KindWall, Unit: "nanoseconds"},
-		Period: int64(float64(time.Second) / t.w.cfg.Frequency), Start: out.Start, Duration: out.Duration, Main: p.g.space.Main().Image.ID,
+		Period: t.period(), Start: out.Start, Duration: out.Duration, Main: p.g.space.Main().Image.ID,
 	}
 	if t.w.cfg.Merge {
 		o.Labels = []aggregate.Label{{Key: "comm", Value: t.g.comm}, {Key: "pid", Value: fmt.Sprint(t.g.pid)}}
 	}
 	return o
+}
+
+// period is for how long a goroutine in a snapshot stands.
+func (t *wallTarget) period() int64 {
+	if t.w.shared == nil {
+		return int64(float64(time.Second) / t.w.cfg.Frequency)
+	}
+	return int64(t.ended.Sub(t.began)) / int64(max(t.snapshots, 1))
 }
 
 func stateLabels(s goruntime.State, reason string) []aggregate.Label {
@@ -221,7 +239,7 @@ func (g *wallGroup) calls() *aggregate.Calls {
 // usedCPU is the CPU time of t's goroutines, without those of the runtime.
 func (t *wallTarget) usedCPU() (used time.Duration) {
 	pid := fmt.Sprint(t.g.pid)
-	for _, p := range t.w.cpu {
+	for _, p := range t.cpu {
 		if p.PID != 0 && p.PID != int(t.g.pid) {
 			continue
 		}
@@ -273,8 +291,12 @@ func (t *wallTarget) comments(used time.Duration) []string {
 	d := t.ended.Sub(t.began)
 	lines := []string{"pprofd " + t.w.cfg.Version, fmt.Sprintf("goroutines that do not run: %d snapshots at random moments, %.3g a second, of %d goroutines on average, each for %v of CPU time",
 		t.snapshots, float64(t.snapshots)/max(d.Seconds(), 1e-9), t.sum/n, (t.spent / time.Duration(n)).Round(time.Microsecond))}
-	if !t.w.Running() {
+	switch {
+	case !t.w.Running():
 		return lines
+	case t.blind:
+		return append(lines, fmt.Sprintf("goroutines that run: there is no CPU profile of the same time; in snapshots they ran for %v ± %v, which is the frame %s",
+			t.running().Round(time.Millisecond), t.deviation().Round(time.Millisecond), runningFrame))
 	}
 	return append(lines, fmt.Sprintf("goroutines that run: CPU profile, %v; in snapshots they ran for %v ± %v; what is more is the frame %s",
 		used.Round(time.Millisecond), t.running().Round(time.Millisecond), t.deviation().Round(time.Millisecond), noCPUFrame))

@@ -2,10 +2,12 @@ package profiler
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/objfile"
 )
@@ -27,6 +29,9 @@ type wallTarget struct {
 	sum          int           // of goroutines, in all snapshots
 	took, spent  time.Duration // CPU time: of the last snapshot, of all of them
 	ran, squares float64       // sum of how many goroutines ran in each snapshot, and of the squares
+
+	cpu   []*export.Profile // what its goroutines did that ran
+	blind bool              // that is not known
 }
 
 // wallProgram is what is known of one program that a process executes.
@@ -68,11 +73,8 @@ func (s *stopped) place() wallPlace {
 	return wallPlace{start: s.start, pc: s.pc, depth: s.end - s.sp, labels: s.labels, reason: s.reason, state: s.state}
 }
 
-// Limits on what is remembered of goroutines from one snapshot to the next.
-const (
-	maxSeen   = 1 << 16
-	maxPlaces = 1 << 16
-)
+// maxSeen limits what is remembered of goroutines from one snapshot to the next.
+const maxSeen = 1 << 16
 
 func newWallTarget(w *Wall, g *Goroutines) *wallTarget {
 	t := &wallTarget{w: w}
@@ -88,9 +90,10 @@ func (t *wallTarget) execute(g *Goroutines, now time.Time) {
 	t.wallProgram = &wallProgram{
 		g: g, began: now, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.wants,
 		seen: make(map[uint64]*stopped), pending: make(map[uint64]*stopped), places: make(map[wallPlace]*wallGroup),
+		groups: wallGroups{room: t.w.room()},
 	}
 	g.space.ReadDirectly()
-	g.mem = watched{g.mem, &t.w.reading}
+	g.mem = watched{g.mem, t.w.reading}
 	t.programs = append(t.programs, t.wallProgram)
 }
 
@@ -125,7 +128,7 @@ func (t *wallTarget) snapshot(ctx context.Context, at time.Time) error {
 	})
 	for addr, s := range p.pending { // which ended, or changed whenever it was read
 		p.known(s)
-		delete(p.seen, addr)
+		p.forget(addr)
 	}
 	clear(p.pending)
 	if err != nil {
@@ -208,13 +211,13 @@ func (p *wallProgram) visit(g *Goroutine) {
 	}
 	if g.Stack == nil || g.ID != s.id || g.PC != s.pc || g.SP != s.sp || g.StartPC != s.start {
 		p.known(s)
-		delete(p.seen, g.Addr)
+		p.forget(g.Addr)
 		return
 	}
 	s.group = p.groups.find(&wallKey{State: s.state, Reason: s.reason, Stack: g.Stack, Labels: g.Labels, Complete: g.Complete})
 	p.groups.add(s.group)
 	s.group.stops++
-	if len(p.places) < maxPlaces {
+	if len(p.places) < p.groups.room.maxSeen {
 		p.places[s.place()] = s.group
 	}
 	s.sure = s.sure && g.Stops == s.stops
@@ -236,9 +239,41 @@ func (p *wallProgram) known(s *stopped) {
 }
 
 func (p *wallProgram) remember(addr uint64, s *stopped) {
-	if _, ok := p.seen[addr]; ok || len(p.seen) < maxSeen {
-		p.seen[addr] = s
+	if _, ok := p.seen[addr]; !ok {
+		if p.groups.room.seen >= p.groups.room.maxSeen {
+			return
+		}
+		p.groups.room.seen++
 	}
+	p.seen[addr] = s
+}
+
+func (p *wallProgram) forget(addr uint64) {
+	if _, ok := p.seen[addr]; ok {
+		delete(p.seen, addr)
+		p.groups.room.seen--
+	}
+}
+
+// sweep forgets what is not as the last snapshot saw it, with all that was kept for it.
+func (p *wallProgram) sweep() {
+	for addr, s := range p.seen {
+		switch {
+		case s.last != p.index || s.group == &p.groups.lost:
+			p.forget(addr)
+		case s.group != nil:
+			s.group.kept = true
+		}
+	}
+	maps.DeleteFunc(p.places, func(_ wallPlace, g *wallGroup) bool { return !g.kept })
+	p.groups.sweep()
+}
+
+// leave gives back what p has of the room that it shares.
+func (p *wallProgram) leave() {
+	p.groups.room.seen -= len(p.seen)
+	clear(p.seen)
+	p.groups.sweep()
 }
 
 // userStart says whether a CPU profile's root function is that of a goroutine of the program.

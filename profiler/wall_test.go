@@ -338,7 +338,7 @@ func TestWallStalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	space, letGo := w.targets[0].g.space, make(chan struct{})
-	w.targets[0].g.mem = watched{stuck{w.targets[0].g.mem, letGo}, &w.reading}
+	w.targets[0].g.mem = watched{stuck{w.targets[0].g.mem, letGo}, w.reading}
 	if err := w.Run(t.Context()); !errors.Is(err, objfile.ErrTooCostly) {
 		t.Errorf("error %v", err)
 	}

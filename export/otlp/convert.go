@@ -23,7 +23,7 @@ const scopeName = "github.com/pprofd/pprofd"
 var meant = map[string]string{"heap": "inuse_", "allocs": "alloc_"}
 
 // named are kinds whose sample types others have, too: their profiles have an attribute pprofd.kind, by which they can be told apart.
-var named = map[string]bool{"block": true, "mutex": true}
+var named = map[string]bool{"block": true, "mutex": true, "wall": true}
 
 // instant are kinds that show a moment.
 var instant = map[string]bool{"heap": true, "goroutine": true}

@@ -40,6 +40,7 @@ func New(s Source, i Inspector) *Handlers {
 // Register hands over all handlers, by patterns of http.ServeMux.
 func (h *Handlers) Register(handle func(pattern string, h http.Handler)) {
 	for _, prefix := range []string{"/pid/{pid}", "/service/{service}"} {
+		handle("GET "+prefix+"/debug/fgprof", h.with(h.fgprof))
 		prefix += "/debug/pprof"
 		handle("GET "+prefix, http.HandlerFunc(slash))
 		handle("GET "+prefix+"/{$}", h.with(h.index))
@@ -119,6 +120,15 @@ func (h *Handlers) kind(w http.ResponseWriter, r *http.Request, q Request) error
 	return k.answer(h, w, r, q)
 }
 
+// fgprof is wall at the path, and with the parameters, of github.com/felixge/fgprof, for which there are scrapers.
+func (h *Handlers) fgprof(w http.ResponseWriter, r *http.Request, q Request) error {
+	if f := r.URL.Query().Get("format"); f != "" && f != "pprof" {
+		return bad("format %q is not here: pprof is", f)
+	}
+	q.Kind = KindWall
+	return h.cpu(w, r, q)
+}
+
 // parameters are what a URL says behind the question mark.
 type parameters struct {
 	seconds   time.Duration // 0: not said
@@ -148,7 +158,7 @@ func parse(query url.Values) (p parameters, err error) {
 	return p, nil
 }
 
-// cpu takes a profile of CPU time. debug has no meaning for it, as in net/http/pprof.
+// cpu takes a profile of CPU time, or of wall. debug has no meaning for it, as in net/http/pprof.
 func (h *Handlers) cpu(w http.ResponseWriter, r *http.Request, q Request) error {
 	p, err := parse(r.URL.Query())
 	if err != nil {

@@ -21,7 +21,7 @@ var page = template.Must(template.New("index").Parse(`<!DOCTYPE html>
 <ul>
 {{range .Processes}}<li>{{.Service}}, process {{.PID}} ({{.Comm}})</li>
 {{end}}</ul>
-<p>Profiles of it, for go tool pprof. debug=1 gives text, but for profile.</p>
+<p>Profiles of it, for go tool pprof. debug=1 gives text, but for profile and wall.</p>
 <table>
 {{range .Kinds}}<tr><td>{{if .Lacks}}{{.Name}}{{else}}<a href="{{.Name}}{{.Query}}">{{.Name}}</a>{{end}}</td><td>{{.About}}{{with .Lacks}} (not here: {{.}}){{end}}</td></tr>
 {{end}}</table>

@@ -17,7 +17,7 @@ type kind struct {
 // needsKind is said of kinds that pprofd does not have.
 const needsKind = "pprofd does not take this kind of profile; the program itself can, with net/http/pprof"
 
-// kinds are those that net/http/pprof has.
+// kinds are those that net/http/pprof has, and wall.
 var kinds = map[string]kind{
 	KindProfile: {about: "CPU profile, sampled 100 times a second for the seconds given, or 30", answer: (*Handlers).cpu},
 	KindHeap: {about: "A sampling of memory allocations of live objects. With seconds it is what has changed in that time",
@@ -30,6 +30,8 @@ var kinds = map[string]kind{
 		answer: (*Handlers).records},
 	KindGoroutine: {about: "Stack traces of all current goroutines. With seconds it is what has changed in that time",
 		answer: (*Handlers).records},
+	KindWall: {about: "Where time passes: what all goroutines do, running and waiting, for the seconds given, or 30; also as /debug/fgprof",
+		answer: (*Handlers).cpu},
 	"cmdline": {about: "The command line of the program", answer: (*Handlers).cmdline},
 	"symbol": {about: "Maps given program counters to function names, in a GET raw query or POST body, separated by '+'",
 		answer: (*Handlers).symbol},

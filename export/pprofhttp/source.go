@@ -24,6 +24,7 @@ const (
 	KindBlock     = "block"
 	KindMutex     = "mutex"
 	KindGoroutine = "goroutine"
+	KindWall      = "wall" // which net/http/pprof does not have; fgprof does
 )
 
 // Source has processes, and takes profiles of them. It is safe for concurrent use.
@@ -49,7 +50,7 @@ type Request struct {
 	PID     int    // 0: of Service
 	Service string // where there is no PID
 	Kind    string // one of the kinds above
-	// Duration is for how long CPU time is sampled; of other kinds it is what has changed within it. 0: for 30 s; what there is
+	// Duration is for how long CPU time, or what goroutines do, is sampled; of other kinds it is what has changed within it. 0: for 30 s; what there is
 	// now, or was counted since the process began.
 	Duration time.Duration
 	// Runtime asks for addresses as the process has them. Else they are those of the program's file.

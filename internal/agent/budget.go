@@ -36,11 +36,13 @@ func (a *Agent) keep(c *config.Config, p *pipeline) (*spend.Keeper, error) {
 
 const governInterval = 10 * time.Second // at most
 
-// Shares of the budget, as weights: what is sampled all the time is what most look at.
+// Shares of the budget, as weights: what is sampled all the time is what most look at. Of those that are equal the last in the list of
+// kinds goes first where there is too little memory: wall, then allocs.
 const (
 	shareCPU    = 3
 	shareMemory = 1
 	shareAllocs = 1
+	shareWall   = 1
 )
 
 // governed says what may be set of a kind.
@@ -61,6 +63,10 @@ func (a *Agent) governed(c *config.Config, k *kind) spend.Kind {
 	case kindMemory:
 		rate := 1 / readingInterval(c).Seconds()
 		g.Kind = governor.Kind{Name: k.name, Share: shareMemory, Floor: rate / longestReading, Ceiling: rate, Start: rate, Unit: "/s"}
+		g.Count = k.count
+	case profiler.KindWall:
+		hz := float64(c.Wall.Hz)
+		g.Kind = governor.Kind{Name: k.name, Share: shareWall, Floor: min(1/c.Window.Seconds(), hz), Ceiling: hz, Start: hz, Unit: "Hz"}
 		g.Count = k.count
 	}
 	return g
@@ -171,7 +177,7 @@ var (
 	descLoad      = desc("host_load", "Load of the machine in the governor's last window, by which it is full or summary mode.")
 	descMode      = desc("mode", "1 for the mode that profiling is in.", "mode")
 	descKindOff   = desc("kind_off", "Whether the governor has switched this kind off for a while, since it misbehaves.", "kind")
-	descRate      = desc("rate", "Rate of the kind: CPU in Hz, memory in readings a second of each process, allocs in parts of allocs.budget.", "kind")
+	descRate      = desc("rate", "Rate of the kind: CPU in Hz, memory in readings a second of each process, allocs in parts of allocs.budget, wall in snapshots a second of each process, at most.", "kind")
 	descRateMost  = desc("rate_ceiling", "The rate that the kind cannot exceed now.", "kind")
 	descThrottled = desc("samples_throttled_total", "Samples that the token bucket dropped; the others weigh more for it.", "kind")
 	descBPF       = desc("bpf_seconds_total", "Run time of the BPF programs.", "kind")

@@ -36,6 +36,10 @@ func (a *Agent) progress(c *config.Config, kind string) error {
 		var n profiler.Stats
 		n, running = a.metrics.allocs.get()
 		last = n.Windows.Last
+	case profiler.KindWall:
+		var n profiler.WallsStats
+		n, running = a.metrics.wall.get()
+		last = n.Windows.Last
 	case kindMemory:
 		var n profiler.ReadingsStats
 		n, running = a.metrics.memory.get()

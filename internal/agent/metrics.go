@@ -19,6 +19,7 @@ type metrics struct {
 
 	cpu, allocs *totals
 	memory      *readTotals
+	wall        *wallTotals
 
 	mu   sync.Mutex
 	past map[string]handoverStats // by destination: of queues that have ended
@@ -27,7 +28,7 @@ type metrics struct {
 
 func newMetrics(a *Agent) *metrics {
 	return &metrics{
-		a: a, cpu: newTotals(), allocs: newTotals(), memory: newReadTotals(), past: make(map[string]handoverStats), now: make(map[string][]*handover),
+		a: a, cpu: newTotals(), allocs: newTotals(), memory: newReadTotals(), wall: newWallTotals(), past: make(map[string]handoverStats), now: make(map[string][]*handover),
 	}
 }
 
@@ -92,12 +93,16 @@ var (
 	descBuilding  = desc("building_seconds_total", "Time that building profiles took.", "kind")
 	descProfiles  = desc("profiles_total", "Profiles that were made.", "kind")
 	descUndeliv   = desc("profiles_undelivered_total", "Profiles that no destination took.", "kind")
-	descHz        = desc("sampling_hertz", "Samples a second and CPU, at present.", "kind")
+	descHz        = desc("sampling_hertz", "Samples a second and CPU, at present; of wall snapshots a second of each process, in the last window.", "kind")
 	descInterval  = desc("reading_interval_seconds", "Time between two readings of what a process's runtime keeps of itself.")
 	descReadings  = desc("memory_readings_total", "Processes whose profiles of memory and contention were read.", "result")
 	descReadTime  = desc("memory_reading_seconds_total", "Time that this took, building profiles included.")
 	descSites     = desc("memory_sites_total", "Sites of allocations and of contention that were read.")
 	descMemory    = desc("memory_profiles", "Processes by what their runtime does about its memory profile.", "state")
+	descSnapshots = desc("wall_snapshots_total", "Snapshots of the goroutines of a process.", "result")
+	descSeen      = desc("wall_goroutines_total", "Goroutines in these snapshots.")
+	descStalled   = desc("wall_stalled_total", "Processes that were given up, since their memory did not answer.")
+	descLeft      = desc("wall_left_total", "Windows of processes without a profile, since it was the turn of others: the budget is too small for all.")
 	descWaits     = desc("contention_profiles", "Processes by what their runtime does about its block and mutex profiles.", "kind", "state")
 	descProcesses = desc("discovery_processes", "Go processes that run now.", "verdict")
 	descLooks     = desc("discovery_looks_total", "Processes that were looked at as they executed a program.")
@@ -168,6 +173,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		s.gauge(descInterval, readingInterval(c).Seconds())
 	}
 	s.readings(m.memory)
+	s.walls(m.wall)
 	s.discovery(m.a)
 	for name, q := range m.handovers() {
 		s.handover(name, q)
@@ -278,6 +284,31 @@ func (s scrape) readings(t *readTotals) {
 		for state, processes := range states {
 			s.gauge(descWaits, float64(processes), kind, state)
 		}
+	}
+}
+
+func (s scrape) walls(t *wallTotals) {
+	n, running := t.get()
+	if !running && n.Targeted == 0 {
+		return
+	}
+	const kind = profiler.KindWall
+	for d, v := range map[*prometheus.Desc]uint64{
+		descLost: n.Lost, descTargetsN: uint64(n.Targeted), descUnopened: n.Unopened, descWindows: n.Windows.Ended, descProfiles: n.Windows.Profiles,
+		descUndeliv: n.Windows.Failures,
+	} {
+		s.counter(d, float64(v), kind)
+	}
+	s.counter(descSnapshots, float64(n.Snapshots), "ok")
+	s.counter(descSnapshots, float64(n.Failed), "failed")
+	s.counter(descSeen, float64(n.Goroutines))
+	s.counter(descStalled, float64(n.Stalled))
+	s.counter(descLeft, float64(n.Left))
+	s.counter(descUser, n.CPUTime.Seconds(), kind)
+	s.counter(descBuilding, n.Windows.Building.Seconds(), kind)
+	if running {
+		s.gauge(descTargets, float64(n.Targets), kind)
+		s.gauge(descHz, n.Hz, kind)
 	}
 }
 

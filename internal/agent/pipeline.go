@@ -19,7 +19,8 @@ type pipeline struct {
 	queue  *handover
 	store  *file.Store // nil: no files
 	kinds  []*kind
-	keeper *spend.Keeper // nil: there is no budget
+	keeper *spend.Keeper        // nil: there is no budget
+	cpu    *profiler.CPUWindows // what wall has of CPU profiles; nil: nobody wants them
 	cancel context.CancelFunc
 	ran    sync.WaitGroup
 }
@@ -39,6 +40,9 @@ func (a *Agent) newPipeline(c *config.Config) (*pipeline, error) {
 	add := func(name string, open func() (source, error)) {
 		p.kinds = append(p.kinds, &kind{name: name, open: open, log: a.log, changed: a.rescan})
 	}
+	if c.CPU.Enabled && c.Wall.Enabled {
+		p.cpu = &profiler.CPUWindows{}
+	}
 	if c.CPU.Enabled {
 		add(profiler.KindCPU, func() (source, error) { return newSampler(a.cpu(c, p), a.metrics.cpu, nil) })
 	}
@@ -51,6 +55,9 @@ func (a *Agent) newPipeline(c *config.Config) (*pipeline, error) {
 	}
 	if c.Allocs.Enabled && c.Allocs.Source == sourceProbe {
 		add(profiler.KindAllocs, func() (source, error) { return newSampler(a.allocs(c, p), a.metrics.allocs, nil) })
+	}
+	if c.Wall.Enabled {
+		add(profiler.KindWall, func() (source, error) { return newWaller(a.wall(c, p), a.metrics.wall), nil })
 	}
 	if p.keeper, err = a.keep(c, p); err != nil {
 		return nil, errors.Join(err, p.close(context.Background()))
@@ -95,7 +102,7 @@ func reads(c *config.Config) (kinds []string) {
 func (a *Agent) cpu(c *config.Config, p *pipeline) profiler.Config {
 	return profiler.Config{
 		Log: a.log, Kind: profiler.KindCPU, Frequency: c.CPU.Hz, NoKernel: !c.CPU.Kernel, Window: c.Window, Exporter: p.queue, Comments: p.comments,
-		ProcRoot: a.o.ProcRoot, Version: a.o.Version, Discovery: a.discovery, MaxTargets: c.MaxTargets,
+		ProcRoot: a.o.ProcRoot, Version: a.o.Version, Discovery: a.discovery, MaxTargets: c.MaxTargets, Windows: p.cpu,
 	}
 }
 

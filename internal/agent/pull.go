@@ -28,6 +28,7 @@ const (
 	pullWindow   = 10 * time.Second
 	maxPulls     = 256      // requests at a time: a scraper of many processes asks for them one beside the other
 	maxReading   = 4        // of these, that read memory: a process that lets others wait is no reason for all to wait
+	maxWalls     = 4        // of these, that sample goroutines: each has a thread that does not let others wait for it
 	maxPullBytes = 64 << 20 // of profiles that wait for the rest of their interval, or for those of other processes
 )
 
@@ -40,6 +41,7 @@ type puller struct {
 	cpu     *sharing
 	reading chan struct{} // one for each reading of processes' memory
 	pulls   chan struct{} // one for each request
+	walls   chan struct{} // one for each that samples goroutines
 	ended   chan struct{}
 
 	mu     sync.Mutex
@@ -54,7 +56,8 @@ var (
 
 func (a *Agent) newPuller(c *config.Config) *puller {
 	u := &puller{
-		a: a, config: c, procs: procfs.New(a.o.ProcRoot), reading: make(chan struct{}, maxReading), pulls: make(chan struct{}, maxPulls), ended: make(chan struct{}),
+		a: a, config: c, procs: procfs.New(a.o.ProcRoot), reading: make(chan struct{}, maxReading), pulls: make(chan struct{}, maxPulls),
+		walls: make(chan struct{}, maxWalls), ended: make(chan struct{}),
 	}
 	u.budget.most = maxPullBytes
 	u.cpu = newSharing(&u.budget, func(out export.Exporter) (*profiler.Profiler, error) {
@@ -125,6 +128,8 @@ func (u *puller) Profile(ctx context.Context, q pprofhttp.Request) (*profile.Pro
 	switch q.Kind {
 	case pprofhttp.KindProfile:
 		p, err = u.sample(ctx, procs, q.Duration)
+	case pprofhttp.KindWall:
+		p, err = u.wall(ctx, procs, q.Duration)
 	case pprofhttp.KindHeap, pprofhttp.KindAllocs, pprofhttp.KindBlock, pprofhttp.KindMutex, pprofhttp.KindGoroutine:
 		p, err = u.memory(ctx, procs, q)
 	default:

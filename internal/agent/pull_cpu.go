@@ -53,6 +53,7 @@ type client struct {
 
 // piece is what was sampled of one process in one window. Clients share it: it is not changed.
 type piece struct {
+	of             profiler.Process // nobody where it is of several
 	began          time.Time
 	data           *profile.Profile
 	recorded, lost uint64
@@ -109,6 +110,11 @@ func merged(list []piece, began time.Time) (piece, error) {
 
 // sample samples procs for d, or until they, ctx or the agent end.
 func (s *sharing) sample(ctx context.Context, procs []profiler.Process, d time.Duration) (*interval, error) {
+	return s.sampleBeside(ctx, procs, d, func(context.Context) error { return nil })
+}
+
+// sampleBeside has f run while it samples, until its context ends.
+func (s *sharing) sampleBeside(ctx context.Context, procs []profiler.Process, d time.Duration, f func(context.Context) error) (*interval, error) {
 	c, err := s.join(procs)
 	if err != nil {
 		return nil, err
@@ -118,7 +124,13 @@ func (s *sharing) sample(ctx context.Context, procs []profiler.Process, d time.D
 	if err != nil {
 		return nil, c.died(err)
 	}
-	if err := s.wait(ctx, c, from, d); err != nil {
+	during, end := context.WithDeadline(ctx, from.Add(d))
+	defer end()
+	beside := make(chan error, 1)
+	go func() { beside <- f(during) }()
+	err = s.wait(ctx, c, from, d)
+	end()
+	if err := errors.Join(err, <-beside); err != nil {
 		return nil, err
 	}
 	to, err := c.of.Cut(ctx)
@@ -292,7 +304,7 @@ func (s *sharing) wait(ctx context.Context, c *client, from time.Time, d time.Du
 // Export gives a piece to those who want it.
 func (s *sharing) Export(_ context.Context, p *export.Profile) error {
 	proc := profiler.Process{PID: p.PID, Start: p.StartTicks}
-	one := piece{began: p.Start, data: p.Data}
+	one := piece{of: proc, began: p.Start, data: p.Data}
 	for _, c := range p.Data.Comments {
 		if recorded, lost, ok := export.ParseSamplesComment(c); ok {
 			one.recorded, one.lost = recorded, lost
@@ -327,15 +339,16 @@ func (s *sharing) merge(c *client, from time.Time) error {
 	s.list.Lock()
 	pieces, err := c.pieces, c.err
 	s.list.Unlock()
-	if err != nil || len(pieces) < maxPieces {
+	if err != nil || len(pieces) < max(maxPieces, 2*len(c.procs)) {
 		return err
 	}
 	var kept []piece
-	if list := within(pieces, from, time.Time{}); len(list) > 0 {
+	for of, list := range byProcess(within(pieces, from, time.Time{})) {
 		all, err := merged(list, from)
 		if err != nil {
 			return err
 		}
+		all.of = of
 		kept = append(kept, all)
 	}
 	s.list.Lock()
@@ -347,6 +360,14 @@ func (s *sharing) merge(c *client, from time.Time) error {
 		s.give(c, p)
 	}
 	return c.err
+}
+
+func byProcess(list []piece) map[profiler.Process][]piece {
+	of := make(map[profiler.Process][]piece)
+	for _, p := range list {
+		of[p.of] = append(of[p.of], p)
+	}
+	return of
 }
 
 // within are the pieces of [from, to); to may be zero.

@@ -121,7 +121,7 @@ func (u *puller) read(ctx context.Context, f func(*profiler.Memory) error) error
 // one reads the profile that a process has of itself now.
 func (u *puller) one(ctx context.Context, m *profiler.Memory, p profiler.Process, q pprofhttp.Request) (*export.Profile, error) {
 	if q.Kind == pprofhttp.KindGoroutine {
-		return profiler.ReadGoroutines(ctx, p, u.a.o.ProcRoot, u.a.o.Version, q.Runtime)
+		return m.ReadGoroutines(ctx, p, q.Runtime)
 	}
 	return m.Read(p, recordKinds[q.Kind], q.Runtime)
 }

@@ -76,14 +76,17 @@ func addSamples(past *profiler.Stats, now profiler.Stats) {
 	past.UserTime += now.UserTime
 	past.Throttled += now.Throttled
 	past.BadSpans += now.BadSpans
-	w := &past.Windows
-	w.Ended += now.Windows.Ended
-	w.Profiles += now.Windows.Profiles
-	w.Failures += now.Windows.Failures
-	w.Dropped += now.Windows.Dropped
-	w.Building += now.Windows.Building
-	if now.Windows.Last.After(w.Last) {
-		w.Last = now.Windows.Last
+	addWindows(&past.Windows, now.Windows)
+}
+
+func addWindows(past *profiler.Windows, now profiler.Windows) {
+	past.Ended += now.Ended
+	past.Profiles += now.Profiles
+	past.Failures += now.Failures
+	past.Dropped += now.Dropped
+	past.Building += now.Building
+	if now.Last.After(past.Last) {
+		past.Last = now.Last
 	}
 }
 

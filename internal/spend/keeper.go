@@ -111,7 +111,7 @@ func New(c Config) (*Keeper, error) {
 		return nil, fmt.Errorf("budget of %.3g %% of %v CPUs: %w", 100*c.Share, h.cpus, err)
 	}
 	k := &Keeper{cfg: c, host: h, governor: g, before: make(map[string]Counters)}
-	k.state = State{Share: c.Share, Memory: rules.Memory, Decision: governor.Decision{Windows: 1, Budget: rules.CPU}}
+	k.state = State{Share: c.Share, Memory: rules.Memory, Decision: g.Next(governor.Observation{})}
 	return k, nil
 }
 

@@ -17,16 +17,16 @@ import (
 
 // kinds of profiles that are shown, in their order.
 var kinds = []string{
-	pprofhttp.KindProfile, pprofhttp.KindHeap, pprofhttp.KindAllocs, pprofhttp.KindGoroutine, pprofhttp.KindBlock, pprofhttp.KindMutex,
+	pprofhttp.KindProfile, pprofhttp.KindWall, pprofhttp.KindHeap, pprofhttp.KindAllocs, pprofhttp.KindGoroutine, pprofhttp.KindBlock, pprofhttp.KindMutex,
 }
 
 var titles = map[string]string{
-	pprofhttp.KindProfile: "CPU time", pprofhttp.KindHeap: "memory in use", pprofhttp.KindAllocs: "allocations",
+	pprofhttp.KindProfile: "CPU time", pprofhttp.KindWall: "wall-clock time", pprofhttp.KindHeap: "memory in use", pprofhttp.KindAllocs: "allocations",
 	pprofhttp.KindGoroutine: "goroutines", pprofhttp.KindBlock: "waiting", pprofhttp.KindMutex: "contended mutexes",
 }
 
 const (
-	defaultSeconds = 10 // of CPU profiles
+	defaultSeconds = 10 // of what is sampled
 	maxSeconds     = 300
 	maxQuery       = 4 << 10 // bytes
 )
@@ -159,7 +159,7 @@ func (u *UI) take(r *http.Request, of *owner, what *selection) error {
 }
 
 func secondsOf(text, kind string) (int, error) {
-	if text == "" && kind == pprofhttp.KindProfile {
+	if text == "" && (kind == pprofhttp.KindProfile || kind == pprofhttp.KindWall) {
 		return defaultSeconds, nil
 	}
 	if text == "" {

@@ -9,9 +9,9 @@ import (
 
 // check finds values that contradict each other.
 func (c *Config) check(d *decoder) {
-	if !c.CPU.Enabled && !c.Heap.Enabled && !c.Allocs.Enabled && !c.Block.Enabled && !c.Mutex.Enabled && !c.Goroutine.Enabled {
-		d.conflict("no kind of profile is enabled: enable cpu, heap, allocs, block, mutex or goroutine",
-			"cpu.enabled", "heap.enabled", "allocs.enabled", "block.enabled", "mutex.enabled", "goroutine.enabled")
+	if !c.CPU.Enabled && !c.Heap.Enabled && !c.Allocs.Enabled && !c.Block.Enabled && !c.Mutex.Enabled && !c.Goroutine.Enabled && !c.Wall.Enabled {
+		d.conflict("no kind of profile is enabled: enable cpu, heap, allocs, block, mutex, goroutine or wall",
+			"cpu.enabled", "heap.enabled", "allocs.enabled", "block.enabled", "mutex.enabled", "goroutine.enabled", "wall.enabled")
 	}
 	if c.Dir.Path == "" && !c.Servers() {
 		d.conflict("profiles would go nowhere: give a directory, or a server", "dir.path")
@@ -62,7 +62,7 @@ func (c *Config) checkAge(d *decoder) {
 		key     string
 		length  time.Duration
 	}{
-		{c.CPU.Enabled, "window", c.Window},
+		{c.CPU.Enabled || c.Wall.Enabled, "window", c.Window},
 		{c.Allocs.Enabled, "allocs.interval", c.Allocs.Interval},
 		{c.Block.Enabled, "block.interval", c.Block.Interval},
 		{c.Mutex.Enabled, "mutex.interval", c.Mutex.Interval},

@@ -23,6 +23,7 @@ type Config struct {
 	Block      Memory
 	Mutex      Memory
 	Goroutine  Memory
+	Wall       Wall
 	Dir        Dir
 	Spool      Spool
 	Pyroscope  []Pyroscope
@@ -62,6 +63,12 @@ func (c *CPU) Highest() int { return max(c.Hz, c.MaxHz) }
 type Memory struct {
 	Enabled  bool
 	Interval time.Duration
+}
+
+// Wall is what all goroutines do, whatever it is.
+type Wall struct {
+	Enabled bool
+	Hz      int
 }
 
 // Allocs are profiles of allocations.

@@ -51,6 +51,7 @@ allocs: {enabled: true, source: probe, interval: 30s, alloc_interval: 1MiB, budg
 block: {enabled: false, interval: 20s}
 mutex: {enabled: false, interval: 21s}
 goroutine: {enabled: true, interval: 22s}
+wall: {enabled: true, hz: 23}
 dir: {path: /srv/p, max_size: 1.5GiB, max_age: 36h, max_files: 10}
 spool: {path: /srv/s, max_size: 10MiB, max_age: 2h}
 pyroscope:
@@ -162,7 +163,7 @@ exclude: user=root
 labels: {0a: x, __b: y, c: [1]}
 log: text
 max_targets: 1e3
-`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, block, mutex, goroutine, overhead, dir, spool, pyroscope, parca, otlp, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
+`, `f:1: unknown key "windo"; here may be: window, cpu, heap, allocs, block, mutex, goroutine, wall, overhead, dir, spool, pyroscope, parca, otlp, listen, auth, select, exclude, relabel_configs, labels, kubernetes, containers, log, max_targets
 f:3: cpu.hz: "many" is no whole number
 f:4: cpu: hz is there already, in line 3
 f:5: cpu: unknown key "Kernel"; here may be: enabled, hz, min_hz, max_hz, kernel
@@ -210,7 +211,7 @@ mutex: {enabled: false}
 auth: {insecure_loopback: true}
 listen: 10.1.2.3:80
 kubernetes: {enabled: false, kubelet: "http://h:1"}
-`, `f:1: cpu.enabled: no kind of profile is enabled: enable cpu, heap, allocs, block, mutex or goroutine
+`, `f:1: cpu.enabled: no kind of profile is enabled: enable cpu, heap, allocs, block, mutex, goroutine or wall
 f:5: dir.path: profiles would go nowhere: give a directory, or a server
 f:10: auth.insecure_loopback: listen "10.1.2.3:80": insecure_loopback is for loopback addresses only, *
 f:12: kubernetes.kubelet: it is not asked, since kubernetes.enabled is false: remove one of them`},

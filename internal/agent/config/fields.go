@@ -25,6 +25,7 @@ func sections() []section {
 		{"cpu", "CPU profiles: where the processes are while they run on a CPU."},
 		{"heap", "Heap profiles: what is in use, by where it was allocated, from the records of the processes' own runtimes."},
 		{"allocs", "Profiles of what is allocated."},
+		{"wall", "Profiles of where time passes: what all goroutines do, whether they run or wait. Each window has one, with the CPU profile of that window in it."},
 		{"overhead", "What profiling may cost, all in all. Rates adapt to it: they fall at once, and rise slowly."},
 		{"dir", "Profiles are kept as DIR/<service>/<pid>-<start>/<kind>-<time>.pb.gz, the newest of them."},
 		{"spool", "Profiles wait here for the servers below, through outages and restarts. It is there where a server is."},
@@ -59,7 +60,7 @@ func (c *Config) overheadFields() []field {
 
 func (c *Config) profileFields() []field {
 	return []field{
-		{"window", "window", "10s", "how long a CPU profile is; 1s to 1h", durationValue(&c.Window, time.Second, time.Hour)},
+		{"window", "window", "10s", "how long a profile of CPU time, or of wall, is; 1s to 1h", durationValue(&c.Window, time.Second, time.Hour)},
 		{"cpu.enabled", "", "true", "true or false", boolValue(&c.CPU.Enabled)},
 		{"cpu.hz", "cpu-hz", "19", "samples a second and CPU at the start; 1 to 10000", intValue(&c.CPU.Hz, 10000)},
 		{"cpu.min_hz", "", "1", "not fewer, whatever it costs; 1 to 10000", intValue(&c.CPU.MinHz, 10000)},
@@ -82,6 +83,9 @@ func (c *Config) profileFields() []field {
 		{"goroutine.enabled", "", "false", "what all goroutines do at a moment; costs 5 ms for 1,000 of them", boolValue(&c.Goroutine.Enabled)},
 		{"goroutine.interval", "", "1m", "how often; 1s to 24h. Of heap, allocs, block, mutex and goroutine the shortest interval is that of all",
 			durationValue(&c.Goroutine.Interval, time.Second, 24*time.Hour)},
+		{"wall.enabled", "", "false", "costs a process some 1 ms a window, and 0.1 ms a snapshot; processes take turns where that is more than the budget has for it", boolValue(&c.Wall.Enabled)},
+		{"wall.hz", "", "19", "snapshots of a process with up to 1,000 goroutines in a second, of n thousand an n-th of that; fewer where the budget does not " +
+			"allow it; 1 to 1000", intValue(&c.Wall.Hz, 1000)},
 	}
 }
 

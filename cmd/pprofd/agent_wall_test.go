@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
+)
+
+// sharer is a running program that knows how its goroutines spend their time.
+type sharer struct {
+	*testprog.Proc
+	in    *os.File
+	marks int
+}
+
+func startSharer(t *testing.T, path string) *sharer {
+	t.Helper()
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { in.Close(); out.Close() })
+	return &sharer{Proc: testprog.StartWith(t, testprog.StartOptions{Stdin: in}, path), in: out}
+}
+
+// spent is how it has spent its time until now, ns by what for.
+func (s *sharer) spent(t *testing.T) (m map[string]int64) {
+	t.Helper()
+	s.marks++
+	name := fmt.Sprintf("mark %d ", s.marks)
+	if _, err := fmt.Fprintln(s.in, s.marks); err != nil {
+		t.Fatal(err)
+	}
+	line := s.WaitLine(t, name, time.Minute)
+	if err := json.Unmarshal([]byte(strings.TrimPrefix(line, name)), &m); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// offBy says by how many points shares of a profile differ from the truth, at most.
+func offBy(t *testing.T, p *profile.Profile, before, after map[string]int64) (most float64) {
+	t.Helper()
+	in := map[string]string{"main.(*worker).receive": "receive", "main.(*worker).lock": "lock", "main.(*worker).compute": "compute", "[runs without a CPU]": "compute"}
+	got, total, all := make(map[string]int64), int64(0), int64(0)
+	for _, s := range p.Sample {
+		for _, l := range s.Location {
+			i := slices.IndexFunc(l.Line, func(l profile.Line) bool { return in[l.Function.Name] != "" })
+			if i >= 0 {
+				got[in[l.Line[i].Function.Name]] += s.Value[1]
+				total += s.Value[1]
+				break
+			}
+		}
+	}
+	for _, what := range []string{"receive", "lock", "compute"} {
+		all += after[what] - before[what]
+	}
+	for _, what := range []string{"receive", "lock", "compute"} {
+		share, truth := 100*float64(got[what])/float64(total), 100*float64(after[what]-before[what])/float64(all)
+		t.Logf("%s: %.1f %%, in truth %.1f %%", what, share, truth)
+		most = max(most, math.Abs(share-truth))
+	}
+	return most
+}
+
+// TestAgentWall: windows of wall profiles, in files and as they are asked for, have the shares of time that the program knows of itself,
+// within 3 points; their sum is the time of all its goroutines; and the last window is there after SIGTERM.
+func TestAgentWall(t *testing.T) {
+	needs.BPF(t)
+	bin := ownPrograms(t, "shares")
+	p := startSharer(t, bin+"/shares")
+	addr := freeAddress(t)
+	a := startAgent(t, bin, nil, "--listen", addr, "--insecure-loopback", "--window", "2s", "--cpu-hz", "97",
+		"--config", writeConfig(t, "heap: {enabled: false}\nwall: {enabled: true, hz: 97}\n"))
+	until(t, "a window", func() bool { return len(a.files(t, "wall", p.PID)) > 0 })
+	first := p.spent(t)
+	had := len(a.files(t, "wall", p.PID))
+	for windows, off := 4, 100.0; off > 3; windows += 4 { // chance vanishes in time, a bias does not
+		if windows > 16 {
+			t.Fatalf("%.1f points off", off)
+		}
+		until(t, "more windows", func() bool { return len(a.files(t, "wall", p.PID)) > had+windows })
+		off = offBy(t, checkedWall(t, a.files(t, "wall", p.PID)[had+1:]), first, p.spent(t))
+	}
+	for path, d := range map[string]int{"/debug/pprof/wall": 6, "/debug/fgprof": 1} {
+		before := p.spent(t)
+		pulled := pull(t, fmt.Sprintf("http://%s/pid/%d%s?seconds=%d", addr, p.PID, path, d))
+		if off := offBy(t, pulled, before, p.spent(t)); d > 5 && off > 5 { // of a few hundred snapshots
+			t.Errorf("%s: %.1f points off", path, off)
+		}
+		if got := time.Duration(pulled.DurationNanos).Seconds(); math.Abs(got-float64(d)) > 1 {
+			t.Errorf("%s: %v s instead of %d", path, got, d)
+		}
+	}
+	had = len(a.files(t, "wall", p.PID))
+	if took := a.end(t); took > 5*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	if n := len(a.files(t, "wall", p.PID)); n <= had {
+		t.Errorf("%d windows after the end, %d before", n, had)
+	}
+}
+
+// checkedWall merges windows, after it has looked at each.
+func checkedWall(t *testing.T, files []string) *profile.Profile {
+	t.Helper()
+	var all []*profile.Profile
+	for _, f := range files {
+		p := readProfile(t, f)
+		all = append(all, p)
+		var sum int64
+		for _, s := range p.Sample {
+			sum += s.Value[1]
+		}
+		if n := float64(sum) / float64(p.DurationNanos); n < 5 || n > 25 { // 4 that share, their partners, main
+			t.Errorf("%s: %.1f goroutines in %v", f, n, time.Duration(p.DurationNanos))
+		}
+		if got := strings.Join(p.Comments, "\n"); !strings.Contains(got, "snapshots at random moments") || !strings.Contains(got, "CPU profile") {
+			t.Errorf("%s: comments\n%s", f, got)
+		}
+		if p.SampleType[0].Type != "samples" || p.SampleType[1].Type != "wall" || p.PeriodType.Type != "wall" || p.Period <= 0 {
+			t.Errorf("%s: sample types %v, period %d %v", f, p.SampleType, p.Period, p.PeriodType)
+		}
+	}
+	merged, err := profile.Merge(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return merged
+}
+
+func pull(t *testing.T, url string) *profile.Profile {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d, %v: %s", url, resp.StatusCode, err, b)
+	}
+	p, err := profile.Parse(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
