@@ -80,7 +80,7 @@ func waitRates(where *goruntime.Contention, rates goruntime.ContentionRates, t *
 		return WaitRates(rates), nil
 	}
 	scale, err := where.ReadScale(memory{t.space}, t.bias, goruntime.Block, rates)
-	return WaitRates{scale.Nanoseconds(rates.Block), rates.Mutex}, err
+	return WaitRates{scale.BlockRate(rates.Block), rates.Mutex}, err
 }
 
 // contention finds out where t keeps its profiles of contention, and whether it does.

@@ -17,7 +17,11 @@ func TestGoroutinesUnderLoad(t *testing.T) {
 	needs.Root(t)
 	for _, version := range testprog.Versions() {
 		t.Run(testprog.Options{Go: version}.String(), func(t *testing.T) {
-			const idle, dumps = 300, 40
+			const idle = 300
+			dumps := 40
+			if testprog.Emulated() {
+				dumps = 10
+			}
 			p := testprog.Start(t, testprog.Build(t, "restless", testprog.Options{Go: version}), "300")
 			g, err := OpenGoroutines(p.PID, "")
 			if err != nil {

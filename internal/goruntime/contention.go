@@ -186,9 +186,13 @@ func (s ContentionScale) Apply(count, ticks int64) (events, nanoseconds int64) {
 	return wide(float64(count), count, s.Factor), clamp(nanos)
 }
 
-// Nanoseconds is how long a number of ticks takes.
-func (s ContentionScale) Nanoseconds(ticks int64) int64 {
-	return clamp(math.Round(float64(ticks) * 1e9 / float64(s.PerSecond)))
+// BlockRate is what the process has given to runtime.SetBlockProfileRate, in nanoseconds: that makes whole ticks of it, down.
+func (s ContentionScale) BlockRate(ticks int64) int64 {
+	ns := clamp(float64(ticks) * 1e9 / float64(s.PerSecond))
+	if ns < math.MaxInt64 && clamp(float64(ns)*float64(s.PerSecond)/1e9) < ticks {
+		ns++
+	}
+	return ns
 }
 
 // wide is n times factor, whose float64 is f.

@@ -154,6 +154,22 @@ func TestContentionScale(t *testing.T) {
 	}
 }
 
+// TestBlockRate: from ticks, which runtime.SetBlockProfileRate makes of it, it comes back as it was, on clocks of any speed but slow ones.
+func TestBlockRate(t *testing.T) {
+	for _, perSecond := range []int64{999_999_900, 999_999_999, 1e9, 1_000_000_001, 1_000_000_100, 2_399_998_123, 3e9, 5_123_456_789} {
+		s := ContentionScale{PerSecond: perSecond}
+		for _, rate := range []int64{2, 3, 7, 1000, 9999, 10000, 123456, 1e6, 999_999_999} {
+			ticks := int64(float64(rate) * float64(perSecond) / 1e9)
+			if got := s.BlockRate(ticks); got != rate && ticks > 1 {
+				t.Errorf("%d ns are %d ticks of %d a second, which are %d", rate, ticks, perSecond, got)
+			}
+		}
+	}
+	if got := (ContentionScale{PerSecond: 1}).BlockRate(math.MaxInt64); got != math.MaxInt64 {
+		t.Errorf("%d", got)
+	}
+}
+
 // TestTicksPerSecond: the speed of this machine's clock is what another process measures.
 func TestTicksPerSecond(t *testing.T) {
 	own, err := ticksPerSecond()
