@@ -31,6 +31,7 @@ type builder struct {
 	short     bool
 	suspend   time.Duration
 	systemd   string // directory of a system whose init is systemd; "" where ours is the only program
+	libc      string // directory of the C library and the loader; "": nothing needs them, or systemd has brought them
 	root      tree
 	compiled  map[string]string // files by name in the machine: they are the same for all kernels
 }
@@ -62,6 +63,13 @@ func (b *builder) init(ctx context.Context) error {
 		name = job.InitFile
 		if err := b.root.addSystemd(b.systemd); err != nil {
 			return fmt.Errorf("systemd: %w", err)
+		}
+	}
+	if b.libc != "" {
+		for _, top := range []string{"lib", "lib64"} {
+			if err := b.root.addTree("/"+top, filepath.Join(b.libc, top)); err != nil {
+				return fmt.Errorf("libc: %w", err)
+			}
 		}
 	}
 	return b.compile(ctx, name, "build", "./internal/kerneltest/init")
@@ -123,13 +131,30 @@ func (b *builder) suite(ctx context.Context, s *suite) error {
 		return fmt.Errorf("testdata of %s: %w", s.pkg, err)
 	}
 	for _, version := range b.toolchains(s) {
-		for _, name := range s.targets {
-			if err := b.target(name, testprog.Options{Go: version}); err != nil {
-				return err
-			}
+		if err := b.targets(s, version); err != nil {
+			return err
 		}
-		for _, name := range s.stripped {
-			if err := b.target(name, testprog.Options{Go: version, Strip: true}); err != nil {
+	}
+	return nil
+}
+
+// targets adds the programs that a suite's tests profile, built by one toolchain.
+func (b *builder) targets(s *suite, version string) error {
+	withC := s.cgo
+	if _, err := exec.LookPath(testprog.CC(b.arch)); err != nil {
+		withC = nil
+	}
+	for _, set := range []struct {
+		names []string
+		o     testprog.Options
+	}{
+		{s.targets, testprog.Options{Go: version}},
+		{s.stripped, testprog.Options{Go: version, Strip: true}},
+		{s.pie, testprog.Options{Go: version, Strip: true, PIE: true}},
+		{withC, testprog.Options{Go: version, Cgo: true}},
+	} {
+		for _, name := range set.names {
+			if err := b.target(name, set.o); err != nil {
 				return err
 			}
 		}

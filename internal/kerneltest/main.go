@@ -13,8 +13,8 @@
 //     cache to get newer kernels.
 //  2. what runs there: static test binaries, an init, pprofd, and the programs that tests profile (build.go). Which
 //     packages are tested, how, on which kernels, is decided in suite.go alone.
-//  3. an initramfs of these (initramfs.go). With -systemd it holds Debian's systemd, which boots and runs our init as a
-//     service (systemd.go).
+//  3. an initramfs of these (initramfs.go), and of Debian's C library, for programs that want a loader. With -systemd it holds
+//     Debian's systemd, which boots and runs our init as a service (systemd.go).
 //  4. qemu, by TCG, until the machine is off or -timeout is over (vm.go).
 //  5. the console: tests' output is passed on, init's own lines tell what ended how (report.go).
 //  6. a table of all machines: what passed, what was measured, what pprofd doctor found missing there (table.go).
@@ -35,6 +35,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -143,10 +144,14 @@ func (c *config) runOn(ctx context.Context, out io.Writer, arch string, suites [
 	}
 	defer os.RemoveAll(dir)
 	b := &builder{dir: dir, arch: arch, short: c.short, suspend: c.suspend, suites: suites}
-	if c.systemd {
-		if b.systemd, err = c.store(arch).systemd(ctx); err != nil {
-			return err
-		}
+	switch st := c.store(arch); {
+	case c.systemd:
+		b.systemd, err = st.systemd(ctx)
+	case slices.ContainsFunc(suites, func(s suite) bool { return len(s.pie)+len(s.cgo) > 0 }):
+		b.libc, err = st.libc(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	var failed []error
 	for _, k := range kernels {

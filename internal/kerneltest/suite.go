@@ -18,6 +18,8 @@ type suite struct {
 	skip     string   // regexp of tests that cannot run there: they build programs, for one
 	targets  []string // programs of internal/testprog/targets that the tests profile
 	stripped []string // the same, without symbols
+	pie      []string // the same, without symbols, as position-independent executables
+	cgo      []string // the same, with C code; where there is no compiler for the architecture tests are skipped
 	versions []string // Go toolchains that build them on the base kernel, besides the local one
 	amd64    []string // more of these, for amd64
 	arch     string   // the only architecture; "" is all
@@ -46,6 +48,11 @@ const doctorName = "pprofd doctor"
 
 // allSuites is the one place that says what runs on other kernels.
 func allSuites() []suite {
+	return slices.Concat(suitesOfEvents(), suitesOfMemory(), suitesOfStacks(), suitesOfSystemd())
+}
+
+// suitesOfEvents are those of what the kernel side sees.
+func suitesOfEvents() []suite {
 	return []suite{
 		{pkg: "./cmd/pprofd", name: doctorName, command: true, flags: []string{"doctor", "--json"}, where: everywhere},
 		{pkg: "./internal/kerneltest/smoke"},
@@ -76,6 +83,35 @@ func allSuites() []suite {
 		{
 			pkg: "./profiler", name: "./profiler OOM", run: "^(TestOOM|TestOOMCopied)$", stripped: []string{"leak"}, slow: true, timeout: 6 * time.Minute,
 		},
+	}
+}
+
+// suitesOfMemory are those of what is read from a process's memory: goroutines, contention, what its heap is like.
+func suitesOfMemory() []suite {
+	return []suite{
+		{
+			pkg: "./profiler", name: "./profiler goroutines",
+			// Not what compares shares of time: an emulated machine loses timer ticks.
+			run: "^(TestGoroutines|TestGoroutinesUnderLoad|TestContention|TestContentionDifference|TestContentionOff|TestWaitRates|TestReadingsOfContention|" +
+				"TestReadingsOfGoroutines|TestWallChoice|TestWallEnds)$/^(go[^-]*(-cgo|-pie-stripped)?|go.*_(plain|cgo|stripped_PIE)_.*)$",
+			short:   "^(TestGoroutines|TestContention)$/^(golocal|go_plain_.*)$",
+			targets: []string{"waits", "restless", "contend", "shares"}, pie: []string{"waits", "contend"}, cgo: []string{"waits", "contend"},
+			versions: []string{"1.18.10", "1.23.12", "1.27.4"}, timeout: 6 * time.Minute,
+		},
+		{
+			pkg: "./internal/goruntime", run: "^(TestReadGCState|TestMemProfile)$/^(go.*_stripped_PIE|.*_|.*_1\\..*)$", pie: []string{"gcstats", "heap"},
+			versions: []string{"1.18.10", "1.23.12", "1.27.4"}, slow: true,
+		},
+		{
+			pkg: "./cmd/pprofd", run: "^(TestDump|TestDumpJSON|TestDumpWritesProfiles|TestRecordContentionThatIsOff|TestTopOnceIsText)$",
+			targets: []string{"waits", "shares", "spin"}, slow: true,
+		},
+	}
+}
+
+// suitesOfStacks compare stacks with true ones.
+func suitesOfStacks() []suite {
+	return []suite{
 		{
 			pkg: "./benchmarks/accuracy", run: "^TestAccuracy$/^golocal$/^default$", targets: []string{"mixed"}, slow: true,
 			timeout: 6 * time.Minute,
@@ -88,6 +124,11 @@ func allSuites() []suite {
 			pkg: "./unwind", run: "^TestEveryInstruction$", targets: []string{"step"}, versions: steppedVersions, slow: true,
 			arch: "arm64", where: onBase, timeout: 10 * time.Minute,
 		},
+	}
+}
+
+func suitesOfSystemd() []suite {
+	return []suite{
 		{
 			pkg: "./deploy", run: "^TestSystemd", systemd: true, where: onBase, targets: []string{"heap", "mixed"}, timeout: systemdTimeout,
 			programs: map[string]string{"/usr/local/bin/pprofd": "./cmd/pprofd"},
@@ -121,6 +162,10 @@ func choose(all []suite, c *config) ([]suite, error) {
 		if i := slices.IndexFunc(chosen, func(have suite) bool { return have.pkg == s.pkg }); i >= 0 && c.run != "" {
 			chosen[i].targets = append(chosen[i].targets, s.targets...) // the same tests; run them once
 			chosen[i].stripped = append(chosen[i].stripped, s.stripped...)
+			chosen[i].pie = append(chosen[i].pie, s.pie...)
+			chosen[i].cgo = append(chosen[i].cgo, s.cgo...)
+			chosen[i].versions = appendNew(chosen[i].versions, s.versions)
+			chosen[i].amd64 = appendNew(chosen[i].amd64, s.amd64)
 			continue
 		}
 		chosen = append(chosen, s)
@@ -137,6 +182,17 @@ func choose(all []suite, c *config) ([]suite, error) {
 		chosen[i].adapt(c)
 	}
 	return chosen, nil
+}
+
+// appendNew appends what is not in the list yet, to a copy.
+func appendNew(list, more []string) []string {
+	list = slices.Clone(list)
+	for _, m := range more {
+		if !slices.Contains(list, m) {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 func (s *suite) adapt(c *config) {

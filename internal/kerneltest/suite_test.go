@@ -74,7 +74,7 @@ func TestSuitesExist(t *testing.T) {
 	t.Chdir("../..")
 	for _, s := range allSuites() {
 		dirs := []string{s.pkg}
-		for _, name := range s.targets {
+		for _, name := range slices.Concat(s.targets, s.stripped, s.pie, s.cgo) {
 			dirs = append(dirs, "internal/testprog/targets/"+name)
 		}
 		for _, pkg := range s.programs {

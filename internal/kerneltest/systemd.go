@@ -9,15 +9,20 @@ import (
 	"github.com/pprofd/pprofd/internal/kerneltest/job"
 )
 
-// systemdSuite is the release of Debian whose systemd is the init of machines with -systemd: that of the base kernel.
-const systemdSuite = "bookworm"
+// filesOf is the release of Debian whose packages machines have files of: that of the base kernel.
+const filesOf = "bookworm"
 
-// systemdPackages are what such a machine has besides what they depend on. The unit reloads by procps' kill.
-var systemdPackages = []string{"systemd", "procps"}
-
-// systemd returns the directory of these packages' files.
+// systemd returns a directory with systemd and what it depends on. The unit reloads by procps' kill.
 func (s *store) systemd(ctx context.Context) (string, error) {
-	dir := filepath.Join(s.dir, "systemd-"+systemdSuite)
+	return s.files(ctx, "systemd", "systemd", "procps")
+}
+
+// libc returns a directory with the C library and the loader, which position-independent executables want.
+func (s *store) libc(ctx context.Context) (string, error) { return s.files(ctx, "libc", "libc6") }
+
+// files returns a directory with the files of packages and of what they depend on.
+func (s *store) files(ctx context.Context, name string, packages ...string) (string, error) {
+	dir := filepath.Join(s.dir, name+"-"+filesOf)
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -26,8 +31,8 @@ func (s *store) systemd(ctx context.Context) (string, error) {
 	}
 	tmp := dir + ".tmp" // renamed, so that dir is never half there
 	defer os.RemoveAll(tmp)
-	if err := s.apt.unpackAll(ctx, tmp, systemdSuite, systemdPackages); err != nil {
-		return "", fmt.Errorf("packages %q: %w", systemdPackages, err)
+	if err := s.apt.unpackAll(ctx, tmp, filesOf, packages); err != nil {
+		return "", fmt.Errorf("packages %q: %w", packages, err)
 	}
 	return dir, os.Rename(tmp, dir)
 }

@@ -74,10 +74,21 @@ func (o Options) environ() []string {
 	if o.Arch != "" {
 		env = append(env, "GOARCH="+o.Arch)
 	}
+	if o.Cgo && o.Arch != "" && o.Arch != runtime.GOARCH {
+		env = append(env, "CC="+CC(o.Arch))
+	}
 	if strings.HasPrefix(o.toolchain(), "go1.19") { // its module index breaks where GOROOT lies in the module cache
 		env = append(env, "GODEBUG=goindex=0")
 	}
 	return env
+}
+
+// CC is Debian's C compiler for an architecture. Another one than the host's is package gcc-aarch64-linux-gnu, or gcc-x86-64-linux-gnu.
+func CC(arch string) string {
+	if arch == runtime.GOARCH {
+		return "gcc"
+	}
+	return map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[arch] + "-linux-gnu-gcc"
 }
 
 func (o Options) args() []string {
