@@ -3,28 +3,20 @@ package file
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/pprofd/pprofd/internal/testprog/needs"
+	"github.com/pprofd/pprofd/internal/testprog/disk"
 )
 
-// TestStoreSync: what was synced is there after a power failure. A file stands for the disk; its copy is what the disk has at
-// the moment when the power fails.
+// TestStoreSync: what was synced is there after a power failure.
 func TestStoreSync(t *testing.T) {
-	needs.Root(t)
 	for _, n := range []int{1, fewFiles, fewFiles + 1, 200} {
 		t.Run(fmt.Sprintf("%d files", n), func(t *testing.T) {
-			dir := t.TempDir()
-			disk := filepath.Join(dir, "disk")
-			run(t, "truncate", "--size=16M", disk)
-			run(t, "mkfs.ext4", "-q", disk)
-			before, after := filepath.Join(dir, "before"), filepath.Join(dir, "after")
-			mount(t, disk, before)
-			s := indexedStore(t, StoreOptions{Dir: filepath.Join(before, "data")})
+			d := disk.New(t)
+			s := indexedStore(t, StoreOptions{Dir: filepath.Join(d.Dir, "data")})
 			at := time.Now()
 			store := func(pid int) {
 				for i := range n {
@@ -36,9 +28,8 @@ func TestStoreSync(t *testing.T) {
 				t.Fatal(err)
 			}
 			store(1001)
-			run(t, "cp", disk, disk+"2")
+			after := d.AfterFailure(t)
 			s.Close()
-			mount(t, disk+"2", after)
 			whole := 0
 			for pid := 1; pid <= n; pid++ {
 				list, err := filepath.Glob(filepath.Join(after, "data", "api", fmt.Sprintf("%d-*", pid), "cpu-*.pb.gz"))
@@ -77,29 +68,6 @@ func TestStoreSyncOfWhatIsGone(t *testing.T) {
 	if err := s.Sync(); err == nil {
 		t.Error("a closed store was synced")
 	}
-}
-
-func run(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(needs.Tool(t, name), args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
-// mount shows what is on a disk until the test ends.
-func mount(t *testing.T, disk, at string) {
-	t.Helper()
-	if err := os.Mkdir(at, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(needs.Tool(t, "mount"), "-o", "loop", disk, at).CombinedOutput(); err != nil {
-		needs.Missing(t, "mount", "a loop device: "+string(out))
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 // BenchmarkStoreSync is what it costs to have 200 files on the disk.

@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -14,23 +12,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pprofd/pprofd/export/file"
-	"github.com/pprofd/pprofd/internal/testprog/needs"
+	"github.com/pprofd/pprofd/internal/testprog/disk"
 )
 
 // TestSinkSurvivesPowerFailures: a window is on the disk soon after its batch ends, files without servers and with them, and the
-// spool. A file stands for the disk: its copy is what would be there.
+// spool.
 func TestSinkSurvivesPowerFailures(t *testing.T) {
-	needs.Root(t)
 	for name, section := range map[string]string{"files": "", "files and a server": fmt.Sprintf("parca: {address: '%s', name: server}", freePort(t))} {
 		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			disk, before := filepath.Join(dir, "disk"), filepath.Join(dir, "before")
-			command(t, "truncate", "--size=16M", disk)
-			command(t, "mkfs.ext4", "-q", disk)
-			mountDisk(t, disk, before)
+			ext4 := disk.New(t)
 			d := newDelivery(t, 1)
-			d.dir = filepath.Join(before, "data", ".spool")
-			store, err := file.OpenStore(file.StoreOptions{Dir: filepath.Join(before, "data")})
+			d.dir = filepath.Join(ext4.Dir, "data", ".spool")
+			store, err := file.OpenStore(file.StoreOptions{Dir: filepath.Join(ext4.Dir, "data")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +47,7 @@ func TestSinkSurvivesPowerFailures(t *testing.T) {
 			var got kept
 			for range 20 { // the kernel by itself would take 5 s and more
 				time.Sleep(100 * time.Millisecond)
-				if got = afterFailure(t, disk, len(list)); got == want {
+				if got = onDisk(t, ext4.AfterFailure(t), len(list)); got == want {
 					break
 				}
 			}
@@ -75,14 +68,10 @@ type kept struct {
 	batches int
 }
 
-// afterFailure looks at a copy of the disk.
-func afterFailure(t *testing.T, disk string, processes int) (k kept) {
+// onDisk looks at what is in dir.
+func onDisk(t *testing.T, dir string, processes int) (k kept) {
 	t.Helper()
-	dir := t.TempDir()
-	copied, at := filepath.Join(dir, "copy"), filepath.Join(dir, "after")
-	command(t, "cp", disk, copied)
-	mountDisk(t, copied, at)
-	list, err := filepath.Glob(filepath.Join(at, "data", "*", "*", "cpu-*.pb.gz"))
+	list, err := filepath.Glob(filepath.Join(dir, "data", "*", "*", "cpu-*.pb.gz"))
 	if err != nil || len(list) > processes {
 		t.Fatalf("%d files, %v", len(list), err)
 	}
@@ -100,32 +89,10 @@ func afterFailure(t *testing.T, disk string, processes int) (k kept) {
 			k.samples += s.Value[0]
 		}
 	}
-	batches, err := filepath.Glob(filepath.Join(at, "data", ".spool", "*.spool"))
+	batches, err := filepath.Glob(filepath.Join(dir, "data", ".spool", "*.spool"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	k.batches = len(batches)
 	return k
-}
-
-func command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(needs.Tool(t, name), args...).CombinedOutput(); err != nil {
-		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
-	}
-}
-
-func mountDisk(t *testing.T, disk, at string) {
-	t.Helper()
-	if err := os.Mkdir(at, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(needs.Tool(t, "mount"), "-o", "loop", disk, at).CombinedOutput(); err != nil {
-		needs.Missing(t, "mount", "a loop device: "+string(out))
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(at, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
 }
