@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -40,7 +41,9 @@ type WallRates struct {
 // taken by one thread, which also builds profiles between them. Set, SetRates and Stats are safe to call while Run runs.
 type Walls struct {
 	cfg      WallsConfig
-	patience time.Duration // with the memory of a process
+	patience time.Duration                                    // with the memory of a process
+	room     *wallRoom                                        // the worker's
+	memory   func(Process, goruntime.Memory) goruntime.Memory // for tests: in place of a process's memory; nil: that itself
 
 	mu     sync.Mutex
 	wanted map[Process]bool
@@ -87,7 +90,7 @@ func NewWalls(c WallsConfig) *Walls {
 	c.Window = cmp.Or(c.Window, defaultWallWindow)
 	c.MaxTargets = cmp.Or(c.MaxTargets, defaultMaxTargets)
 	return &Walls{
-		cfg: c, patience: stallPatience, wanted: make(map[Process]bool), bad: make(map[Process]time.Time),
+		cfg: c, patience: stallPatience, room: &wallRoom{maxGroups: wallsGroups, maxFrames: wallsFrames, maxSeen: wallsSeen}, wanted: make(map[Process]bool), bad: make(map[Process]time.Time),
 		rates: WallRates{Hz: c.Frequency, CPUs: c.CPUs, Window: c.Window},
 	}
 }

@@ -57,7 +57,7 @@ const (
 	firstEach   = 2 * time.Millisecond // CPU time for a process and window besides snapshots, before it is known
 	choreTime   = 2 * time.Millisecond // left until the next snapshot, so that something else is done before
 	choreWait   = 200 * time.Millisecond
-	cpuGrace    = time.Second // for how long a window of CPU profiles is waited for
+	cpuGrace    = 5 * time.Second // for how long a window of CPU profiles is waited for
 	cpuPatience = 5 * time.Second
 	endGrace    = 2 * time.Second
 	lateOpening = 10 // parts of a window; a process that is opened later is sampled from the next one on
@@ -73,7 +73,7 @@ func newWallWorker(w *Walls) *wallWorker {
 	k := &wallWorker{
 		w: w, base: NewWall(w.cfg.WallConfig), open: make(map[Process]*walled), each: firstEach, swept: time.Now(),
 	}
-	k.base.shared = &wallRoom{maxGroups: wallsGroups, maxFrames: wallsFrames, maxSeen: wallsSeen}
+	k.base.shared = w.room
 	k.opener, k.reader = k.base.opener, k.base.reader
 	w.cfg.CPU.want(true)
 	return k
@@ -94,7 +94,7 @@ func (k *wallWorker) successor() *wallWorker {
 		t.attach(next.base, next.reader)
 	}
 	k.w.avoid(stuck.proc, errStalled, time.Hour)
-	k.w.count(func(s *WallsStats) { s.Stalled++ })
+	k.w.count(func(s *WallsStats) { s.Stalled, s.Targets = s.Stalled+1, len(next.open) })
 	return next
 }
 
@@ -296,6 +296,9 @@ func (k *wallWorker) openOne(p Process, now time.Time) {
 	if err != nil {
 		k.w.unopened(p, err)
 		return
+	}
+	if k.w.memory != nil {
+		g.mem = k.w.memory(p, g.mem)
 	}
 	t := &walled{wallTarget: newWallTarget(k.base, g), proc: p}
 	t.kinds = []string{KindWall}
