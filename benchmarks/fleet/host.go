@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -153,11 +154,14 @@ func window(s *situation) time.Duration {
 
 // configure is what the agent is to do otherwise than by default.
 func configure(s *situation) string {
-	text := "overhead: {cpu: 0%}\n" // it keeps to its rates, whatever that costs
+	text := ""
+	if !strings.Contains(s.with, "overhead:") {
+		text = "overhead: {cpu: 0%}\n" // it keeps to its rates, whatever that costs
+	}
 	if s.heap != 0 {
 		text += "heap: {interval: " + strconv.FormatInt(s.heap.Milliseconds(), 10) + "ms}\n"
 	}
-	return text
+	return text + s.with + "\n"
 }
 
 // dropAll is configuration that has the agent find and name all processes, and profile none: relabeling comes last, when all that

@@ -28,6 +28,7 @@ type config struct {
 	only       string
 	from       string // an earlier report
 	agent      string // a program that is built already
+	with       string // more configuration
 	keep       string // directory for what the agent logs
 	output     string
 	svg        string
@@ -46,6 +47,7 @@ type situation struct {
 	args               []string      // of the agent
 	window             time.Duration // that they ask for
 	heap               time.Duration // interval; 0: the default, a minute
+	with               string        // more of the agent's configuration
 }
 
 const defaultWindow = 10 * time.Second
@@ -69,11 +71,15 @@ func main() {
 	flag.StringVar(&c.from, "from", "", "take over what the report in `file` measured")
 	flag.StringVar(&c.agent, "agent", "", "measure the `program`, do not build pprofd")
 	flag.StringVar(&c.keep, "keep", "", "leave log, metrics and profiles in `directory`")
+	flag.StringVar(&c.with, "with", "", "add `YAML` to the agent's configuration; without overhead in it rates do not adapt")
 	flag.StringVar(&c.output, "o", "", "write to `file` as well")
 	flag.StringVar(&c.svg, "svg", "", "draw CPU time and memory into `file`")
 	flag.Parse()
 	if *short {
 		c.shorten()
+	}
+	for i := range c.situations {
+		c.situations[i].with = c.with
 	}
 	os.Exit(board.Run("fleet", func(ctx context.Context) error {
 		return board.Output(c.output, func(out io.Writer) error { return run(ctx, out, &c) })
