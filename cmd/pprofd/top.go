@@ -128,9 +128,11 @@ func watchTop(ctx context.Context, stdout, stderr io.Writer, o *topOptions) erro
 	terminal, _ := stdout.(*os.File)
 	once := o.once || !isTerminal(stdout)
 	var screen *top.Screen
-	w, err := top.Open(top.Config{
-		PID: p.PID, ProcRoot: procRoot, GoVersion: p.GoVersion, Interval: o.interval, Frequency: o.frequency, Version: version(),
-	})
+	cfg := top.Config{PID: p.PID, ProcRoot: procRoot, GoVersion: p.GoVersion, Interval: o.interval, Frequency: o.frequency, Version: version()}
+	if once { // what happens a second is the difference of two readings
+		cfg.Reading = o.interval / 2
+	}
+	w, err := top.Open(cfg)
 	if err != nil {
 		return explainWatch(p.PID, err)
 	}

@@ -27,7 +27,8 @@ type Runtime struct {
 type Heap struct {
 	goruntime.GC
 	Err       error   // it could not be read, and the rest is nothing
-	AllocRate float64 // bytes a second of late; 0: not known
+	Rated     bool    // what follows is known: it was read more than once
+	AllocRate float64 // bytes a second of late
 	GCRate    float64 // collections a second of late
 	Pauses    float64 // share of the time of late for which collections stopped all
 }
@@ -125,11 +126,14 @@ func (r *reader) close() {
 	r.gc, r.errGC, r.heaps = nil, nil, nil
 }
 
-// read reads once.
+// read reads once. What it takes to open the process, which is done once, does not count: it says nothing of the next time.
 func (r *reader) read(ctx context.Context) Runtime {
+	err := r.begin()
 	began := time.Now()
-	out := Runtime{At: began}
-	out.Err = r.fill(ctx, &out)
+	out := Runtime{At: began, Err: err}
+	if err == nil {
+		out.Err = r.fill(ctx, &out)
+	}
 	out.Took = time.Since(began)
 	if out.Pause = max(r.interval, share*out.Took); out.Err != nil {
 		r.close()
@@ -138,17 +142,23 @@ func (r *reader) read(ctx context.Context) Runtime {
 	return out
 }
 
-func (r *reader) fill(ctx context.Context, out *Runtime) (err error) {
+// begin opens the process where it is not.
+func (r *reader) begin() (err error) {
 	if r.open != nil && !r.open.Current() { // it has executed another program
 		r.close()
 	}
-	if r.open == nil {
-		if r.open, err = profiler.OpenGoroutines(r.pid, r.root); err != nil {
-			r.open = nil
-			return err
-		}
-		r.gc, r.errGC = r.open.OpenGC()
+	if r.open != nil {
+		return nil
 	}
+	if r.open, err = profiler.OpenGoroutines(r.pid, r.root); err != nil {
+		r.open = nil
+		return err
+	}
+	r.gc, r.errGC = r.open.OpenGC()
+	return nil
+}
+
+func (r *reader) fill(ctx context.Context, out *Runtime) error {
 	out.Heap = r.heap()
 	r.mu.Lock()
 	stacks := r.stacks
@@ -182,6 +192,7 @@ func (r *reader) heap() Heap {
 func (now *heapAt) since(then *heapAt) Heap {
 	h := Heap{GC: now.GC}
 	if passed := now.at.Sub(then.at).Seconds(); passed > 0 {
+		h.Rated = true
 		h.GCRate = float64(now.Cycles-then.Cycles) / passed
 		h.Pauses = (now.PauseTotal - then.PauseTotal).Seconds() / passed
 		if now.TotalAlloc >= then.TotalAlloc {
@@ -213,14 +224,36 @@ func (r *reader) groups(ctx context.Context) ([]Group, error) {
 
 func (r *reader) group(g *profiler.GoroutineGroup) Group {
 	out := Group{Count: g.Count, State: g.State.String(), Reason: g.Reason, Min: g.Min, Max: g.Max, Top: g.Start}
-	for _, f := range r.open.Shown(g.Stack, false) {
+	frames := r.open.Shown(g.Stack, false)
+	names := make([]string, 0, len(frames))
+	for _, f := range frames {
+		names = append(names, f.Func)
+	}
+	if at := whereabouts(names); at >= 0 {
+		f := frames[at]
 		out.Top, out.File, out.Line = f.Func, f.File, f.Line
-		if !strings.Contains(f.Func, ".runtime_") { // such as sync.runtime_Semacquire
-			break
-		}
 	}
 	if by, ok := r.open.CreatedBy(g.Creator, false); ok {
 		out.Creator = by.Func
 	}
 	return out
 }
+
+// whereabouts is the function that says most of where a goroutine is: the innermost of which more can be learned than what it waits for, which stands
+// beside it; -1: there is none.
+func whereabouts(stack []string) int {
+	for i, name := range stack {
+		if !slices.ContainsFunc(servants, func(pkg string) bool { return strings.HasPrefix(name, pkg) }) {
+			return i
+		}
+	}
+	for i, name := range stack {
+		if !strings.Contains(name, ".runtime_") { // such as sync.runtime_Semacquire
+			return i
+		}
+	}
+	return len(stack) - 1
+}
+
+// servants are packages that programs wait in.
+var servants = []string{"runtime.", "internal/", "sync.", "sync/", "syscall.", "time.", "os.", "io.", "bufio.", "net."}

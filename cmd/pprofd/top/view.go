@@ -54,8 +54,11 @@ type View struct {
 
 // Bounds of the screen.
 const (
-	fullHeight = 10 // below, parts of the head are left out
-	minTable   = 3  // with its own head
+	fullHeight = 10  // below, parts of the head are left out
+	minTable   = 3   // with its own head
+	wide       = 132 // below, what is said of the heap takes two lines
+	tall       = 20  // from here on there is room for them
+	beside     = 100 // below, there is no room for names of files beside two functions
 )
 
 // Lines make a screen of width columns and height lines; height 0: as many as there are rows, and no keys.
@@ -63,7 +66,7 @@ func (v *View) Lines(s *Snapshot, width, height int) []Line {
 	if v.Help && height > 0 {
 		return v.help(width, height)
 	}
-	lines := v.head(s, width)
+	lines := v.head(s, width, height)
 	room := textRows
 	if height > 0 {
 		lines = shorten(lines, height)
@@ -93,10 +96,18 @@ func shorten(lines []Line, height int) []Line {
 }
 
 // head is what stands above the table; its last line is the cost.
-func (v *View) head(s *Snapshot, width int) []Line {
-	lines := []Line{
-		v.title(s), cpuLine(s), {{heapText(&s.Runtime, s.At), Plain}}, {{goroutinesText(&s.Runtime), Plain}}, costLine(s),
+func (v *View) head(s *Snapshot, width, height int) []Line {
+	lines := []Line{v.title(s), cpuLine(s)}
+	size, collections := heapText(&s.Runtime, s.At)
+	switch {
+	case collections == "":
+		lines = append(lines, Line{{size, Plain}})
+	case width >= wide || height < tall:
+		lines = append(lines, Line{{size + "; " + collections, Plain}})
+	default:
+		lines = append(lines, Line{{size, Plain}}, Line{{collections, Plain}})
 	}
+	lines = append(lines, Line{{goroutinesText(&s.Runtime, width), Plain}}, costLine(s, width))
 	for i := range lines {
 		lines[i] = fit(lines[i], width)
 	}
@@ -123,71 +134,96 @@ func cpuLine(s *Snapshot) Line {
 	}
 }
 
-// heapText says how large the heap is, and how it is collected.
-func heapText(r *Runtime, now time.Time) string {
+// heapText says how large the heap is, and how it is collected; "": nothing is known of that.
+func heapText(r *Runtime, now time.Time) (size, collections string) {
 	h := &r.Heap
 	switch {
 	case r.At.IsZero():
-		return "heap: reading"
+		return "heap: reading", ""
 	case r.Err != nil:
-		return "heap: see below"
+		return "heap: see below", ""
 	case h.Err != nil:
-		return "heap: " + discover.Printable(oneLine(h.Err))
+		return "heap: " + discover.Printable(oneLine(h.Err)), ""
 	}
-	text := fmt.Sprintf("heap %s live of %s in use, next GC at %s", bytes(h.Live), bytes(h.InUse), pick(h.Goal == 0, "never", bytes(h.Goal)))
+	size = fmt.Sprintf("heap %s live of %s in use, next GC at %s", bytes(h.Live), bytes(h.InUse), pick(h.Goal == 0, "never", bytes(h.Goal)))
 	if h.Limit != 0 {
-		text += fmt.Sprintf(" (limit %s)", bytes(h.Limit))
+		size += fmt.Sprintf(" (limit %s)", bytes(h.Limit))
 	}
 	if h.AllocRate > 0 {
-		text += fmt.Sprintf(", allocates %s/s", bytes(uint64(h.AllocRate)))
+		size += fmt.Sprintf(", allocates %s/s", bytes(uint64(h.AllocRate)))
 	}
-	text += fmt.Sprintf("; %d GCs, %.1f/s", h.Cycles, h.GCRate)
+	collections = fmt.Sprintf("%d GCs", h.Cycles)
+	if h.Rated {
+		collections += fmt.Sprintf(", %.1f/s", h.GCRate)
+	}
 	if !h.Last.IsZero() {
-		text += fmt.Sprintf(", last %s ago, stops %s", short(max(0, now.Sub(h.Last))), percent2(h.Pauses))
+		collections += fmt.Sprintf(", last %s ago", short(max(0, now.Sub(h.Last))))
 	}
-	return text
+	if h.Rated && h.Cycles > 0 {
+		collections += ", stops " + percent2(h.Pauses)
+	}
+	return size, collections
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", " ") }
 
-// goroutinesText says how many goroutines do what.
-func goroutinesText(r *Runtime) string {
+// goroutinesText says how many goroutines do what; what there is no room for is left out, from the end.
+func goroutinesText(r *Runtime, width int) string {
 	switch {
 	case r.At.IsZero():
 		return "goroutines: reading"
 	case r.Err != nil:
 		return "goroutines: " + discover.Printable(oneLine(r.Err))
 	}
-	parts := make([]string, 0, len(r.States.States))
-	for _, state := range r.States.States {
+	text, parts := fmt.Sprintf("goroutines %d: ", r.States.Total), make([]string, 0, len(r.States.States)+1)
+	for i, state := range r.States.States {
 		name := state.State.String()
 		if state.Reason != "" {
 			name = discover.Printable(state.Reason)
 		}
-		parts = append(parts, fmt.Sprintf("%d %s", state.Count, name))
+		parts = append(parts, fmt.Sprintf("%s%d %s", pick(i > 0, ", ", ""), state.Count, name))
 	}
-	text := fmt.Sprintf("goroutines %d: %s", r.States.Total, strings.Join(parts, ", "))
 	if r.States.System > 0 {
-		text += fmt.Sprintf("; the runtime's own %d", r.States.System)
+		parts = append(parts, fmt.Sprintf("; the runtime's own %d", r.States.System))
+	}
+	return joined(text, parts, width)
+}
+
+// joined is as many of the parts as there is room for, the first one in any case.
+func joined(text string, parts []string, width int) string {
+	for i, part := range parts {
+		last := i == len(parts)-1
+		if i > 0 && columns(text)+columns(part)+pick(last, 0, columns(and)) > width {
+			return text + and
+		}
+		text += part
 	}
 	return text
 }
 
-// costLine is what watching takes.
-func costLine(s *Snapshot) Line {
+const and = ", " + ellipsis
+
+// costLine is what watching takes; what matters least is left out where there is no room.
+func costLine(s *Snapshot, width int) Line {
 	text := "cost: measuring"
 	if s.Cost.Measured {
 		text = fmt.Sprintf("cost: pprofd %s CPU, BPF %s", percent2(s.Cost.CPU), percent2(s.Cost.BPF))
 	}
-	text += ", " + bytes(s.Cost.RSS)
-	if r := &s.Runtime; !r.At.IsZero() && r.Err == nil {
-		text += fmt.Sprintf(", goroutines %s each %s", short(r.Took), short(r.Pause))
-	}
-	line := Line{{text, Dim}}
+	line := Line{{text + ", " + bytes(s.Cost.RSS), Dim}}
 	if s.Lost > 0 {
 		line = append(line, Span{fmt.Sprintf(", %d lost", s.Lost), Alert})
 	}
-	return append(line, Span{fmt.Sprintf(", %d samples in %s at %d Hz", s.Samples, short(s.Late), s.Frequency), Dim})
+	rest := make([]string, 0, 2)
+	if r := &s.Runtime; !r.At.IsZero() && r.Err == nil {
+		rest = append(rest, fmt.Sprintf(", goroutines %s each %s", short(r.Took), short(r.Pause)))
+	}
+	rest = append(rest, fmt.Sprintf(", %d samples in %s at %d Hz", s.Samples, short(s.Late), s.Frequency))
+	for _, part := range rest {
+		if columns(line.String())+columns(part) <= width {
+			line = append(line, Span{part, Dim})
+		}
+	}
+	return line
 }
 
 // table is what is below the head: at most room rows.
@@ -270,7 +306,7 @@ const minName = 8
 
 // goroutines is the table of what goroutines do, and where.
 func (v *View) goroutines(s *Snapshot, width, room int) (head Line, rows []Line) {
-	head = fit(Line{{fmt.Sprintf("%7s %s %7s  %s", "count*", pad("doing", doing, false), "waited", "function < created by"), Head}}, width)
+	head = fit(Line{{groupNumbers("count*", "doing", "waited", width), Head}, {"function < created by", Head}}, width)
 	list := s.Runtime.Groups
 	from := v.scroll(len(list), room)
 	for _, g := range list[from:min(len(list), from+room)] {
@@ -282,10 +318,16 @@ func (v *View) goroutines(s *Snapshot, width, room int) (head Line, rows []Line)
 	return head, rows
 }
 
-const (
-	doing        = 22
-	groupNumbers = 7 + 1 + doing + 1 + 7 + 2
-)
+// groupNumbers are what stands before the functions.
+func groupNumbers(count, does, waited string, width int) string {
+	switch {
+	case width < narrow:
+		return fmt.Sprintf("%6s %s  ", count, pad(does, 13, false))
+	case width < beside:
+		return fmt.Sprintf("%6s %s %s  ", count, pad(does, 19, false), pad(waited, 7, true))
+	}
+	return fmt.Sprintf("%7s %s %s  ", count, pad(does, 22, false), pad(waited, 7, true))
+}
 
 func groupLine(g *Group, width int) Line {
 	does, waited := g.State, ""
@@ -295,17 +337,19 @@ func groupLine(g *Group, width int) Line {
 	if g.Max > 0 {
 		waited = "≥" + short(g.Max)
 	}
-	name, by := discover.Printable(g.Top), ""
-	if g.Line > 0 {
-		name += fmt.Sprintf(" %s:%d", discover.Printable(path.Base(g.File)), g.Line)
+	numbers := groupNumbers(fmt.Sprint(g.Count), does, waited, width)
+	name, at, by := discover.Printable(g.Top), "", ""
+	switch {
+	case g.Line > 0 && width >= beside:
+		at = fmt.Sprintf(" %s:%d", discover.Printable(path.Base(g.File)), g.Line)
+	case g.Line > 0:
+		at = fmt.Sprintf(":%d", g.Line)
 	}
 	if g.Creator != "" {
 		by = discover.Printable(g.Creator)
 	}
-	name, by = both(name, by, width-groupNumbers)
-	return Line{
-		{fmt.Sprintf("%7d %s %s  ", g.Count, pad(does, doing, false), pad(waited, 7, true)), Plain}, {name, Plain}, {by, Dim},
-	}
+	name, by = both(name, by, width-columns(numbers)-columns(at))
+	return Line{{numbers, Plain}, {name + at, Plain}, {by, Dim}}
 }
 
 const arrow = " < "

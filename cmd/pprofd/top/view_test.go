@@ -24,7 +24,7 @@ func snapshot() *Snapshot {
 			States: profiler.GoroutineStates{Total: 12, System: 5, States: []profiler.GoroutineState{
 				{State: goruntime.Waiting, Reason: "chan\nreceive", Count: 11}, {State: goruntime.Running, Count: 1},
 			}},
-			Heap: Heap{GC: goruntime.GC{Live: 50e6, InUse: 60e6, Goal: 100e6, Cycles: 77, Last: at.Add(-2 * time.Second)}, AllocRate: 3e6, GCRate: 0.2, Pauses: 0.001},
+			Heap: Heap{GC: goruntime.GC{Live: 50e6, InUse: 60e6, Goal: 100e6, Cycles: 77, Last: at.Add(-2 * time.Second)}, Rated: true, AllocRate: 3e6, GCRate: 0.2, Pauses: 0.001},
 			Groups: []Group{
 				{Count: 11, State: "waiting", Reason: "chan receive", Min: time.Second, Max: time.Minute, Top: "example.com/some/long/path/pkg.(*Worker).Wait", File: "/x/y/wait.go", Line: 12, Creator: "main.main"},
 				{Count: 1, State: "running", Top: "main.main"},
@@ -80,6 +80,20 @@ func TestHeadSays(t *testing.T) {
 			t.Errorf("there is no %q:\n%s", want, got)
 		}
 	}
+	narrow := text(&View{}, snapshot(), 80, 24)
+	for _, want := range []string{
+		"\nheap 50.0 MB live of 60.0 MB in use, next GC at 100 MB, allocates 3.0 MB/s\n77 GCs, 0.2/s, last 2s ago, stops 0.10%\ngoroutines ",
+		"\ncost: pprofd 1.23% CPU, BPF 0.04%, 27.0 MB, goroutines 1.5ms each 1s\n", // samples would not fit
+	} {
+		if !strings.Contains(narrow, want) {
+			t.Errorf("there is no %q:\n%s", want, narrow)
+		}
+	}
+	once := snapshot()
+	once.Runtime.Heap.Rated, once.Runtime.Heap.AllocRate = false, 0
+	if got := text(&View{}, once, 200, 24); !strings.Contains(got, "100 MB; 77 GCs, last 2s ago\n") {
+		t.Errorf("rates that are not known:\n%s", got)
+	}
 	s := snapshot()
 	s.Lost, s.Runtime.Heap.Goal, s.Runtime.Heap.Limit = 3, 0, 2e9
 	if got := text(&View{}, s, 200, 24); !strings.Contains(got, ", 3 lost") || !strings.Contains(got, "next GC at never (limit 2.0 GB)") {
@@ -109,7 +123,9 @@ func TestTables(t *testing.T) {
 		{View{Cum: true}, 80, "\n   2.5%  100.0%    1.00s   39.00s  example.com/module/package.(*类型).函数39\n"},
 		{View{ByLine: true, Offset: 39}, 80, "\n   2.5%    0.0%    0.00s    0.00s  main.f39  main.go:40\n"},
 		{View{Goroutines: true}, 100, "\n     11 chan receive            ≥1m00s  …/some/long/path/pkg.(*Worker).Wait wait.go:12 < main.main\n"},
-		{View{Goroutines: true}, 60, "\n      1 running                         main.main\n"},
+		{View{Goroutines: true}, 80, "\n    11 chan receive         ≥1m00s  …/path/pkg.(*Worker).Wait:12 < main.main\n"},
+		{View{Goroutines: true}, 40, "\n    11 chan receive   …(*Worker).Wait:12\n"},
+		{View{Goroutines: true}, 60, "\n     1 running        main.main\n"},
 	} {
 		if got := text(&c.view, s, c.width, 60); !strings.Contains(got, c.want) {
 			t.Errorf("there is no %q:\n%s", c.want, got)
@@ -158,6 +174,42 @@ func TestKeys(t *testing.T) {
 		}
 		if v != c.want || did != c.last {
 			t.Errorf("%s: %+v, %d; want %+v, %d", name, v, did, c.want, c.last)
+		}
+	}
+}
+
+// TestWhereabouts: what a goroutine waits for is known; it is to be seen who waits.
+func TestWhereabouts(t *testing.T) {
+	for _, c := range []struct {
+		stack []string
+		want  int
+	}{
+		{nil, -1},
+		{[]string{"main.main"}, 0},
+		{[]string{"internal/poll.runtime_pollWait", "internal/poll.(*FD).Read", "net.(*conn).Read", "bufio.(*Reader).Peek", "net/http.(*persistConn).readLoop"}, 4},
+		{[]string{"sync.runtime_notifyListWait", "sync.(*Cond).Wait", "example.com/io.(*queue).pop", "main.work"}, 2},
+		{[]string{"sync.runtime_Semacquire", "sync.(*WaitGroup).Wait"}, 1},
+		{[]string{"os/signal.signal_recv", "os/signal.loop"}, 0},
+	} {
+		if got := whereabouts(c.stack); got != c.want {
+			t.Errorf("%v: %d, want %d", c.stack, got, c.want)
+		}
+	}
+}
+
+// TestGoroutinesThatDoNotFit are left out as a whole.
+func TestGoroutinesThatDoNotFit(t *testing.T) {
+	r := snapshot().Runtime
+	for _, state := range []string{"select", "IO wait", "sync.Mutex.Lock"} {
+		r.States.States = append(r.States.States, profiler.GoroutineState{State: goruntime.Waiting, Reason: state, Count: 7})
+	}
+	for width, want := range map[int]string{
+		1000: `goroutines 12: 11 chan\nreceive, 1 running, 7 select, 7 IO wait, 7 sync.Mutex.Lock; the runtime's own 5`,
+		80:   `goroutines 12: 11 chan\nreceive, 1 running, 7 select, 7 IO wait, …`,
+		10:   `goroutines 12: 11 chan\nreceive, …`,
+	} {
+		if got := goroutinesText(&r, width); got != want {
+			t.Errorf("%d columns: %q, want %q", width, got, want)
 		}
 	}
 }

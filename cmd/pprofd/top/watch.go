@@ -3,6 +3,7 @@
 package top
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type Config struct {
 	ProcRoot  string
 	GoVersion string        // of the process's program
 	Interval  time.Duration // between two snapshots
+	Reading   time.Duration // between two readings of the runtime, at least; 0: as Interval
 	Frequency int           // samples per second and CPU
 	Version   string        // of pprofd
 }
@@ -110,7 +112,7 @@ func Open(c Config) (*Watch, error) {
 	if err := w.profiler.Add(c.PID); err != nil {
 		return nil, errors.Join(err, w.profiler.Close())
 	}
-	w.reader = newReader(c.PID, c.ProcRoot, c.Interval)
+	w.reader = newReader(c.PID, c.ProcRoot, cmp.Or(c.Reading, c.Interval))
 	w.use = usage{proc: procfs.New(c.ProcRoot).Proc(c.PID)}
 	return w, nil
 }
