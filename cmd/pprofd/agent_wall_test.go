@@ -8,8 +8,10 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,6 +107,30 @@ func TestAgentWall(t *testing.T) {
 		if got := time.Duration(pulled.DurationNanos).Seconds(); math.Abs(got-float64(d)) > 1 {
 			t.Errorf("%s: %v s instead of %d", path, got, d)
 		}
+	}
+	service := filepath.Base(filepath.Dir(filepath.Dir(a.files(t, "wall", p.PID)[0])))
+	if both := pull(t, fmt.Sprintf("http://%s/service/%s/debug/pprof/wall?seconds=1", addr, service)); len(both.Sample) == 0 {
+		t.Error("there is nothing of the service")
+	}
+	if status, body := fetch(t, fmt.Sprintf("http://%s/pid/%d/debug/fgprof?format=folded", addr, p.PID)); status != http.StatusBadRequest {
+		t.Errorf("another format: %d, %s", status, body)
+	}
+	had = len(a.files(t, "wall", p.PID))
+	if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "windows after a reload", func() bool { return len(a.files(t, "wall", p.PID)) >= had+3 })
+	for name, is := range map[string]func(float64) bool{
+		`pprofd_kind_up{kind="wall"}`:                    func(v float64) bool { return v == 1 },
+		`pprofd_targets{kind="wall"}`:                    func(v float64) bool { return v == 1 },
+		`pprofd_wall_snapshots_total{result="ok"}`:       func(v float64) bool { return v > 100 },
+		`pprofd_wall_snapshots_total{result="failed"}`:   func(v float64) bool { return v == 0 },
+		`pprofd_samples_lost_total{kind="wall"}`:         func(v float64) bool { return v == 0 },
+		`pprofd_kind_cpu_seconds_total{kind="wall"}`:     func(v float64) bool { return v > 0 },
+		`pprofd_profiles_undelivered_total{kind="wall"}`: func(v float64) bool { return v == 0 },
+		`pprofd_sampling_hertz{kind="wall"}`:             func(v float64) bool { return v > 5 },
+	} {
+		until(t, name, func() bool { return is(metric(t, addr, name)) })
 	}
 	had = len(a.files(t, "wall", p.PID))
 	if took := a.end(t); took > 5*time.Second {

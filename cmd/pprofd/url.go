@@ -33,7 +33,7 @@ func newURL() *cobra.Command {
 
   go tool pprof $(sudo pprofd url -p 4242 heap)
 
-KIND is what net/http/pprof calls it: heap (where none is given), allocs, profile (or cpu), ...; or ui, for the page that shows
+KIND is what net/http/pprof calls it: heap (where none is given), allocs, profile (or cpu), ...; or wall; or ui, for the page that shows
 profiles in a browser: of the process, of the service, or the first page, which lists all. With --service it is that of all
 processes of a service together, without -p and --service one of the agent itself. What net/http/pprof takes may be added:
 ?seconds=10, ?debug=1. What the agent's command line says of --config, --listen, --dir and --insecure-loopback has to be said
@@ -51,7 +51,7 @@ Who has the URL can see the profiles of all processes: it is as secret as the to
 	c.Flags().StringVar(&o.config, "config", "", "configuration file of the agent")
 	given := configFlags(c, "listen", "dir", "insecure-loopback")
 	complete(c, "pid", completePIDs)
-	c.ValidArgsFunction = words([]string{"heap", "allocs", "profile", kindUI})
+	c.ValidArgsFunction = words([]string{"heap", "allocs", "profile", "wall", "goroutine", "block", "mutex", kindUI})
 	c.RunE = func(c *cobra.Command, args []string) error {
 		o.kind = "heap"
 		switch {
