@@ -226,7 +226,7 @@ func siteX86(code []byte) (off, n int, check bool) {
 	return 0, 0, false
 }
 
-// siteA64 finds b.ls behind nothing but the comparison of the stack check: ldr 16(x28), x16; [sub $x, sp, x17]; cmp
+// siteA64 finds b.ls behind nothing but the comparison of the stack check: ldr 16(x28), x16; [sub $x, sp, x17 or mov sp, x17]; cmp
 // (cmd/internal/obj/arm64/obj7.go: stacksplit). The kernel simulates conditional branches (arch/arm64/kernel/probes/decode-insn.c).
 func siteA64(code []byte) (off, n int, check bool) {
 	for ; off+4 <= len(code) && off < 4*maxPrologue; off += 4 {
@@ -238,6 +238,7 @@ func siteA64(code []byte) (off, n int, check bool) {
 			return off, 4, true
 		case in&0xFFC003E0 == 0xF9400380 && scratch: // LDR Xt, [X28, #imm]
 		case in&0xFF0003E0 == 0xD10003E0 && scratch: // SUB Xd, SP, #imm
+		case in&0xFFFFFFE0 == 0x910003E0 && scratch: // MOV Xd, SP: Go 1.18
 		case in&0xFFE0001F == 0xEB20001F, in&0xFF20001F == 0xEB00001F: // CMP
 		default:
 			return 0, 0, false

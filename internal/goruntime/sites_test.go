@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
+
+	"github.com/pprofd/pprofd/internal/testprog"
 )
 
 // TestSiteX86: the branch of the stack check, in all forms that the compiler gives it, else push %rbp; nothing that the
@@ -40,6 +43,7 @@ func TestSiteA64(t *testing.T) {
 	}{
 		"small frame":    {[]uint32{0xf9400b90, 0xeb3063ff, 0x540013e9, 0xf81b0ffe}, 8, 4, true},
 		"large frame":    {[]uint32{0xf9400b90, 0xd10103f1, 0xeb10023f, 0x54000f29}, 12, 4, true},
+		"Go 1.18":        {[]uint32{0xf9400b90, 0x910003f1, 0xeb10023f, 0x54000d89, 0xf81b0ffe}, 12, 4, true},
 		"nosplit":        {[]uint32{0xf81b0ffe, 0xf81f83fd}, 0, 0, false},
 		"an argument":    {[]uint32{0xf9400b80, 0xeb3063ff, 0x540013e9}, 0, 0, false}, // ldr x0
 		"another branch": {[]uint32{0xf9400b90, 0xeb3063ff, 0x540013e0}, 0, 0, false}, // b.eq
@@ -51,6 +55,32 @@ func TestSiteA64(t *testing.T) {
 		}
 		if off, n, check := siteA64(code); off != tt.off || n != tt.n || check != tt.check {
 			t.Errorf("%s: %d, %d, %t, want %d, %d, %t", name, off, n, check, tt.off, tt.n, tt.check)
+		}
+	}
+}
+
+// TestFindAllocSites: programs of each version have sites, all at the branch of the stack check or, on amd64, where the frame begins.
+func TestFindAllocSites(t *testing.T) {
+	for _, version := range testprog.Versions() {
+		for _, arch := range []string{"amd64", "arm64"} {
+			o := testprog.Options{Go: version, Arch: arch}
+			t.Run(o.String(), func(t *testing.T) {
+				f, version := openFile(t, testprog.Build(t, "alloc", o))
+				s, err := FindAllocSites(f, version)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var got []AllocFunc
+				for _, site := range s.Heap {
+					got = append(got, site.Func)
+					if arch == "arm64" && !site.StackCheck {
+						t.Errorf("%+v", site)
+					}
+				}
+				if !slices.Equal(got, []AllocFunc{NextFree, AllocLarge, ReleaseAll}) {
+					t.Errorf("functions %v", got)
+				}
+			})
 		}
 	}
 }
