@@ -179,6 +179,7 @@ func TestProbedAllocs(t *testing.T) {
 				args := append([]string{"-mb", mb}, tt.args...)
 				proc := testprog.Start(t, testprog.Build(t, "alloc", tt.o), args...)
 				p, want, stats := allocRound(t, c, proc)
+				t.Logf("%d MB in %v, %d samples", want.total>>20, want.took.Round(time.Millisecond), stats.Recorded)
 				if strings.Contains(name, "tiny") {
 					for site := range want.sites {
 						want.sites[site] = want.total
