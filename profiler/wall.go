@@ -63,6 +63,7 @@ type Wall struct {
 type progress struct {
 	n, seen atomic.Uint64
 	state   atomic.Int32 // readsNothing, reads, givenUp
+	last    time.Time    // when pieces were read; for the goroutine that reads them
 }
 
 // What the goroutine does that progress is of.
@@ -116,6 +117,7 @@ func (m watched) ReadPieces(pieces []objfile.Piece) error {
 	m.p.begin()
 	err := m.Memory.ReadPieces(pieces)
 	m.p.end()
+	m.p.last = time.Now()
 	return err
 }
 
@@ -330,6 +332,9 @@ func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
 	}
 	now, used := time.Now(), threadTime()
 	err := t.snapshot(context.WithoutCancel(ctx), now)
+	if err == nil && t.estimates() && w.estimated() <= maxAgain {
+		err = t.again(ctx)
+	}
 	if w.stalled.Load() {
 		return
 	}

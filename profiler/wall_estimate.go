@@ -65,7 +65,7 @@ func (p *wallProgram) contention(kind string, s *aggregate.Snapshot) (left time.
 		}
 		idle := min(time.Duration(g.whole)*all, g.weight)
 		left += idle
-		if n := g.stops - g.whole; n > 0 && g.weight > idle {
+		if n := g.contentions(idle, int64(p.index)); n > 0 && g.weight > idle {
 			c := &aggregate.Calls{Leaf: g.Leaf, Stack: p.waiting(g.Stack)}
 			for _, l := range g.Labels {
 				c.Labels = append(c.Labels, aggregate.Label(l))
@@ -132,8 +132,9 @@ func (t *wallTarget) estimateComments(kind string, left time.Duration) []string 
 	lines := []string{
 		"pprofd " + t.w.cfg.Version,
 		fmt.Sprintf("an estimate: the program has its %s profile switched off", kind),
-		fmt.Sprintf("seen in %d snapshots at random moments, %.3g a second: delay is for how long goroutines waited meanwhile, right on average; contentions are the waits that were seen, which leaves most of those out that are shorter than %v",
-			t.snapshots, float64(t.snapshots)/max(d.Seconds(), 1e-9), (d / time.Duration(max(t.snapshots, 1))).Round(time.Millisecond)),
+		fmt.Sprintf("seen in %d snapshots at random moments, %.3g a second: delay is for how long goroutines waited meanwhile, right on average",
+			t.snapshots, float64(t.snapshots)/max(d.Seconds(), 1e-9)),
+		"contentions follow from how many of the waits that were seen had ended shortly afterwards: right within a factor of two, but too few of waits that are shorter than a millisecond",
 		fmt.Sprintf("left out: goroutines that did nothing but wait all the time, %v together", left.Round(time.Millisecond)),
 	}
 	if kind == KindMutex {

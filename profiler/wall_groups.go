@@ -30,6 +30,7 @@ type wallGroup struct {
 	stops  int64 // times that a goroutine was found to have stopped like this since it was last looked at
 	whole  int64 // goroutines that were there all the time; see wallProgram.end
 	kept   bool  // while it is found out which are needed no more
+	once   *gaps // of waits that were in one snapshot only; nil: none is looked at twice
 }
 
 // wallRoom is what may be remembered of goroutines, and what is, of all programs that share it.
@@ -47,6 +48,7 @@ type wallGroups struct {
 	room   *wallRoom
 	all    map[uint64]*wallGroup
 	frozen []*wallGroup // of a window that has ended: there are no others then
+	twice  int          // groups that have gaps
 	lost   wallGroup    // what came when there were too many
 	now    []*wallGroup // of the snapshot that is being taken
 	before []seenGroup  // of the last one

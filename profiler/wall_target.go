@@ -43,11 +43,13 @@ type wallProgram struct {
 	seen    map[uint64]*stopped      // by g: where it was, and what it is counted as
 	pending map[uint64]*stopped      // of this snapshot: whose stacks are being read
 	places  map[wallPlace]*wallGroup // where goroutines were seen that stopped in the same way
+	own     map[wallPlace]*wallGroup // the same of each goroutine
 	count   int                      // goroutines in it
 	running wallGroup                // those that ran, or were in a system call and waited for nothing
 	began   time.Time
 	index   int // of this snapshot, from 1
 	wants   func(goruntime.State, string) bool
+	twice   bool // waits that contend are looked at twice
 }
 
 // stopped is a goroutine that does not run.
@@ -60,21 +62,27 @@ type stopped struct {
 
 	group       *wallGroup // nil: a goroutine of the runtime
 	first, last int        // snapshots that have found it so
+	looked      glance
 }
 
 // wallPlace is where a goroutine stopped, without its stack.
 type wallPlace struct {
+	id                       uint64 // of the goroutine; 0: any
 	start, pc, depth, labels uint64
 	reason                   string
 	state                    goruntime.State
 }
 
-func (s *stopped) place() wallPlace {
-	return wallPlace{start: s.start, pc: s.pc, depth: s.end - s.sp, labels: s.labels, reason: s.reason, state: s.state}
+// place of the goroutine, or of any.
+func (s *stopped) place(id uint64) wallPlace {
+	return wallPlace{id: id, start: s.start, pc: s.pc, depth: s.end - s.sp, labels: s.labels, reason: s.reason, state: s.state}
 }
 
-// maxSeen limits what is remembered of goroutines from one snapshot to the next.
-const maxSeen = 1 << 16
+// Limits on what is remembered of goroutines from one snapshot to the next, and of those that stop in places of their own.
+const (
+	maxSeen = 1 << 16
+	maxOwn  = 1 << 12
+)
 
 func newWallTarget(w *Wall, g *Goroutines) *wallTarget {
 	t := &wallTarget{w: w}
@@ -89,12 +97,17 @@ func (t *wallTarget) execute(g *Goroutines, now time.Time) {
 	}
 	t.wallProgram = &wallProgram{
 		g: g, began: now, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.wants,
-		seen: make(map[uint64]*stopped), pending: make(map[uint64]*stopped), places: make(map[wallPlace]*wallGroup),
+		seen: make(map[uint64]*stopped), pending: make(map[uint64]*stopped), places: make(map[wallPlace]*wallGroup), own: make(map[wallPlace]*wallGroup),
 		groups: wallGroups{room: t.w.room()},
 	}
 	g.space.ReadDirectly()
 	g.mem = watched{g.mem, t.w.reading}
 	t.programs = append(t.programs, t.wallProgram)
+}
+
+// estimates says whether any kind is an estimate.
+func (t *wallTarget) estimates() bool {
+	return slices.ContainsFunc(t.kinds, func(kind string) bool { return kind != KindWall })
 }
 
 // wants says whether any kind is about goroutines that do so.
@@ -120,7 +133,7 @@ func (p *wallProgram) end(now time.Time) {
 // snapshot counts what each goroutine does at a moment.
 func (t *wallTarget) snapshot(ctx context.Context, at time.Time) error {
 	p := t.wallProgram
-	p.count, p.index = 0, p.index+1
+	p.count, p.index, p.twice = 0, p.index+1, t.estimates()
 	p.threads.begin()
 	_, err := p.g.Read(ctx, GoroutineQuery{Labels: true, System: true, Want: p.look}, func(g *Goroutine) error {
 		p.visit(g)
@@ -149,18 +162,13 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 	if p.g.system(&Goroutine{Start: start}) && !callsProgram(start) {
 		return false
 	}
-	s := &stopped{
-		first: p.index, last: p.index, id: raw.ID, pc: raw.PC, sp: raw.SP, labels: raw.LabelsAt, end: raw.StackEnd, start: raw.StartPC,
-		state: raw.State, stops: raw.Stops, sure: raw.Sure,
-	}
+	s := p.stopped(raw)
 	switch s.state {
-	case goruntime.Waiting, goruntime.Leaked:
-		s.reason = raw.Reason
 	case goruntime.Syscall:
 		if p.threads.busy(p.g, raw.M) {
 			s.state = goruntime.Running
 		}
-	case goruntime.Runnable, goruntime.Preempted:
+	case goruntime.Waiting, goruntime.Leaked, goruntime.Runnable, goruntime.Preempted:
 	default: // its stack may be on the move, too
 		s.state = goruntime.Running
 	}
@@ -173,12 +181,26 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 		return false
 	}
 	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(s) {
+		was.repeated()
 		was.last = p.index
 		p.groups.add(was.group)
 		return false
 	}
+	s.looked.at = p.lastRead()
 	p.pending[raw.Addr] = s
 	return true
+}
+
+// stopped is what a look at a goroutine has found.
+func (p *wallProgram) stopped(raw *goruntime.Goroutine) *stopped {
+	s := &stopped{
+		first: p.index, last: p.index, id: raw.ID, pc: raw.PC, sp: raw.SP, labels: raw.LabelsAt, end: raw.StackEnd, start: raw.StartPC,
+		state: raw.State, stops: raw.Stops, sure: raw.Sure,
+	}
+	if s.state == goruntime.Waiting || s.state == goruntime.Leaked {
+		s.reason = raw.Reason
+	}
+	return s
 }
 
 // callsProgram says whether functions of the program are called by one of the runtime's (runtime/mfinal.go).
@@ -193,7 +215,7 @@ func callsProgram(start string) bool {
 // same says whether a goroutine has not run since it was looked at.
 func (s *stopped) same(now *stopped) bool {
 	was := *s
-	was.group, was.first, was.last = now.group, now.first, now.last
+	was.group, was.first, was.last, was.looked = now.group, now.first, now.last, now.looked
 	return was == *now
 }
 
@@ -217,16 +239,25 @@ func (p *wallProgram) visit(g *Goroutine) {
 	s.group = p.groups.find(&wallKey{State: s.state, Reason: s.reason, Stack: g.Stack, Labels: g.Labels, Complete: g.Complete})
 	p.groups.add(s.group)
 	s.group.stops++
+	p.glance(s, g.Stops == s.stops)
 	if len(p.places) < p.groups.room.maxSeen {
-		p.places[s.place()] = s.group
+		p.places[s.place(0)] = s.group
 	}
+	if len(p.own) >= maxOwn {
+		clear(p.own)
+	}
+	p.own[s.place(s.id)] = s.group
 	s.sure = s.sure && g.Stops == s.stops
 	p.remember(g.Addr, s)
 }
 
-// known counts a goroutine that went on before its stack was read: as one that was seen to stop in the same way. There are few.
+// known counts a goroutine that went on before its stack was read: as the last that was seen to stop in the same way, itself rather than another. There
+// are few.
 func (p *wallProgram) known(s *stopped) {
-	group := p.places[s.place()]
+	group := p.own[s.place(s.id)]
+	if group == nil {
+		group = p.places[s.place(0)]
+	}
 	if group == nil {
 		key := wallKey{State: s.state, Reason: s.reason, Leaf: movedFrame}
 		if a, ok := p.g.space.Resolve(s.start); ok {
@@ -236,6 +267,8 @@ func (p *wallProgram) known(s *stopped) {
 	}
 	p.groups.add(group)
 	group.stops++
+	s.group = group
+	p.glance(s, false)
 }
 
 func (p *wallProgram) remember(addr uint64, s *stopped) {
@@ -265,7 +298,9 @@ func (p *wallProgram) sweep() {
 			s.group.kept = true
 		}
 	}
-	maps.DeleteFunc(p.places, func(_ wallPlace, g *wallGroup) bool { return !g.kept })
+	gone := func(_ wallPlace, g *wallGroup) bool { return !g.kept }
+	maps.DeleteFunc(p.places, gone)
+	maps.DeleteFunc(p.own, gone)
 	p.groups.sweep()
 }
 
