@@ -98,8 +98,11 @@ func readGoroutines(t *testing.T, pid int, all bool) map[uint64]*seen {
 func newSeen(g *Goroutines, one *Goroutine, all bool) *seen {
 	s := &seen{complete: one.Complete, inconsistent: one.Inconsistent, system: one.System, start: one.Start, waited: one.Waited}
 	s.goid, s.parent, s.locked, s.bubble, s.state, s.elided = one.ID, one.Parent, one.Locked, one.Bubble, one.State.String(), -1
-	if one.State == goruntime.Waiting && one.Reason != "" {
+	switch {
+	case one.State == goruntime.Waiting && one.Reason != "":
 		s.state = undurable(one.Reason)
+	case one.State == goruntime.Leaked:
+		s.state = one.Reason + " (leaked)"
 	}
 	if all {
 		for _, a := range one.Stack {
