@@ -159,7 +159,7 @@ func choose(all []suite, c *config) ([]suite, error) {
 		if len(c.pkgs) > 0 && !named || s.slow && c.short && !named {
 			continue
 		}
-		if i := slices.IndexFunc(chosen, func(have suite) bool { return have.pkg == s.pkg }); i >= 0 && c.run != "" {
+		if i := slices.IndexFunc(chosen, func(have suite) bool { return have.pkg == s.pkg && have.command == s.command }); i >= 0 && c.run != "" {
 			chosen[i].targets = append(chosen[i].targets, s.targets...) // the same tests; run them once
 			chosen[i].stripped = append(chosen[i].stripped, s.stripped...)
 			chosen[i].pie = append(chosen[i].pie, s.pie...)

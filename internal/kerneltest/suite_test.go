@@ -8,17 +8,19 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	all := []suite{{pkg: "./a"}, {pkg: "./b", slow: true, run: "TestB"}, {pkg: "./a", name: "a again", slow: true, run: "TestA"}, {pkg: "./s", systemd: true}}
+	all := []suite{{pkg: "./a"}, {pkg: "./b", slow: true, run: "TestB"}, {pkg: "./a", name: "a again", slow: true, run: "TestA"}, {pkg: "./s", systemd: true},
+		{pkg: "./p", name: "p says", command: true, slow: true}, {pkg: "./p", run: "TestP", slow: true}}
 	tests := map[string]struct {
 		args []string
 		want string
 	}{
-		"all":                                 {nil, "./a: ./b:TestB a again:TestA"},
+		"all":                                 {nil, "./a: ./b:TestB a again:TestA p says: ./p:TestP"},
 		"the short part":                      {[]string{"-short"}, "./a:"},
 		"one":                                 {[]string{"./a"}, "./a: a again:TestA"},
 		"those that need systemd":             {[]string{"-systemd"}, "./s:"},
 		"tests by name run once":              {[]string{"-run", "X", "./a"}, "./a:X"},
 		"a slow one by name":                  {[]string{"-short", "./b"}, "./b:TestB"},
+		"a command and tests of it":           {[]string{"-run", "X", "./p"}, "p says:X ./p:X"},
 		"other tests of it":                   {[]string{"-run", "X", "./b"}, "./b:X"},
 		"a package that is not in the suite":  {[]string{"./c"}, "./c:"},
 		"not a path from the module's root":   {[]string{"c"}, "error"},
