@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"github.com/google/pprof/profile"
@@ -301,7 +302,7 @@ func (m *Memory) Export(ctx context.Context) error {
 		for _, t := range m.targets {
 			p, err := m.export(ctx, t, kind, sym)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("process %d (%s): %w", t.pid, t.comm, err))
+				errs = append(errs, t.unread(kind, err))
 				continue
 			}
 			all = append(all, p)
@@ -319,6 +320,20 @@ func (m *Memory) export(ctx context.Context, t *memTarget, kind string, sym *sym
 	}
 	return m.read(t, kind, sym)
 }
+
+// unread says of whom err is that a profile cannot be made for; of a process that has ended the rest says nothing.
+func (t *memTarget) unread(kind string, err error) error {
+	if errors.Is(err, objfile.ErrProcessGone) || errors.Is(err, os.ErrNotExist) {
+		return &goneError{fmt.Sprintf("process %d (%s) ended before its %s profile was read", t.pid, t.comm, kind)}
+	}
+	return t.named(int(t.pid), err)
+}
+
+// goneError wraps os.ErrNotExist without its words.
+type goneError struct{ text string }
+
+func (e *goneError) Error() string { return e.text }
+func (e *goneError) Unwrap() error { return os.ErrNotExist }
 
 func (m *Memory) deliver(ctx context.Context, all []*export.Profile) error {
 	if m.cfg.Merge && len(all) > 0 {

@@ -60,3 +60,16 @@ func TestRecordContentionThatIsOff(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordContentionThatIsOffInMany says it once.
+func TestRecordContentionThatIsOffInMany(t *testing.T) {
+	prog := testprog.Build(t, "shares", testprog.Options{})
+	args := []string{"record", "-t", "mutex", "-d", "500ms", "-o", filepath.Join(t.TempDir(), "out")}
+	for range 3 {
+		args = append(args, "-p", fmt.Sprint(testprog.Start(t, prog).PID))
+	}
+	code, _, errOut := call(t, args...)
+	if code != 0 || strings.Count(errOut, "SetMutexProfileFraction") != 1 || !strings.Contains(errOut, "; the same holds for 2 more; ") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+}

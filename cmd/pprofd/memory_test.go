@@ -85,6 +85,29 @@ func TestRecordHeapOfProgramThatEnds(t *testing.T) {
 	}
 }
 
+// TestRecordTellsWhatItHas where a process ends before all could be read of it.
+func TestRecordTellsWhatItHas(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-quiet", "-busy")
+	dir := filepath.Join(t.TempDir(), "out")
+	cmd, out, errOut := command(t, "record", "-t", "cpu,heap,goroutine", "-d", "2s", "-p", fmt.Sprint(proc.PID), "-o", dir)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	proc.Stop()
+	if code := exitCode(t, cmd.Wait()); code != exitFailure {
+		t.Errorf("exit code %d", code)
+	}
+	want := fmt.Sprintf("pprofd: process %d (heap) ended before its goroutine profile was read\nprocess %[1]d (heap) ended before its heap profile was read\n", proc.PID)
+	if !strings.HasSuffix(errOut.String(), want) {
+		t.Errorf("%q, want %q", errOut, want)
+	}
+	file := filepath.Join(dir, fmt.Sprintf("heap-%d.cpu.pb.gz", proc.PID))
+	if readProfile(t, file); !strings.Contains(out.String(), file+": go tool pprof "+file) {
+		t.Errorf("%s is not told of: %s", file, out)
+	}
+}
+
 // TestRecordOnOOM: the file is there once the kernel has killed the process, and says what it holds.
 func TestRecordOnOOM(t *testing.T) {
 	begin := filepath.Join(t.TempDir(), "begin")

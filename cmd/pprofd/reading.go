@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pprofd/pprofd/profiler"
@@ -80,8 +81,35 @@ func (r *recording) estimate(pid int, c contention, why error) error {
 	if err := r.wall.Estimate(pid, c.kind); err != nil {
 		return explainGoroutines(err)
 	}
-	r.estimated = append(r.estimated, fmt.Sprintf("%v; what is written is an estimate, from what its goroutines were seen to wait for", why))
+	r.addEstimated(why)
 	return nil
+}
+
+// estimated says what is estimated of which processes: why is an error that names the first of them.
+type estimated struct {
+	why    error
+	others int
+}
+
+// addEstimated counts processes of which the same is to be said.
+func (r *recording) addEstimated(why error) {
+	for i, e := range r.estimated {
+		for _, off := range []error{profiler.ErrBlockOff, profiler.ErrMutexOff} {
+			if errors.Is(e.why, off) && errors.Is(why, off) {
+				r.estimated[i].others++
+				return
+			}
+		}
+	}
+	r.estimated = append(r.estimated, estimated{why: why})
+}
+
+func (e estimated) note() string {
+	const what = "what is written is an estimate, from what goroutines were seen to wait for"
+	if e.others == 0 {
+		return fmt.Sprintf("%v; %s", e.why, what)
+	}
+	return fmt.Sprintf("%v; the same holds for %d more; %s", e.why, e.others, what)
 }
 
 // atOnce: there is nothing to wait for.

@@ -32,7 +32,7 @@ type recording struct {
 	allocs         *profiler.Profiler // nil: nothing is probed for allocations
 	memory         *profiler.Memory   // nil: no kind that is read
 	contention     []contention       // block and mutex, each read by itself
-	estimated      []string           // what is estimated, and why
+	estimated      []estimated        // what is estimated, and why
 	wall           *profiler.Wall     // nil: nothing is asked for that is seen in what goroutines do
 	oom            *profiler.OOMWatch // nil: --on-oom was not given
 	keeper         *spend.Keeper      // nil: --max-overhead was not given
@@ -200,8 +200,8 @@ func (r *recording) run(ctx context.Context, targets []*discover.Process, sigs *
 		r.aborted = true
 		return exitError{sigs.code(), err}
 	}
-	if err == nil {
-		err = r.tell(r.stats())
+	if err == nil || len(r.sink.Names()) > 0 { // what is written is told of, whatever is not
+		err = errors.Join(err, r.tell(r.stats()))
 	}
 	err = errors.Join(err, r.finishSending(sigs))
 	if r.child == nil {

@@ -157,7 +157,9 @@ func (r *recording) notes(s profiler.Stats) []string {
 	for _, m := range r.memories() {
 		notes = append(notes, m.Notes()...)
 	}
-	notes = append(notes, r.estimated...)
+	for _, e := range r.estimated {
+		notes = append(notes, e.note())
+	}
 	if r.wall != nil {
 		notes = append(notes, r.wall.Notes()...)
 	}
