@@ -57,6 +57,8 @@ func network() {
 	}
 	go func() { _, _ = l.Accept() }()
 	go func() { _, _ = conns[0].Read(make([]byte, 1)) }()
+	time.Sleep(10 * time.Millisecond)
+	go func() { _, _ = conns[0].Read(make([]byte, 1)) }() // waits for the other one
 	go func() {
 		for {
 			if _, err := conns[2].Write(make([]byte, 1<<20)); err != nil {
