@@ -39,7 +39,7 @@ func machineFor(arch string) (*machine, error) {
 // args ask for TCG even where there is KVM: a nested KVM may lack model-specific registers, on which qemu 7.2 aborts.
 func (m *machine) args() []string {
 	return []string{
-		"-machine", m.board + ",accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1G",
+		"-machine", m.board + ",accel=tcg", "-cpu", "max", "-smp", "2", "-m", "2G",
 		"-nographic", "-no-reboot", "-nic", "none", "-monitor", "none", "-serial", "stdio",
 		"-kernel", m.kernel, "-initrd", m.initrd,
 		// Only a dying kernel may write between the tests' lines; a panic ends the machine at once.
