@@ -176,12 +176,18 @@ func TestWallsBudget(t *testing.T) {
 		procs = append(procs, processOf(t, shares(t, testprog.Options{}).PID))
 	}
 	w.Set(procs)
+	began := time.Now()
 	runWalls(t, w)
 	waitFor(t, func() bool {
 		return !slices.ContainsFunc(procs, func(p Process) bool { return len(k.of(KindWall, p)) == 0 })
 	})
-	if s := w.Stats(); s.Left == 0 || s.Unopened != 0 {
+	s, passed := w.Stats(), time.Since(began)
+	if s.Left == 0 || s.Unopened != 0 {
 		t.Errorf("%+v", s)
+	}
+	const opening = 50 * time.Millisecond // of programs, which is one piece of work
+	if used := s.CPUTime.Seconds() / passed.Seconds(); s.CPUTime > 2*time.Duration(0.008*float64(passed))+opening {
+		t.Errorf("%v of CPU time in %v, %.2g CPUs", s.CPUTime, passed, used)
 	}
 	if err := w.SetRates(WallRates{Off: true, Hz: 1}); err != nil {
 		t.Fatal(err)

@@ -277,6 +277,7 @@ func (s scrape) readings(t *readTotals) {
 	s.counter(descReadings, float64(n.Failed), "failed")
 	s.counter(descReadTime, n.Took.Seconds())
 	s.counter(descSites, float64(n.Sites))
+	s.counter(descUser, n.CPUTime.Seconds(), kindMemory)
 	for state, processes := range n.States {
 		s.gauge(descMemory, float64(processes), state)
 	}
