@@ -175,7 +175,9 @@ func checkShares(t *testing.T, wall *profile.Profile, before, after map[string]i
 			t.Errorf("%s: %.1f %%, want %.1f %%", what, share, truth(what))
 		}
 	}
-	on := wallTime(wall, func(s *profile.Sample) bool { return below("main.(*worker).compute")(s) && has(s, stateLabel, "running") })
+	on := wallTime(wall, func(s *profile.Sample) bool {
+		return below("main.(*worker).compute")(s) && has(s, stateLabel, "running")
+	})
 	if cpu, share := truth("cpu"), 100*float64(on)/d; math.Abs(cpu-share) > 3 {
 		t.Errorf("CPU time of computing: %.1f %%, want %.1f %%", share, cpu)
 	}
