@@ -14,7 +14,7 @@ type suite struct {
 	pkg      string   // as the go command takes it, from the module's root
 	name     string   // tells suites of one package apart; "" if there is one
 	run      string   // regexp of the tests; "" is all
-	short    string   // the same for -short; "" is run
+	short    string   // the same for -short, of programs built in the plainest way; "" is run
 	skip     string   // regexp of tests that cannot run there: they build programs, for one
 	targets  []string // programs of internal/testprog/targets that the tests profile
 	stripped []string // the same, without symbols
@@ -197,7 +197,7 @@ func appendNew(list, more []string) []string {
 
 func (s *suite) adapt(c *config) {
 	if c.short && s.short != "" {
-		s.run = s.short
+		s.run, s.pie, s.cgo = s.short, nil, nil
 	}
 	if c.run != "" {
 		s.run, s.skip = c.run, ""
