@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 	fakepyroscope "github.com/pprofd/pprofd/internal/testprog/fakes/pyroscope"
 )
 
-// TestAgentDeliversContention: what is in files of where processes waited, and of what their goroutines did, arrives everywhere under the
+// TestAgentDeliversContention: what is in files of where processes waited, and of what their goroutines did and where their time went, arrives everywhere under the
 // names that servers know, each event, nanosecond and goroutine of it once.
 func TestAgentDeliversContention(t *testing.T) {
 	bin := ownPrograms(t, "contend")
@@ -23,24 +24,27 @@ func TestAgentDeliversContention(t *testing.T) {
 block: {interval: 1s}
 mutex: {interval: 1s}
 goroutine: {enabled: true, interval: 1s}
+wall: {enabled: true}
 pyroscope: [{url: %q, name: push}, {url: %q, name: ingest, api: ingest}]
 otlp: {endpoint: %q, experimental: true, name: otlp}
 `, pyroscope.URL(), ingest.URL(), otlp.GRPC())))
 	until(t, "three files of each kind", func() bool {
-		return len(a.files(t, "block", p.PID)) > 2 && len(a.files(t, "mutex", p.PID)) > 2 && len(a.files(t, "goroutine", p.PID)) > 2
+		return !slices.ContainsFunc([]string{"block", "mutex", "goroutine", "wall"}, func(kind string) bool { return len(a.files(t, kind, p.PID)) <= 2 })
 	})
 	for _, kind := range []string{"block", "mutex"} {
 		name := fmt.Sprintf(`pprofd_contention_profiles{kind=%q,state="on"}`, kind)
 		until(t, name, func() bool { return metric(t, addr, name) == 1 })
 	}
 	a.end(t)
-	for kind, types := range map[string][]string{"block": {"contentions", "delay"}, "mutex": {"contentions", "delay"}, "goroutine": {"goroutine"}} {
+	for kind, types := range map[string][]string{
+		"block": {"contentions", "delay"}, "mutex": {"contentions", "delay"}, "goroutine": {"goroutine"}, "wall": {"samples", "wall"},
+	} {
 		for value, sampleType := range types {
 			files := sent{}
 			for _, f := range a.files(t, kind, p.PID) {
 				p := readProfile(t, f)
 				files[fmt.Sprint(p.TimeNanos)] = sumOf(p, value)
-				if p.DurationNanos < 1e8 && kind != "goroutine" || sumOf(p, value) == 0 {
+				if short := p.DurationNanos < 1e8 && kind != "goroutine" && kind != "wall"; short || sumOf(p, value) == 0 {
 					t.Errorf("%s: %d of %s in %d ns", f, sumOf(p, value), sampleType, p.DurationNanos)
 				}
 			}
@@ -59,8 +63,11 @@ otlp: {endpoint: %q, experimental: true, name: otlp}
 
 func waitsAtPyroscope(s *fakepyroscope.Server, kind, sampleType string) sent {
 	all, name, period := sent{}, kind, ":contentions:count"
-	if kind == "goroutine" {
+	switch kind {
+	case "goroutine":
 		name, period = "goroutines", ":goroutine:count"
+	case "wall":
+		period = ":wall:nanoseconds"
 	}
 	for _, x := range s.Series(true) {
 		if strings.HasPrefix(x.Type, name+":"+sampleType+":") && strings.HasSuffix(x.Type, period) {
