@@ -37,26 +37,58 @@ func TestGoroutines(t *testing.T) {
 	needs.Root(t)
 	for _, version := range testprog.Versions() {
 		for _, o := range waitBuilds(version) {
-			t.Run(o.String(), func(t *testing.T) { testGoroutines(t, testprog.Build(t, "waits", o)) })
+			t.Run(o.String(), func(t *testing.T) { testGoroutines(t, o) })
 		}
 	}
 }
 
-func testGoroutines(t *testing.T, prog string) {
+func testGoroutines(t *testing.T, o testprog.Options) {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "traces")
-	p := testprog.StartWith(t, testprog.StartOptions{Env: []string{"GOTRACEBACK=system"}}, prog, path)
+	p := testprog.StartWith(t, testprog.StartOptions{Env: []string{"GOTRACEBACK=system"}}, testprog.Build(t, "waits", o), path)
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
 	shown, all := readGoroutines(t, p.PID, false), readGoroutines(t, p.PID, true)
-	t.Run("shown", func(t *testing.T) { compareTraces(t, p, shown, readTraces(f)) })
+	own := readTraces(f)
+	checkKinds(t, own, minorOf(t, o.Go))
+	t.Run("shown", func(t *testing.T) { compareTraces(t, p, shown, own) })
 	if err := unix.Kill(p.PID, unix.SIGQUIT); err != nil {
 		t.Fatal(err)
 	}
 	<-p.Exited()
 	t.Run("all", func(t *testing.T) { compareTraces(t, p, all, readTraces(strings.NewReader(p.Stderr()))) })
+}
+
+// waitStates are what goroutines do in which programs may be found for long, and since which minor version; see held for others.
+var waitStates = map[string]int{
+	"IO wait": 18, "chan receive": 18, "chan receive (nil chan)": 18, "chan send": 18, "chan send (nil chan)": 18, "select": 18, "select (no cases)": 18,
+	"semacquire": 18, "sleep": 18, "sync.Cond.Wait": 18, "sync.Mutex.Lock": 20, "sync.RWMutex.Lock": 20, "sync.RWMutex.RLock": 20, "sync.WaitGroup.Wait": 25,
+	"coroutine": 23, "synctest.Run": 25, "synctest.Wait": 25, "syscall": 18, "runnable": 18,
+}
+
+// checkKinds makes sure that there is everything that is to be compared.
+func checkKinds(t *testing.T, all map[uint64]*trace, minor int) {
+	t.Helper()
+	states, kinds, bubbles := make(map[string]bool), make(map[string]bool), 0
+	for _, tr := range all {
+		states[tr.state] = true
+		kinds[fmt.Sprint(tr.state, tr.locked, tr.bubble != 0, tr.frames)] = true
+		if tr.bubble != 0 {
+			bubbles++
+		}
+	}
+	for state, since := range waitStates {
+		if minor >= since && !states[state] {
+			t.Errorf("no goroutine of the program is in %q", state)
+		}
+	}
+	if len(kinds) < 50 || minor >= 25 && bubbles < 10 {
+		t.Errorf("goroutines wait in %d ways, %d are in bubbles", len(kinds), bubbles)
+	}
+	t.Logf("goroutines wait in %d ways", len(kinds))
 }
 
 // seen is a goroutine as it was read from outside.

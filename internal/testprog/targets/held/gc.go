@@ -45,8 +45,16 @@ const (
 	unstopped  = 5
 )
 
-// mark has some cannot-be-stopped goroutines, so that as many who mark wait for them: the collector's own, and others that must help since they
-// allocate. The rest of these finds nothing that they could do.
+// worker has goroutines that cannot be stopped, so that as many of the collector's own wait for them.
+func worker() {
+	runtime.GOMAXPROCS(4)
+	later(func() {
+		go spinner(spin)
+		runtime.GC()
+	})
+}
+
+// mark has them, too, and others that must help the collector since they allocate: they wait for them as well, or find nothing that they could do.
 func mark() {
 	runtime.GOMAXPROCS(processors)
 	roots[0] = new(int)

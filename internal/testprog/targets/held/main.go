@@ -4,7 +4,8 @@
 //	held trace    "trace reader (blocked)"
 //	held status   "trace proc status": tracing ends, and must wait for a processor whose goroutine cannot be interrupted
 //	held stop     "stopping the world": for the same reason
-//	held mark     "GC assist wait", "GC assist marking", "GC worker (active)", "wait for GC cycle": the collector waits for such goroutines' stacks
+//	held worker   "GC worker (active)", "wait for GC cycle": the collector waits for the stacks of such goroutines
+//	held mark     "GC assist wait", "GC assist marking": so do others that must help it
 //	held done     "GC mark termination", "GC weak to strong wait", "wait for GC cycle": it waits for their processors
 //	held idle     "finalizer wait", "cleanup wait": of the runtime's own goroutines
 //	held leaked   in any: after a profile of leaked goroutines (Go 1.27)
@@ -25,9 +26,9 @@ import (
 )
 
 func main() {
-	modes := map[string]func(){"dump": dump, "trace": tracing, "status": status, "stop": stop, "mark": mark, "done": done, "idle": idle, "leaked": leaked}
+	modes := map[string]func(){"dump": dump, "trace": tracing, "status": status, "stop": stop, "worker": worker, "mark": mark, "done": done, "idle": idle, "leaked": leaked}
 	if len(os.Args) != 2 || modes[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: held dump|trace|status|stop|mark|done|idle|leaked")
+		fmt.Fprintln(os.Stderr, "usage: held dump|trace|status|stop|worker|mark|done|idle|leaked")
 		os.Exit(2)
 	}
 	go rest(make(chan int))
