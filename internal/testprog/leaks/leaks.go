@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -45,8 +46,10 @@ type snapshot struct {
 
 func take() snapshot { return snapshot{kernel(), goleak.IgnoreCurrent()} }
 
-// left waits until nothing is there that was not in s, and returns what stays.
+// left waits until nothing is there that was not in s, and returns what stays. Maps that cilium/ebpf has mapped are given back by the
+// garbage collector (ebpf.Memory), which may not have come yet.
 func (s snapshot) left(patience time.Duration) []string {
+	runtime.GC()
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		left := s.since()
 		if len(left) == 0 || time.Now().After(end) {
