@@ -145,9 +145,16 @@ func (r *recording) cost() string {
 		}
 		parts = append(parts, text)
 	}
-	elapsed := time.Since(r.began)
-	return fmt.Sprintf("cost: %.2f %% of %d CPUs for %.1f s: %s%s\n", 100*sum.Seconds()/elapsed.Seconds()/float64(runtime.NumCPU()), runtime.NumCPU(),
-		elapsed.Seconds(), strings.Join(parts, ", "), r.kept())
+	return fmt.Sprintf("cost: %s: %s%s\n", shareOf(sum, time.Since(r.began)), strings.Join(parts, ", "), r.kept())
+}
+
+// shareOf says how much of the machine spent is. In less than a second what it takes to begin is most of it: that is no share of anything.
+func shareOf(spent, elapsed time.Duration) string {
+	if elapsed < time.Second {
+		return fmt.Sprintf("%.3f s of CPU time in %.1f s", spent.Seconds(), elapsed.Seconds())
+	}
+	cpus := runtime.NumCPU()
+	return fmt.Sprintf("%.2f %% of %d CPUs for %.1f s", 100*spent.Seconds()/elapsed.Seconds()/float64(cpus), cpus, elapsed.Seconds())
 }
 
 func (r *recording) costs() spend.Costs {

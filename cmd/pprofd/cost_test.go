@@ -5,6 +5,7 @@ import (
 	"math"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,6 +121,17 @@ func TestAgentWithinBudget(t *testing.T) {
 	for _, f := range a.files(t, "cpu", p.PID)[1:] {
 		if c := readProfile(t, f).Comments; !slices.ContainsFunc(c, func(s string) bool { return strings.Contains(s, "of a budget of 5 % of") }) {
 			t.Errorf("comments %q", c)
+		}
+	}
+}
+
+func TestShareOf(t *testing.T) {
+	for want, d := range map[string][2]time.Duration{
+		"0.031 s of CPU time in 0.0 s": {31 * time.Millisecond, 11 * time.Millisecond},
+		fmt.Sprintf("%.2f %% of %d CPUs for 2.0 s", 50/float64(runtime.NumCPU()), runtime.NumCPU()): {time.Second, 2 * time.Second},
+	} {
+		if got := shareOf(d[0], d[1]); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -429,6 +429,12 @@ func TestRecordWithoutRights(t *testing.T) {
 	if code, says := run("record", "--", "true"); code != exitFailure || !strings.Contains(says, "cap_perfmon") {
 		t.Errorf("own program: exit code %d, %q", code, says)
 	}
+	if code, says := run("record", "-t", "wall", "--", "true"); code != exitFailure || !strings.Contains(says, "\n  without that: --state runnable,syscall,waiting, ") {
+		t.Errorf("own program, wall: exit code %d, %q", code, says)
+	}
+	if code, says := run("record", "-t", "wall", "--state", "runnable,syscall,waiting", "-d", "100ms", "--", "/bin/sleep", "1"); strings.Contains(says, "permission") {
+		t.Errorf("own program, wall without what runs: exit code %d, %q", code, says)
+	}
 	if code, _ := run("doctor"); code != exitFailure {
 		t.Errorf("doctor: exit code %d", code)
 	}

@@ -91,6 +91,9 @@ func (r *recording) open() (err error) {
 	}
 	if r.o.cpu() || r.wall != nil && r.wall.Running() {
 		if r.profiler, err = r.newProfiler(profiler.KindCPU); err != nil {
+			if slices.Equal(r.o.kinds, []string{profiler.KindWall}) {
+				err = without(err, "--state runnable,syscall,waiting, which leaves running goroutines out")
+			}
 			return err
 		}
 	}
@@ -176,6 +179,14 @@ func explainLoad(err error) error {
 		return fmt.Errorf("%w\n  fix: %s", err, strings.ReplaceAll(fix, "; or ", "\n  or "))
 	}
 	return err
+}
+
+// without adds what else can be done where err says that the right is missing to load BPF programs.
+func without(err error, what string) error {
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w\n  without that: %s", err, what)
 }
 
 // fixOf is what to do about an error of loading, attaching or probing; "" where nothing is known.

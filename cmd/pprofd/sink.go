@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,7 @@ type sink struct {
 
 // table is the hottest functions of one profile.
 type table struct {
+	kind    string
 	subject string // "api (4242), cpu", "" where processes were merged
 	total   int64
 	text    string
@@ -75,7 +77,7 @@ func (s *sink) Export(ctx context.Context, p *export.Profile) error {
 	if err := s.sending.add(p); err != nil {
 		return err
 	}
-	t := table{total: file.Total(p.Data)}
+	t := table{kind: p.Kind, total: file.Total(p.Data)}
 	if p.PID != 0 {
 		t.subject = fmt.Sprintf("%s (%d), %s", discover.Printable(p.Comm), p.PID, p.Kind)
 	}
@@ -90,6 +92,13 @@ func (s *sink) Export(ctx context.Context, p *export.Profile) error {
 	defer s.mu.Unlock()
 	s.tables = append(s.tables, t)
 	return nil
+}
+
+// empty says whether there is nothing in all profiles of a kind.
+func (s *sink) empty(kind string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !slices.ContainsFunc(s.tables, func(t table) bool { return t.kind == kind && t.total > 0 })
 }
 
 // closeSoon is Close for a process that is about to end: it does not wait for an Export that is stuck.
@@ -162,6 +171,9 @@ func (r *recording) notes(s profiler.Stats) []string {
 	}
 	if r.wall != nil {
 		notes = append(notes, r.wall.Notes()...)
+	}
+	if len(r.o.states)+len(r.o.reasons) > 0 && r.sink.empty(profiler.KindWall) {
+		notes = append(notes, "no goroutine was seen in the states, or to wait for the reasons, that --state and --reason name: the profile is empty; pprofd dump shows which there are")
 	}
 	if s.Lost > 0 {
 		notes = append(notes, fmt.Sprintf("%d of %d samples were lost; [lost] in the profile says why (a lower --frequency loses fewer where a buffer was full)", s.Lost, s.Recorded))

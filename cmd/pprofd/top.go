@@ -157,7 +157,7 @@ func explainWatch(pid int, err error) error {
 	if discover.Gone(err) {
 		return explainPID(pid, err)
 	}
-	return explainLoad(err)
+	return without(explainLoad(err), fmt.Sprintf("pprofd dump -p %d shows goroutines", pid))
 }
 
 // end is how watching ended.

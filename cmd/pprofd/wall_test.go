@@ -59,3 +59,14 @@ func TestRecordWallRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestRecordWallOfNothing says that nothing was seen of what was asked for.
+func TestRecordWallOfNothing(t *testing.T) {
+	p := testprog.Start(t, testprog.Build(t, "shares", testprog.Options{}))
+	for reason, want := range map[string]bool{"no such reason": true, "chan receive": false} {
+		code, _, errOut := call(t, "record", "-p", fmt.Sprint(p.PID), "-t", "wall", "--reason", reason, "--state", "waiting", "-d", "1s", "-o", filepath.Join(t.TempDir(), "x"))
+		if code != 0 || strings.Contains(errOut, "no goroutine was seen") != want {
+			t.Errorf("%s: exit code %d: %s", reason, code, errOut)
+		}
+	}
+}
