@@ -152,6 +152,7 @@ func (b *builder) targets(s *suite, version string) error {
 		{s.stripped, testprog.Options{Go: version, Strip: true}},
 		{s.pie, testprog.Options{Go: version, Strip: true, PIE: true}},
 		{withC, testprog.Options{Go: version, Cgo: true}},
+		{withC, testprog.Options{Go: version, Cgo: true, Strip: true, PIE: true}},
 	} {
 		for _, name := range set.names {
 			if err := b.target(name, set.o); err != nil {

@@ -19,7 +19,7 @@ type suite struct {
 	targets  []string // programs of internal/testprog/targets that the tests profile
 	stripped []string // the same, without symbols
 	pie      []string // the same, without symbols, as position-independent executables
-	cgo      []string // the same, with C code; where there is no compiler for the architecture tests are skipped
+	cgo      []string // the same, with C code, plainly and as pie; where there is no compiler for the architecture tests are skipped
 	versions []string // Go toolchains that build them on the base kernel, besides the local one
 	amd64    []string // more of these, for amd64
 	arch     string   // the only architecture; "" is all
@@ -93,7 +93,7 @@ func suitesOfMemory() []suite {
 			pkg: "./profiler", name: "./profiler goroutines",
 			// Not what compares shares of time: an emulated machine loses timer ticks.
 			run: "^(TestGoroutines|TestGoroutinesUnderLoad|TestContention|TestContentionDifference|TestContentionOff|TestWaitRates|TestReadingsOfContention|" +
-				"TestReadingsOfGoroutines|TestWallChoice|TestWallEnds)$/^(go[^-]*(-cgo|-pie-stripped)?|go.*_(plain|cgo|stripped_PIE)_.*)$",
+				"TestReadingsOfGoroutines|TestWallChoice|TestWallEnds)$/^(go[^-]*(-cgo|-pie-stripped|-cgo-pie-stripped)?|go.*_(plain|cgo|stripped_PIE)_.*)$",
 			short:   "^(TestGoroutines|TestContention)$/^(golocal|go_plain_.*)$",
 			targets: []string{"waits", "restless", "contend", "shares"}, pie: []string{"waits", "contend"}, cgo: []string{"waits", "contend"},
 			versions: []string{"1.18.10", "1.23.12", "1.27.4"}, timeout: 6 * time.Minute,
