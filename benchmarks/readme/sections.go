@@ -246,22 +246,24 @@ func goroutines(b *strings.Builder, m *measured) {
 
 // wall is how right wall-clock profiles are, and what they cost.
 func wall(b *strings.Builder, m *measured) {
-	fmt.Fprintln(b, "| wall-clock profile of | by | channel / mutex / CPU: truth | profile | points off | the profiler, of one core | the program's speed, with / without | held up for |\n|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(b, "| wall-clock profile of | by | channel / mutex / CPU: truth | profile | points off, all windows | a window | the profiler, of one core | speed of a busy goroutine, with / without |\n|---|---|---|---|---|---|---|---|")
 	for _, n := range []int{0, 1_000, 10_000} {
 		for _, by := range []struct{ name, text string }{{"pprofd", "`pprofd record -t wall`"}, {"fgprof", "fgprof, in the program"}} {
-			shares, cost := fmt.Sprintf("WallShares/idle=%d/by=", n), fmt.Sprintf("WallCost/idle=%d/by=", n)
-			if !m.has(shares+by.name, "points-off") {
+			bias, shares := fmt.Sprintf("WallBias/idle=%d/by=%s", n, by.name), fmt.Sprintf("WallShares/idle=%d/by=", n)
+			if !m.has(bias, "points-off") {
 				continue
 			}
-			fmt.Fprintf(b, "| 4 goroutines, %d idle ones | %s | %s | %s | %s | %.1f %% | %s | %s |\n", n, by.text, m.sharesOf(shares+by.name, "-truth"), m.sharesOf(shares+by.name, ""),
-				m.cell(shares+by.name, "points-off", "%.1f", 1), m.coreOf(shares, by.name), m.cell(cost+by.name, "on/off", "%.3f", 1), m.cell(cost+by.name, "ms-held-up", "%.1f ms", 1))
+			fmt.Fprintf(b, "| 4 goroutines, %d idle ones | %s | %s | %s | %s ± %s | %s | %.1f %% | %s |\n", n, by.text, m.phases(bias, "-truth"), m.phases(bias, ""),
+				m.cell(bias, "points-off", "%.1f", 1), m.cell(bias, "points-chance", "%.1f", 1), m.cell(shares+by.name, "points-off", "%.1f", 1),
+				m.coreOf(shares, by.name), m.cell(fmt.Sprintf("WallCost/idle=%d/by=%s", n, by.name), "on/off", "%.3f", 1))
 		}
 	}
-	fmt.Fprintln(b, "\nThe profiler's CPU time is that of its process, its start included, and what the program takes more than beside nobody.")
+	fmt.Fprintln(b, "\nThe profiler's CPU time is that of its process, its start included, and what the program takes more than beside nobody. Windows are short: of 10,000\n"+
+		"goroutines pprofd takes 2 snapshots a second, so that one window is a matter of chance, and many are not.")
 }
 
-// sharesOf are the shares of the three phases.
-func (m *measured) sharesOf(name, suffix string) string {
+// phases are the shares of the three.
+func (m *measured) phases(name, suffix string) string {
 	var words []string
 	for _, phase := range []string{"%receive", "%lock", "%compute"} {
 		words = append(words, m.cell(name, phase+suffix, "%.1f", 1))

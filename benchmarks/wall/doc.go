@@ -5,7 +5,8 @@
 //
 // Shares: a program (internal/testprog/targets/shares) has four goroutines that wait for a channel for 30 % of their time and for a mutex for
 // 50 %, and compute in the rest, each in a rhythm of its own, and says after each window what they have done in truth; beside them are so many
-// idle goroutines. What a profile is off by is the largest difference to that of a share.
+// idle goroutines. What a profile is off by is the largest difference to that of a share: of a window, which is a matter of chance, too, and of the mean
+// of all windows.
 //
 // Cost: a program (internal/testprog/targets/crowd) has so many goroutines that wait, and one that looks at the clock all the time. How often it does,
 // in proportion to the window before, in which nobody sampled, and the longest time between two looks are what it loses.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -95,7 +96,7 @@ func (b *bench) include() error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(b.report.Include(f), f.Close()); err != nil {
+		if err := errors.Join(b.report.Include(f, "WallBias/"), f.Close()); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
@@ -107,19 +108,59 @@ func withFgprof() testprog.Options {
 	return testprog.Options{Flags: []string{"-modfile=fgprof.mod", "-tags=fgprof"}}
 }
 
-// tables are medians, and the goal of the profile.
+// tables are means and medians, and the goal of the profile.
 func (b *bench) tables() {
 	for _, n := range b.counts {
-		b.report.Table(fmt.Sprintf("WallShares/idle=%d/by=", n), "%receive", "%lock", "%compute", "points-off", "%core", "%core-target")
+		for _, w := range b.profilers() {
+			b.bias(n, w.name)
+		}
 	}
 	for _, n := range b.counts {
+		b.report.Table(fmt.Sprintf("WallBias/idle=%d/by=", n), "%receive", "%lock", "%compute", "points-off", "points-chance")
+		b.report.Table(fmt.Sprintf("WallShares/idle=%d/by=", n), "points-off", "%core", "%core-target")
 		b.report.Table(fmt.Sprintf("WallCost/idle=%d/by=", n), "on/off", "ms-held-up", "%core", "%core-target")
 	}
 	b.report.Printf("\n# %-44s %10s %10s\n", "goal", "is", "may be")
 	for _, n := range b.counts {
 		const points = 3
-		if v, ok := b.report.Median(fmt.Sprintf("WallShares/idle=%d/by=pprofd", n), "points-off"); ok {
+		if v, ok := b.report.Median(fmt.Sprintf("WallBias/idle=%d/by=pprofd", n), "points-off"); ok {
 			b.report.Goal(fmt.Sprintf("%d idle goroutines, points off", n), v, points)
 		}
 	}
+}
+
+// bias is the mean of all windows: what it is off by, and what of that may be chance, the standard error of that mean.
+func (b *bench) bias(n int, by string) {
+	name := fmt.Sprintf("WallShares/idle=%d/by=%s", n, by)
+	var values []board.Value
+	off, chance, windows := 0.0, 0.0, 0
+	for _, phase := range phases {
+		seen, truth := b.report.Values(name, "%"+phase.name), b.report.Values(name, "%"+phase.name+"-truth")
+		windows = len(seen)
+		if windows < 2 {
+			return
+		}
+		differences := make([]float64, windows)
+		for i := range seen {
+			differences[i] = seen[i] - truth[i]
+		}
+		m, deviation := mean(differences)
+		off, chance = max(off, math.Abs(m)), max(chance, deviation/math.Sqrt(float64(windows)))
+		s, _ := mean(seen)
+		u, _ := mean(truth)
+		values = append(values, board.Value{V: s, Unit: "%" + phase.name}, board.Value{V: u, Unit: "%" + phase.name + "-truth"})
+	}
+	values = append(values, board.Value{V: off, Unit: "points-off"}, board.Value{V: chance, Unit: "points-chance"})
+	b.report.Add(fmt.Sprintf("WallBias/idle=%d/by=%s", n, by), windows, values...)
+}
+
+// mean of at least two values, and their standard deviation.
+func mean(list []float64) (m, deviation float64) {
+	for _, v := range list {
+		m += v / float64(len(list))
+	}
+	for _, v := range list {
+		deviation += (v - m) * (v - m) / float64(len(list)-1)
+	}
+	return m, math.Sqrt(deviation)
 }

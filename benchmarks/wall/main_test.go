@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { os.Exit(leaks.Run(m)) }
 func TestRun(t *testing.T) {
 	needs.BPF(t)
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, &config{counts: []int{100}, rounds: 1, window: 2 * time.Second}); err != nil {
+	if err := run(t.Context(), &out, &config{counts: []int{100}, rounds: 2, window: time.Second}); err != nil {
 		t.Fatal(err)
 	}
 	report, _, err := board.Parse(&out)
@@ -30,6 +30,9 @@ func TestRun(t *testing.T) {
 			if v, ok := report.Median(name, unit); !ok || v <= 0 || v >= 100 {
 				t.Errorf("%s: %v %s", name, v, unit)
 			}
+		}
+		if v, ok := report.Median("WallBias/idle=100/by="+by, "points-chance"); !ok || v <= 0 {
+			t.Errorf("%s: off by %v points by chance", by, v)
 		}
 		name = "WallCost/idle=100/by=" + by
 		for _, unit := range []string{"looks/s", "on/off", "ms-held-up", "%core-target"} {
