@@ -24,7 +24,8 @@ type Goroutines struct {
 	Layout
 	GoroutineOffsets
 	Version string
-	reasons uint64 // link-time address of runtime.waitReasonStrings; 0: not found
+	reasons uint64          // link-time address of runtime.waitReasonStrings; 0: not found
+	named   map[byte]string // those that were read: a copy made before the first Read is of another process
 	text    [2]uint64
 	// counted says that GTrackingSeq counts system calls, too (runtime/proc.go: reentersyscall has called casgstatus up to Go 1.25).
 	counted bool

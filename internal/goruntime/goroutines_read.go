@@ -83,7 +83,6 @@ type reading struct {
 
 	*GoroutineBuffers
 	labels labelReader
-	reason [256]*string
 	g      Goroutine
 }
 
@@ -398,11 +397,14 @@ func (r *reading) retry(it *item, image []byte) error {
 // reasonOf an image, in the words of the process's own runtime.
 func (r *reading) reasonOf(image []byte) string {
 	n := image[r.GWaitReason]
-	if r.reason[n] == nil {
-		s := r.readReason(n)
-		r.reason[n] = &s
+	if s, ok := r.named[n]; ok {
+		return s
 	}
-	return *r.reason[n]
+	if r.named == nil {
+		r.named = make(map[byte]string)
+	}
+	r.named[n] = r.readReason(n)
+	return r.named[n]
 }
 
 func (r *reading) readReason(n byte) string {
