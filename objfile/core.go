@@ -44,14 +44,16 @@ var errNotInCore = errors.New("that is not in the core file")
 // Core is a core file: the memory that a process had when the kernel or gcore wrote it. One goroutine at a time.
 type Core struct {
 	PID     int
-	Comm    string // its beginning: 15 bytes at most
-	Threads []int  // IDs; the one that the core was written for first
+	Comm    string       // its beginning: 15 bytes at most
+	Threads []CoreThread // the one that the core was written for first
+	Signal  CoreSignal   // by which the process ended
 
-	r     corefile
-	size  int64
-	segs  []elf.ProgHeader // memory, by address, without overlap
-	files []coreMapping    // by address, without overlap
-	aux   map[uint64]uint64
+	r       corefile
+	size    int64
+	machine elf.Machine
+	segs    []elf.ProgHeader // memory, by address, without overlap
+	files   []coreMapping    // by address, without overlap
+	aux     map[uint64]uint64
 }
 
 type corefile interface {
@@ -86,8 +88,8 @@ func (c *Core) read() error {
 	if typ := elf.Type(le.Uint16(b[16:])); typ != elf.ET_CORE {
 		return fmt.Errorf("%w: it is an ELF file of type %v", ErrCore, typ)
 	}
-	if m := elf.Machine(le.Uint16(b[18:])); m != elf.EM_X86_64 && m != elf.EM_AARCH64 {
-		return fmt.Errorf("%w: it is of %v, need x86-64 or aarch64", ErrCore, m)
+	if c.machine = elf.Machine(le.Uint16(b[18:])); c.machine != elf.EM_X86_64 && c.machine != elf.EM_AARCH64 {
+		return fmt.Errorf("%w: it is of %v, need x86-64 or aarch64", ErrCore, c.machine)
 	}
 	n, err := c.countSegments(b[:])
 	if err != nil {
@@ -181,7 +183,7 @@ func (c *Core) readNotes(p *elf.ProgHeader) error {
 			return fmt.Errorf("read the core file's notes: %w", ended(err))
 		}
 		name, size, typ := padded(le.Uint32(h[:])), le.Uint32(h[4:]), le.Uint32(h[8:])
-		wanted := typ == noteStatus || typ == noteProcess || typ == noteAuxv || typ == noteFile
+		wanted := typ == noteStatus || typ == noteProcess || typ == noteAuxv || typ == noteFile || typ == noteSignal
 		skip := name
 		if !wanted || size > maxCoreNote {
 			skip += padded(size)
@@ -219,7 +221,9 @@ func ended(err error) error {
 func (c *Core) note(typ uint32, b []byte) {
 	switch {
 	case typ == noteStatus && len(b) >= 36 && len(c.Threads) < maxCoreThreads:
-		c.Threads = append(c.Threads, int(int32(le.Uint32(b[32:]))))
+		c.noteThread(b)
+	case typ == noteSignal:
+		c.noteSiginfo(b)
 	case typ == noteProcess && len(b) >= 56:
 		c.PID = int(int32(le.Uint32(b[24:])))
 		name, _, _ := bytes.Cut(b[40:56], []byte{0})

@@ -30,11 +30,18 @@ func coreBytes(path string) []byte {
 	}
 	status := make([]byte, 336)
 	binary.LittleEndian.PutUint32(status[32:], 77)
+	binary.LittleEndian.PutUint16(status[12:], 11)
+	binary.LittleEndian.PutUint64(status[112+16*8:], 0x400123) // rip
+	binary.LittleEndian.PutUint64(status[112+19*8:], 0xc000000008)
+	info := make([]byte, 128)
+	binary.LittleEndian.PutUint32(info, 11)
+	binary.LittleEndian.PutUint32(info[8:], 1) // SEGV_MAPERR
+	binary.LittleEndian.PutUint64(info[16:], 0xbad)
 	process := make([]byte, 136)
 	binary.LittleEndian.PutUint32(process[24:], 76)
 	copy(process[40:], "crashed")
 	notes := bytes.Join([][]byte{
-		note(noteProcess, process), note(noteStatus, status), note(2, make([]byte, 512)), note(noteAuxv, words(auxPhdr, 0x400040, 0, 0)),
+		note(noteProcess, process), note(noteStatus, status), note(noteSignal, info), note(2, make([]byte, 512)), note(noteAuxv, words(auxPhdr, 0x400040, 0, 0)),
 		note(noteFile, append(words(2, 4096, 0x400000, 0x402000, 0, 0x402000, 0x403000, 2), path+"\x00"+path+"\x00"...)),
 	}, nil)
 	head := make([]byte, ehdrSize)
@@ -72,8 +79,11 @@ func TestCore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.PID != 76 || c.Comm != "crashed" || len(c.Threads) != 1 || c.Threads[0] != 77 || c.CutOff() || c.executable() != file {
+	if c.PID != 76 || c.Comm != "crashed" || len(c.Threads) != 1 || c.Threads[0].ID != 77 || c.CutOff() || c.executable() != file {
 		t.Errorf("%+v", c)
+	}
+	if c.Threads[0] != (CoreThread{ID: 77, PC: 0x400123, SP: 0xc000000008}) || c.Signal != (CoreSignal{Number: 11, Code: 1, Addr: 0xbad}) || !c.Signal.Fatal() {
+		t.Errorf("%+v, %+v", c.Threads, c.Signal)
 	}
 	images := NewImages()
 	s, err := OpenCoreSpace(images, c, "")

@@ -29,37 +29,62 @@ func GCore(t testing.TB, pid int) string {
 // core file that the kernel writes of it. "": this machine hands core files to a program, or keeps none.
 func Crash(t testing.TB, path string, args ...string) string {
 	t.Helper()
+	if c := CrashWith(t, CrashOptions{Signal: syscall.SIGABRT}, path, args...); c != nil {
+		return c.Core
+	}
+	return ""
+}
+
+// CrashOptions say how a program ends.
+type CrashOptions struct {
+	Signal syscall.Signal // sent once it is ready; 0: it ends by itself
+	Env    []string
+}
+
+// Crashed is a program that has ended.
+type Crashed struct {
+	PID    int
+	Core   string // the file; it is removed when the test ends
+	Stderr string
+}
+
+// CrashWith runs a program with GOTRACEBACK=crash until it has ended. nil: this machine hands core files to a program, or keeps none.
+func CrashWith(t testing.TB, o CrashOptions, path string, args ...string) *Crashed {
+	t.Helper()
 	pattern, err := os.ReadFile("/proc/sys/kernel/core_pattern")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if name := strings.TrimSpace(string(pattern)); name == "" || strings.ContainsAny(name, "|/%") {
-		return ""
+		return nil
 	}
 	dir := t.TempDir()
 	script := `cd "$0" && ulimit -c unlimited && exec "$@"`
 	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, dir, path}, args...)...)
-	cmd.Env = append(os.Environ(), "GOTRACEBACK=crash")
-	var out ready
-	out.there = make(chan struct{})
-	cmd.Stdout = &out
+	cmd.Env = append(append(os.Environ(), "GOTRACEBACK=crash"), o.Env...)
+	out := ready{there: make(chan struct{})}
+	var errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-out.there:
-	case <-time.After(readyTimeout):
-		t.Error("the program does not get ready")
-	}
-	if err := cmd.Process.Signal(syscall.SIGABRT); err != nil {
-		t.Fatal(err)
+	defer time.AfterFunc(readyTimeout, func() { _ = cmd.Process.Kill() }).Stop() // it does not end, or has
+	if o.Signal != 0 {
+		select {
+		case <-out.there:
+		case <-time.After(readyTimeout):
+			t.Error("the program does not get ready")
+		}
+		if err := cmd.Process.Signal(o.Signal); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_ = cmd.Wait() // it was killed
 	files, err := filepath.Glob(filepath.Join(dir, "core*"))
 	if err != nil || len(files) == 0 {
-		return ""
+		return nil
 	}
-	return files[0]
+	return &Crashed{PID: cmd.Process.Pid, Core: files[0], Stderr: errOut.String()}
 }
 
 // ready waits for the line that begins with this word.
