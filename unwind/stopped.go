@@ -6,13 +6,16 @@ import (
 	"github.com/pprofd/pprofd/objfile"
 )
 
-// Stopped is a goroutine that does not run: where it goes on, and its stack as it was then.
+// Stopped is a goroutine that does not run: where it goes on, and its stack as it was then. Or one that ran when its process was
+// stopped, with the registers of its thread.
 type Stopped struct {
 	PC, SP uint64
 	LR     uint64 // arm64: where a function returns to that has no frame yet
 	Stack  []byte // from SP on, as far as it was read
 	End    uint64 // of the stack
 	Top    uint64 // what SP is before the first function is called (runtime.g.stktopsp); 0: not known
+	Exact  bool   // PC is an instruction that was about to be executed, not a return address
+	Joined bool   // what the goroutine runs on another stack was walked before: systemstack_switch, which stands for that, is not shown
 }
 
 // Walked says how the walk of a stopped goroutine ended.
@@ -30,7 +33,7 @@ const (
 // nothing was called yet and below signals the address itself. At most limit of them are appended. It goes by SP delta alone,
 // which is exact wherever a goroutine can stop (runtime/traceback.go walks in the same way).
 func (u *Unwinder) Walk(dst []objfile.Addr, space *objfile.Space, g *Stopped, limit int) ([]objfile.Addr, Walked) {
-	s := stopped{u: u, space: space, in: g, pc: g.PC, sp: g.SP, lr: g.LR}
+	s := stopped{u: u, space: space, in: g, pc: g.PC, sp: g.SP, lr: g.LR, exact: g.Exact}
 	for n := 0; ; n++ {
 		a, ok := space.Resolve(s.pc)
 		if !ok {
@@ -38,7 +41,7 @@ func (u *Unwinder) Walk(dst []objfile.Addr, space *objfile.Space, g *Stopped, li
 		}
 		s.arm64 = u.image(a.Image).arm64
 		info := u.info(a)
-		if !info.isGo || !info.sound || info.delta < 0 || info.delta&7 != 0 {
+		if !info.isGo || !info.sound || info.delta < 0 || info.delta&7 != 0 || n == 0 && g.Exact && !mayStop(info) {
 			return dst, Astray
 		}
 		if info.role == roleGoexit {
@@ -47,7 +50,9 @@ func (u *Unwinder) Walk(dst []objfile.Addr, space *objfile.Space, g *Stopped, li
 		if n >= limit {
 			return dst, ToMax
 		}
-		dst = append(dst, s.shown(a, n == 0 || info.role == roleSystemstackSwitch))
+		if n > 0 || !g.Joined || info.role != roleSystemstackSwitch {
+			dst = append(dst, s.shown(a, n == 0 || info.role == roleSystemstackSwitch))
+		}
 		if info.role == roleTop {
 			return dst, ToTop
 		}
