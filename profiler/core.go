@@ -20,8 +20,13 @@ func (o *opener) openCore(path, exe string) (process, error) {
 	if p.space, err = objfile.OpenCoreSpace(o.images, core, exe); err != nil {
 		return process{}, fmt.Errorf("core file %s: %w", path, err)
 	}
-	if p.space.Main() != nil {
+	main := p.space.Main()
+	if main != nil && main.Image.File.Machine() == core.Machine() {
 		return p, nil
+	}
+	if main != nil {
+		err = fmt.Errorf("core file %s: %w: it is of %v, and %s of %v", path, objfile.ErrCore, core.Machine(), main.Image.Path, main.Image.File.Machine())
+		return process{}, errors.Join(err, p.space.Close())
 	}
 	err = fmt.Errorf("core file %s, of process %d (%s): %w%s", path, p.pid, p.comm, p.space.WhyNotGo(), needsExe(p.space, exe))
 	return process{}, errors.Join(err, p.space.Close())
@@ -82,6 +87,9 @@ func OpenGoroutinesOfCore(path, exe string) (*Goroutines, error) {
 	g, err := o.openAlone(proc, math.MinInt64/2)
 	if err != nil {
 		return nil, fmt.Errorf("core file %s: %w", path, err)
+	}
+	if err := g.stopped(); err != nil {
+		return nil, errors.Join(fmt.Errorf("core file %s: process %d (%s): %w", path, g.pid, g.comm, err), g.Close())
 	}
 	return g, nil
 }

@@ -26,6 +26,9 @@ type GoroutineGroup struct {
 	System   bool
 	Bubble   uint64
 	Complete bool
+	Killed   bool // in its thread the process ended
+	// Later is how much later the stack was sampled at most, where they run; 0: it was not.
+	Later time.Duration
 	// Inconsistent: they changed whenever they were read, so that nothing is known but how they began.
 	Inconsistent bool
 
@@ -76,18 +79,20 @@ func (s *GoroutineGroups) Add(g *Goroutine) {
 func newGroup(g *Goroutine) *GoroutineGroup {
 	return &GoroutineGroup{
 		State: g.State, Reason: g.Reason, Stack: slices.Clone(g.Stack), Creator: g.Creator, StartPC: g.StartPC, Start: g.Start,
-		Labels: slices.Clone(g.Labels), Locked: g.Locked, System: g.System, Bubble: g.Bubble, Complete: g.Complete, Inconsistent: g.Inconsistent,
+		Labels: slices.Clone(g.Labels), Locked: g.Locked, System: g.System, Bubble: g.Bubble, Complete: g.Complete, Killed: g.Killed, Later: g.Later,
+		Inconsistent: g.Inconsistent,
 	}
 }
 
 func (s *GoroutineGroup) has(g *Goroutine) bool {
 	return s.State == g.State && s.Reason == g.Reason && s.Creator == g.Creator && s.StartPC == g.StartPC && s.Locked == g.Locked &&
-		s.Bubble == g.Bubble && s.Inconsistent == g.Inconsistent && s.Complete == g.Complete &&
+		s.Bubble == g.Bubble && s.Inconsistent == g.Inconsistent && s.Complete == g.Complete && s.Killed == g.Killed && (s.Later > 0) == (g.Later > 0) &&
 		slices.Equal(s.Stack, g.Stack) && slices.Equal(s.Labels, g.Labels)
 }
 
 func (s *GoroutineGroup) add(g *Goroutine) {
 	s.Count++
+	s.Later = max(s.Later, g.Later)
 	if at, _ := slices.BinarySearch(s.IDs, g.ID); at < maxGroupIDs {
 		s.IDs = slices.Insert(s.IDs, at, g.ID)
 		s.IDs = s.IDs[:min(len(s.IDs), maxGroupIDs)]
@@ -134,13 +139,16 @@ func mix(h, v uint64) uint64 {
 	return h ^ h>>29
 }
 
-// Sorted are the groups, the largest first.
+// Sorted are the groups: that in which the process ended, then the largest first.
 func (s *GoroutineGroups) Sorted() []*GoroutineGroup {
 	all := make([]*GoroutineGroup, 0, len(s.groups))
 	for _, g := range s.groups {
 		all = append(all, g)
 	}
 	slices.SortFunc(all, func(a, b *GoroutineGroup) int {
+		if a.Killed != b.Killed {
+			return map[bool]int{true: -1, false: 1}[a.Killed]
+		}
 		return cmp.Or(-cmp.Compare(a.Count, b.Count), cmp.Compare(a.IDs[0], b.IDs[0]))
 	})
 	return all
@@ -161,6 +169,9 @@ func (g *Goroutines) Profile(s *GoroutineGroups, start time.Time, version string
 	})
 	for _, group := range s.Sorted() {
 		sample := aggregate.Calls{Stack: group.Stack, Labels: []aggregate.Label{{Key: "state", Value: group.State.String()}, {Key: "reason", Value: group.Reason}}}
+		if group.Later > 0 {
+			sample.Labels = append(sample.Labels, aggregate.Label{Key: "stack", Value: "sampled later"})
+		}
 		for _, l := range group.Labels {
 			sample.Labels = append(sample.Labels, aggregate.Label(l))
 		}

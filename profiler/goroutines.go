@@ -3,6 +3,7 @@ package profiler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,10 @@ type Goroutines struct {
 	functions map[uint64]string // that goroutines begin with, by run-time address
 	clock     int64             // what the process's monotonic clock is ahead of ours, ns
 	now       int64             // by that clock, when reading began
+	threads   *stoppedThreads   // nil: the process goes on
+	ran       []ran             // goroutines whose stacks are to be sampled
+	notes     []string
+	took      time.Duration
 	stack     []objfile.Addr
 	buffers   *goruntime.GoroutineBuffers
 	alone     *goroutineReader // of this process alone; nil: it is somebody else's, and so is the space
@@ -40,8 +45,11 @@ type Goroutine struct {
 	Stack    []objfile.Addr // leaf first, addresses of calls; valid until the next goroutine
 	Complete bool           // Stack is there, down to the first function
 	System   bool           // the runtime's own, which tracebacks leave out
-	Creator  objfile.Addr   // the go statement that started it; 0: none
-	Start    string         // the function that it began with
+	// Later is how much later Stack was sampled than the rest was read, of a goroutine that runs; 0: it is of the same moment.
+	Later   time.Duration
+	Killed  bool         // its thread is the one in which the process ended, of a core file
+	Creator objfile.Addr // the go statement that started it; 0: none
+	Start   string       // the function that it began with
 	// Waited is how long it has waited at least: since a garbage collection first saw it wait. 0: none has.
 	Waited time.Duration
 }
@@ -50,6 +58,8 @@ type Goroutine struct {
 type GoroutineQuery struct {
 	Labels bool // with their labels
 	System bool // the runtime's own, too
+	// Running is how long the BPF sampler may look for the stacks of goroutines that run, which come last then; 0: they have none.
+	Running time.Duration
 	// Want says before a stack is read whether the goroutine is asked for: nil: all are. What it is told may have changed
 	// until the stack is read.
 	Want func(*goruntime.Goroutine) bool
@@ -93,6 +103,14 @@ func (g *Goroutines) verify() error {
 	return fmt.Errorf("%s: %w", g.layout.Version, err)
 }
 
+// borrowed tells of a version whose runtime turned out to be as an older one's.
+func (g *Goroutines) borrowed() []string {
+	if !g.layout.Borrowed() {
+		return nil
+	}
+	return []string{fmt.Sprintf("%s is newer than what this pprofd knows; its runtime looks like that of the newest known", g.layout.Version)}
+}
+
 // Version of Go that the program was built with.
 func (g *Goroutines) Version() string { return g.layout.Version }
 
@@ -105,15 +123,20 @@ func (g *Goroutines) Frames(a objfile.Addr) []symbolize.Frame { return g.sym.Fra
 // Read visits each goroutine that is asked for. What it takes does not depend on how many there are.
 func (g *Goroutines) Read(ctx context.Context, q GoroutineQuery, visit func(*Goroutine) error) (goruntime.GoroutineCounts, error) {
 	g.now = g.monotonic()
+	start := time.Now()
 	counts, err := g.layout.Read(ctx, g.mem, g.bias, goruntime.ReadGoroutines{
 		Labels: q.Labels, Want: q.Want, Buffers: g.buffers,
 		Visit: func(raw *goruntime.Goroutine) (goruntime.Verdict, error) { return g.visit(raw, &q, visit) },
 	})
+	g.took = time.Since(start)
 	if err != nil {
 		return counts, fmt.Errorf("process %d (%s): %w", g.pid, g.comm, err)
 	}
-	return counts, nil
+	return counts, g.visitRunning(ctx, q.Running, visit)
 }
+
+// Took is how long the last reading took, without what came later of those that run.
+func (g *Goroutines) Took() time.Duration { return g.took }
 
 // visit walks a goroutine's stack and hands it on, unless it must be read again.
 func (g *Goroutines) visit(raw *goruntime.Goroutine, q *GoroutineQuery, visit func(*Goroutine) error) (goruntime.Verdict, error) {
@@ -138,12 +161,19 @@ func (g *Goroutines) visit(raw *goruntime.Goroutine, q *GoroutineQuery, visit fu
 			out.Stack = nil
 		}
 	}
+	if g.threads != nil && raw.Stack == nil {
+		out.Stack, out.Complete = g.running(raw)
+	}
+	out.Killed = g.threads != nil && raw.ID != 0 && raw.ID == g.threads.killed
 	if out.System = g.system(&out); out.System && !q.System {
 		return goruntime.Taken, nil
 	}
 	out.Waited = g.waited(raw)
 	if raw.ID != mainGoid {
 		out.Creator = g.creator(raw.GoPC)
+	}
+	if g.keepRunning(q, &out) {
+		return goruntime.Taken, nil
 	}
 	return goruntime.Taken, visit(&out)
 }
@@ -235,5 +265,7 @@ func (g *Goroutines) monotonic() int64 {
 	return now.Nano() + g.clock
 }
 
-// Notes tell what the user should know of symbols.
-func (g *Goroutines) Notes() []string { return g.sym.Notes() }
+// Notes tell what the user should know of symbols, and of the core file.
+func (g *Goroutines) Notes() []string {
+	return slices.Concat(coreNotes(g.space), g.borrowed(), g.notes, g.sym.Notes())
+}

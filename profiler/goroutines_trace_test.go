@@ -21,6 +21,8 @@ type trace struct {
 	elided  int // index in frames where some are left out; -1: nowhere
 	creator traceFrame
 	parent  uint64
+
+	unavailable bool // it ran, and nobody has asked its thread
 }
 
 type traceFrame struct {
@@ -53,6 +55,7 @@ func readTraces(r io.Reader) map[uint64]*trace {
 			frame.file = m[1]
 			frame.line, _ = strconv.Atoi(m[2])
 		case strings.HasPrefix(line, "\t"): // goroutine running on other thread; stack unavailable
+			tr.unavailable = true
 		case strings.HasPrefix(line, "..."):
 			tr.elided = len(tr.frames)
 		case strings.HasPrefix(line, "created by "):
@@ -60,6 +63,8 @@ func readTraces(r io.Reader) map[uint64]*trace {
 			tr.creator.name = generic(m[1])
 			tr.parent, _ = strconv.ParseUint(m[2], 10, 64)
 			frame = &tr.creator
+		case !strings.Contains(line, "("): // registers
+			tr, frame = nil, nil
 		default:
 			name := line[:strings.LastIndex(line, "(")]
 			tr.frames = append(tr.frames, traceFrame{name: generic(name)})

@@ -110,7 +110,7 @@ func (p *Profiler) complete(q *pending) (_ aggregate.Sample, ok bool) {
 		}
 		q.stack = append(q.stack, objfile.Addr{Image: objfile.KernelImage, Off: pc})
 	}
-	p.toInput(s)
+	toInput(&p.input, s)
 	kernel := len(q.stack)
 	var status unwind.Status
 	q.stack, status = p.unwinder.Complete(q.stack, t.space, &p.input)
@@ -142,12 +142,12 @@ func (p *Profiler) reload(t *target) bool {
 }
 
 // toInput hands the user part of a sample to the unwinder's types.
-func (p *Profiler) toInput(s *bpf.Sample) {
-	p.input.Truncated = s.Flags&bpf.FlagDepth != 0
-	p.input.Segments = p.input.Segments[:0]
+func toInput(in *unwind.Input, s *bpf.Sample) {
+	in.Truncated = s.Flags&bpf.FlagDepth != 0
+	in.Segments = in.Segments[:0]
 	for i := range s.Segments {
 		g := &s.Segments[i]
-		p.input.Segments = append(p.input.Segments, unwind.Segment{
+		in.Segments = append(in.Segments, unwind.Segment{
 			Kind: unwind.SegmentKind(g.Kind), End: unwind.End(g.End), Stack: unwind.Stack(g.Stack), Scanned: g.Scanned,
 			PC: g.PC, SP: g.SP, FP: g.FP, LR: g.LR, Window: g.Window, Frames: g.Frames,
 		})

@@ -48,6 +48,11 @@ func (l *Layout) UseDWARF(f *objfile.File) error {
 	return nil
 }
 
+const borrowed = ", borrowed"
+
+// Borrowed says that the version has no row of its own in the table, nor DWARF: its offsets are those of the newest row.
+func (l *Layout) Borrowed() bool { return strings.HasSuffix(l.Source, borrowed) }
+
 // setOffsets sets the offsets and what follows from them.
 func (l *Layout) setOffsets(off Offsets, source string, unproven bool) {
 	rest := l.Missing[:0:0]
@@ -80,7 +85,7 @@ func (p *program) chooseOffsets(l *Layout, rel release, code Offsets) {
 	if newer && checked && len(newest.off.conflicts(code)) == 0 {
 		newest.off.merge(code)
 		l.Labels = release{minor: newest.minor}.labelKind()
-		l.setOffsets(newest.off, fmt.Sprint(TableSource, newest.minor, ", borrowed"), true)
+		l.setOffsets(newest.off, fmt.Sprint(TableSource, newest.minor, borrowed), true)
 		return
 	}
 	l.setOffsets(code, "code", false)

@@ -1,0 +1,253 @@
+//go:build linux
+
+package profiler
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/objfile"
+)
+
+// crashMode is a way for the program crash to end.
+type crashMode struct {
+	name    string
+	signal  syscall.Signal // from outside
+	alone   bool           // without goroutines that run
+	nowhere bool           // in no goroutine
+	cgo     bool           // in C code
+	after   string         // what the processor raised
+}
+
+var crashModes = []crashMode{
+	{name: "panic"}, {name: "nil"}, {name: "nested"}, {name: "other"}, {name: "map"}, {name: "overflow"}, {name: "memory"},
+	{name: "deadlock", alone: true, nowhere: true}, {name: "wait", signal: syscall.SIGABRT}, {name: "wait", signal: syscall.SIGQUIT},
+	{name: "segv", cgo: true, after: "SIGSEGV"}, {name: "trap", cgo: true, after: "SIGILL"},
+}
+
+// TestCrashes compares the core files that the kernel has written of programs that crashed in all ways with what the programs said
+// themselves: the stack of each goroutine, also of those that ran, and in which of them it was.
+func TestCrashes(t *testing.T) {
+	for _, version := range testprog.Versions() {
+		for _, o := range []testprog.Options{{Go: version}, {Go: version, Cgo: true, PIE: true, Strip: true}} {
+			prog := testprog.Build(t, "crash", o)
+			for _, mode := range crashModes {
+				if mode.cgo && !o.Cgo || mode.name == "deadlock" && o.Cgo {
+					continue
+				}
+				t.Run(o.String()+"/"+mode.name+mode.signal.String(), func(t *testing.T) { testCrash(t, prog, version, mode) })
+			}
+		}
+	}
+}
+
+func testCrash(t *testing.T, prog, version string, mode crashMode) {
+	args := []string{mode.name}
+	if mode.alone {
+		args = append(args, "-alone")
+	}
+	c := testprog.CrashWith(t, testprog.CrashOptions{Signal: mode.signal}, prog, args...)
+	if c == nil {
+		t.Skip("this machine hands core files to a program, or keeps none")
+	}
+	g, err := OpenGoroutinesOfCore(c.Core, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := os.Remove(c.Core); err != nil { // soon: it is large
+			t.Error(err)
+		}
+	}()
+	found, killed := readCore(t, g)
+	want := readTraces(strings.NewReader(c.Stderr))
+	old := slices.ContainsFunc([]string{"1.18.", "1.19.", "1.20.", "1.21."}, func(minor string) bool { return strings.HasPrefix(version, minor) })
+	if old {
+		preemptedAt(found, want)
+	}
+	compareCrash(t, found, want)
+	compareKilled(t, g, killed, mode, want, mode.name == "segv" && old)
+	if name := os.Getenv("PPROFD_KEEP_TRACES"); name != "" && t.Failed() {
+		_ = os.WriteFile(name, []byte(c.Stderr), 0o600)
+	}
+}
+
+// compareKilled: in which goroutine it was, and after what. unseen: sigpanic has thrown on g0's stack, after the signal.
+func compareKilled(t *testing.T, g *Goroutines, marked uint64, mode crashMode, want map[uint64]*trace, unseen bool) {
+	t.Helper()
+	goid, by, after := g.Killed()
+	if by.Number == 0 || goid != marked || mode.signal == 0 && !unseen && (goid == 0) != mode.nowhere {
+		t.Errorf("ended in goroutine %d, marked is %d, by %+v", goid, marked, by)
+	}
+	if mode.after != "" && !unseen && (after.String() != mode.after || !after.Raised()) {
+		t.Errorf("after %v, want %s", after, mode.after)
+	}
+	if w := want[goid]; goid != 0 && (w == nil || w.unavailable || len(w.frames) == 0) {
+		t.Errorf("it ended in goroutine %d, which it says to be %+v", goid, w)
+	}
+}
+
+// readCore reads all goroutines of a core file, with all frames, and which of them is marked.
+func readCore(t *testing.T, g *Goroutines) (found map[uint64]*seen, killed uint64) {
+	t.Helper()
+	found = make(map[uint64]*seen)
+	_, err := g.Read(t.Context(), GoroutineQuery{System: true}, func(one *Goroutine) error {
+		found[one.ID] = newSeen(g, one, true)
+		if one.Killed {
+			killed = one.ID
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found, killed
+}
+
+// compareCrash: what a program has said of a goroutine that waits is its stack; that of one that ran begins with what it has called
+// to say so. Of those that nobody asked, it is known what they do.
+func compareCrash(t *testing.T, found map[uint64]*seen, want map[uint64]*trace) {
+	t.Helper()
+	ran, walked := 0, 0
+	for goid, g := range found {
+		w := want[goid]
+		switch {
+		case w == nil:
+			t.Errorf("there is no goroutine %d: %+v", goid, g)
+			continue
+		case g.state == "running":
+			ran++
+			if len(g.frames) > 0 {
+				walked++
+			}
+		}
+		switch {
+		case len(g.frames) == 0:
+			t.Logf("goroutine %d [%s] has no stack, and is %+v", goid, g.state, w)
+		case w.unavailable:
+			likely(t, g)
+		default:
+			behind(t, g, w)
+		}
+	}
+	for goid, w := range want {
+		if found[goid] == nil {
+			t.Errorf("goroutine %d is missing: %+v", goid, w)
+		}
+	}
+	t.Logf("%d goroutines, %d ran, of which %d have a stack", len(found), ran, walked)
+}
+
+// preemptedAt takes the lines away where goroutines were preempted: up to Go 1.21 the runtime prints that of the instruction before.
+func preemptedAt(found map[uint64]*seen, want map[uint64]*trace) {
+	without := func(frames []traceFrame) {
+		for i := range frames {
+			if i > 0 && frames[i-1].name == "runtime.asyncPreempt" {
+				frames[i].line = 0
+			}
+		}
+	}
+	for _, g := range found {
+		without(g.frames)
+	}
+	for _, w := range want {
+		without(w.frames)
+	}
+}
+
+// likely checks the stack of a goroutine of which only that is known what it does.
+func likely(t *testing.T, g *seen) {
+	t.Helper()
+	runs := map[string]string{
+		"main.spin": "main.spinning", "main.locked": "main.spinning", "main.leaf": "main.calling", "main.now": "main.asking",
+		"main.allocate": "main.allocating", "main.call": "main.entering",
+	}
+	n := len(g.frames)
+	works := runs[g.start]
+	if works == "" {
+		return
+	}
+	if n < 2 || g.frames[n-1].name != g.start || g.frames[n-2].name != "main.known" || n > 2 && g.frames[n-3].name != works || !g.complete {
+		t.Errorf("goroutine %d, which is %s, has the stack %v", g.goid, g.start, g.frames)
+	}
+}
+
+// behind checks that a stack ends as the program has said, behind functions of the runtime alone.
+func behind(t *testing.T, g *seen, w *trace) {
+	t.Helper()
+	want := w.frames
+	if n := len(want); n > 0 && want[n-1].name == "runtime.goexit" {
+		want = want[:n-1]
+	}
+	for len(want) > 0 && want[0].name == "runtime.systemstack_switch" {
+		want = want[1:]
+	}
+	if w.elided >= 0 { // a hundred at most, or the first and the last fifty
+		want = want[:min(w.elided, len(want))]
+	}
+	more := slices.IndexFunc(g.frames, func(f traceFrame) bool { return len(want) > 0 && f == want[0] })
+	for more >= 0 && more+len(want) <= len(g.frames) && !slices.Equal(g.frames[more:more+len(want)], want) {
+		next := slices.Index(g.frames[more+1:], want[0])
+		if next < 0 {
+			more = -1
+			break
+		}
+		more += 1 + next
+	}
+	switch {
+	case more < 0 || more+len(want) > len(g.frames), w.elided < 0 && more+len(want) < len(g.frames):
+		t.Errorf("goroutine %d [%s]\nhas   %v\nwants %v", g.goid, g.state, g.frames, want)
+		return
+	case !g.complete && w.elided < 0:
+		t.Errorf("goroutine %d is not complete", g.goid)
+	}
+	for _, f := range g.frames[:more] {
+		own := strings.HasPrefix(f.name, "runtime.") || strings.HasPrefix(f.name, "runtime/internal/") || strings.HasPrefix(f.name, "internal/runtime/")
+		if !own && f.name != "panic" && f.name != "time.now" && strings.Contains(f.name, ".") { // nor C's: the vDSO
+			t.Errorf("goroutine %d [%s]: %v before what it says, %v", g.goid, g.state, g.frames[:more], want)
+			return
+		}
+	}
+}
+
+// TestGCoreOfRunning: goroutines that run on when gcore takes a picture of their process.
+func TestGCoreOfRunning(t *testing.T) {
+	for _, o := range []testprog.Options{{}, {Go: "1.18.10", Cgo: true, PIE: true, Strip: true}} {
+		t.Run(o.String(), func(t *testing.T) {
+			proc := testprog.Start(t, testprog.Build(t, "crash", o), "wait")
+			core := testprog.GCore(t, proc.PID)
+			proc.Stop()
+			g, err := OpenGoroutinesOfCore(core, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer g.Close()
+			found, _ := readCore(t, g)
+			ran, walked := 0, 0
+			for _, one := range found {
+				if one.state != "running" {
+					continue
+				}
+				ran++
+				if len(one.frames) > 0 {
+					walked++
+					likely(t, one)
+				}
+			}
+			if goid, by, _ := g.Killed(); goid != 0 || by != (objfile.CoreSignal{}) {
+				t.Errorf("nobody has killed it: %d, %v", goid, by)
+			}
+			t.Logf("%d ran, of which %d have a stack", ran, walked)
+			if ran < 4 || walked < ran/2 {
+				t.Errorf("too few")
+			}
+		})
+	}
+}
