@@ -122,9 +122,11 @@ type way struct {
 func (b *bench) ways(n int) []way {
 	list := []way{
 		{name: "nobody"},
-		{name: "pprofd-text", args: func(t *target) []string { return []string{b.pprofd, "dump", "-p", strconv.Itoa(t.pid)} }},
+		{name: "pprofd-text", args: func(t *target) []string {
+			return []string{b.pprofd, "dump", "--running", "0", "-p", strconv.Itoa(t.pid)}
+		}},
 		{name: "pprofd-profile", args: func(t *target) []string {
-			return []string{b.pprofd, "dump", "-p", strconv.Itoa(t.pid), "-o", filepath.Join(b.dir, "g.pb.gz")}
+			return []string{b.pprofd, "dump", "--running", "0", "-p", strconv.Itoa(t.pid), "-o", filepath.Join(b.dir, "g.pb.gz")}
 		}},
 		{name: "own-debug=0", path: "/debug/pprof/goroutine?debug=0"},
 		{name: "own-debug=2", path: "/debug/pprof/goroutine?debug=2"},

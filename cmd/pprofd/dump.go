@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +27,7 @@ type dumpOptions struct {
 	pid                  int
 	goids                []int64
 	states, reasons      []string
-	stuck                time.Duration
+	stuck, running       time.Duration
 	labels, runtime, all bool
 	asJSON               bool
 	output               string
@@ -42,15 +44,18 @@ stack together, the most first: how many, what they do, for how long, and who st
 --json one object a line.
 
 The process goes on meanwhile. A goroutine that waits is shown as it was at one moment; another one as it was at another, some
-milliseconds before or after. One that runs has no stack that could be read: it is shown as running, with its first function.
-If one changes whenever it is read, which is rare, it says so.
+milliseconds before or after. One that runs has no stack that could be read: once all is read, the BPF sampler looks where those
+are that ran, for --running at most, and that is shown as of so much later. Where BPF is not permitted (CAP_BPF, CAP_PERFMON), or one
+is not seen to run again, its first function is shown alone. If one changes whenever it is read, which is rare, it says so.
 
 How long a goroutine has waited the runtime notes at garbage collections: "at least 3m0s" means that one three minutes ago was
 the first to see it wait. So it may have waited for longer by the time between two of them, at most 2 minutes unless GOGC=off.
 Of one that no garbage collection has seen wait yet nothing is said.
 
-With --core it shows the goroutines of a process that has left a core file, as gcore and the kernel write them. How long they had
-waited is not known then.
+With --core it shows the goroutines of a process that has left a core file, as gcore and the kernel write them, also where those were
+that ran; first that in which the process ended, and by which signal. How long they had waited is not known then.
+
+Where reading ends early, by ^C or since the process ends, what was read is shown, as incomplete, and the exit code says so.
 
 States: runnable, running, syscall, waiting, preempted, leaked. The reasons are those of the process's own runtime, such as
 "chan receive", "select", "IO wait", "sync.Mutex.Lock". --stuck, --state, --reason and --goid must all agree; words of one flag are alternatives.`,
@@ -79,6 +84,7 @@ func (o *dumpOptions) flags(c *cobra.Command) {
 	f.StringSliceVar(&o.states, "state", nil, "only goroutines in one of these states")
 	f.StringArrayVar(&o.reasons, "reason", nil, "only goroutines that wait for this; repeatable")
 	f.DurationVar(&o.stuck, "stuck", 0, "only goroutines that have waited for at least so long, such as 5m")
+	f.DurationVar(&o.running, "running", 100*time.Millisecond, "look for the stacks of running goroutines with the BPF sampler, for so long at most; 0: do not")
 	f.BoolVar(&o.labels, "labels", false, "with the labels of runtime/pprof; goroutines with different ones are not grouped")
 	f.BoolVar(&o.runtime, "runtime", false, "the runtime's own functions and goroutines, too")
 	f.BoolVar(&o.all, "each", false, "one goroutine after the other, in no order")
@@ -111,6 +117,8 @@ func (o *dumpOptions) check() error {
 		return fmt.Errorf("%d is no PID", o.pid)
 	case o.stuck < 0:
 		return fmt.Errorf("--stuck %v is negative", o.stuck)
+	case o.running < 0 || o.running > time.Minute:
+		return fmt.Errorf("--running %v: choose 0 to 1m", o.running)
 	case o.output != "" && (o.asJSON || o.all):
 		return errors.New("-o writes a profile: --json and --each are for text")
 	case o.asJSON && o.all:
@@ -153,13 +161,18 @@ func dump(ctx context.Context, stdout, stderr io.Writer, o *dumpOptions) error {
 	}
 	defer g.Close()
 	d := dumping{o: o, g: g, out: stdout, started: time.Now(), states: make(map[string]int)}
-	if err := d.read(ctx); err != nil {
-		return explainGoroutines(err)
+	d.progress = newDumpProgress(stdout, stderr, o)
+	d.ended = d.readUntil(ctx)
+	d.progress.end()
+	if d.ended != nil && len(d.states) == 0 {
+		return explainGoroutines(d.ended)
 	}
 	if out != nil {
-		return d.write(ctx, out, stdout, stderr)
+		err = d.write(ctx, out, stdout, stderr)
+	} else {
+		err = d.tell(stdout, stderr)
 	}
-	return d.tell(stdout, stderr)
+	return cmp.Or(err, d.incomplete())
 }
 
 // explainGoroutines says what to do where goroutines cannot be read.
@@ -169,6 +182,8 @@ func explainGoroutines(err error) error {
 		return fmt.Errorf("%w\n  what works all the same: pprofd record, its CPU profiles", err)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w (%s)", err, whoMayLook())
+	case errors.Is(err, context.Canceled):
+		return exitError{exitSignal + int(syscall.SIGINT), errors.New("interrupted before anything was read")}
 	case errors.Is(err, objfile.ErrProcessGone):
 		return toldError{fmt.Sprintf("the process ended, or executed another program, while it was read: %v", err), err}
 	}
@@ -181,40 +196,52 @@ type dumping struct {
 	g       *profiler.Goroutines
 	out     io.Writer
 	started time.Time
-	took    time.Duration
+	ended   error // why reading ended before all was read
+	text    strings.Builder
 	groups  profiler.GoroutineGroups
 	counts  goruntime.GoroutineCounts
 	states  map[string]int
 	unseen  int // goroutines that wait, and that no garbage collection has seen
 	waiting int
+
+	progress *dumpProgress
 }
 
-// read reads the goroutines: into groups, or, one by one, to the output.
+// read reads the goroutines: into groups, or, one by one, to the output. That in which the process ended comes first.
 func (d *dumping) read(ctx context.Context) (err error) {
-	q := profiler.GoroutineQuery{Labels: d.o.labels || d.o.asJSON || d.o.output != "", System: d.o.runtime, Want: d.o.wants}
-	var text strings.Builder
-	each := d.o.asJSON || d.o.all
-	d.counts, err = d.g.Read(ctx, q, func(g *profiler.Goroutine) error {
-		if !d.o.takes(g) {
-			return nil
+	q := profiler.GoroutineQuery{
+		Labels: d.o.labels || d.o.asJSON || d.o.output != "", System: d.o.runtime, Want: d.o.wants, Running: d.o.running,
+	}
+	if killed, _, _ := d.g.Killed(); killed != 0 {
+		q.Want = func(g *goruntime.Goroutine) bool { return g.ID == killed && d.o.wants(g) }
+		if _, err := d.g.Read(ctx, q, d.visit); err != nil {
+			return err
 		}
-		d.count(g)
-		if !each {
-			d.groups.Add(g)
-			return nil
-		}
-		text.Reset()
-		if d.o.asJSON {
-			if err := d.object(&text, g); err != nil {
-				return err
-			}
-		} else {
-			d.single(&text, g)
-		}
-		_, err := io.WriteString(d.out, text.String())
+		q.Want = func(g *goruntime.Goroutine) bool { return g.ID != killed && d.o.wants(g) }
+	}
+	want := q.Want
+	q.Want = func(g *goruntime.Goroutine) bool { d.progress.add(); return want(g) }
+	d.counts, err = d.g.Read(ctx, q, d.visit)
+	return err
+}
+
+// visit takes a goroutine.
+func (d *dumping) visit(g *profiler.Goroutine) error {
+	if !d.o.takes(g) {
+		return nil
+	}
+	d.count(g)
+	if !d.o.asJSON && !d.o.all {
+		d.groups.Add(g)
+		return nil
+	}
+	d.text.Reset()
+	if !d.o.asJSON {
+		d.single(&d.text, g)
+	} else if err := d.object(&d.text, g); err != nil {
 		return err
-	})
-	d.took = time.Since(d.started)
+	}
+	_, err := io.WriteString(d.out, d.text.String())
 	return err
 }
 
@@ -231,6 +258,9 @@ func (d *dumping) count(g *profiler.Goroutine) {
 // write writes the profile.
 func (d *dumping) write(ctx context.Context, out *file.Exporter, stdout, stderr io.Writer) error {
 	p := d.g.Profile(&d.groups, d.started, version())
+	if d.ended != nil {
+		p.Data.Comments = append(p.Data.Comments, "incomplete: not all goroutines were read")
+	}
 	if err := errors.Join(out.Export(ctx, p), out.Close()); err != nil {
 		return err
 	}
@@ -276,11 +306,43 @@ func (d *dumping) summary(w io.Writer) {
 		total += d.states[state]
 		parts = append(parts, fmt.Sprintf("%d %s", d.states[state], state))
 	}
-	fmt.Fprintf(w, "process %d (%s), %s: %d goroutines", d.g.PID(), discover.Printable(d.g.Comm()), discover.Printable(d.g.Version()), total)
+	fmt.Fprintf(w, "process %d (%s), %s: ", d.g.PID(), discover.Printable(d.g.Comm()), discover.Printable(d.g.Version()))
+	if d.ended != nil {
+		fmt.Fprint(w, "incomplete, ")
+	}
+	fmt.Fprintf(w, "%d goroutines", total)
 	if len(parts) > 0 {
 		fmt.Fprintf(w, " (%s)", strings.Join(parts, ", "))
 	}
-	fmt.Fprintf(w, ", read in %v\n", d.took.Round(100*time.Microsecond))
+	fmt.Fprintf(w, ", read in %v\n", d.g.Took().Round(100*time.Microsecond))
+	d.killed(w)
+}
+
+// killed says how a process ended that has left a core file.
+func (d *dumping) killed(w io.Writer) {
+	goid, by, interrupted := d.g.Killed()
+	if by.Number == 0 {
+		return
+	}
+	fmt.Fprintf(w, "ended by %v", by)
+	switch {
+	case by.Raised():
+		fmt.Fprintf(w, " at address %#x", by.Addr)
+	case by.Sender == d.g.PID():
+		fmt.Fprint(w, ", which it sent itself")
+	case by.Sender > 0:
+		fmt.Fprintf(w, ", sent by process %d", by.Sender)
+	}
+	if goid != 0 {
+		fmt.Fprintf(w, ", in goroutine %d", goid)
+	}
+	switch {
+	case interrupted.Raised():
+		fmt.Fprintf(w, ", after %v at address %#x", interrupted, interrupted.Addr)
+	case interrupted.Sender > 0 && interrupted.Sender != d.g.PID():
+		fmt.Fprintf(w, ", after %v by process %d", interrupted, interrupted.Sender)
+	}
+	fmt.Fprintln(w)
 }
 
 // notes tell what the user should know of how right it is.

@@ -58,7 +58,7 @@ func dumped(t *testing.T, args ...string) (stdout, stderr string) {
 
 func TestDump(t *testing.T) {
 	pid := startWaits(t)
-	out, errOut := dumped(t, "-p", pid)
+	out, errOut := dumped(t, "-p", pid, "--running", "0")
 	group := regexp.MustCompile(`(?m)^10 goroutines: chan receive, at least [0-9.]+m?s( to [0-9.]+m?s)?
 \tgoid( \d+){8} …
 main\.receive

@@ -19,7 +19,7 @@ func (d *dumping) group(w io.Writer, g *profiler.GoroutineGroup) {
 	if g.Count == 1 {
 		goroutines = "goroutine"
 	}
-	fmt.Fprintf(w, "%d %s: %s\n", g.Count, goroutines, d.what(doing{g.State, g.Reason, waitRange(g), g.Locked, g.Bubble, g.Inconsistent}))
+	fmt.Fprintf(w, "%d %s: %s\n", g.Count, goroutines, d.what(doing{g.State, g.Reason, waitRange(g), g.Locked, g.Killed, g.Later, g.Bubble, g.Inconsistent}))
 	ids := make([]string, 0, len(g.IDs))
 	for _, id := range g.IDs {
 		ids = append(ids, fmt.Sprint(id))
@@ -37,7 +37,7 @@ func (d *dumping) single(w io.Writer, g *profiler.Goroutine) {
 	if g.Waited > 0 {
 		wait = "at least " + rough(g.Waited)
 	}
-	fmt.Fprintf(w, "goroutine %d [%s]:\n", g.ID, d.what(doing{g.State, g.Reason, wait, g.Locked, g.Bubble, g.Inconsistent}))
+	fmt.Fprintf(w, "goroutine %d [%s]:\n", g.ID, d.what(doing{g.State, g.Reason, wait, g.Locked, g.Killed, g.Later, g.Bubble, g.Inconsistent}))
 	d.rest(w, g.Labels, started{g.Stack, g.Complete, g.Start, g.Creator, g.Parent})
 	fmt.Fprintln(w)
 }
@@ -47,6 +47,8 @@ type doing struct {
 	state        goruntime.State
 	reason, wait string
 	locked       bool
+	killed       bool
+	later        time.Duration
 	bubble       uint64
 	inconsistent bool
 }
@@ -64,6 +66,12 @@ func (d *dumping) what(g doing) string {
 	}
 	if g.locked {
 		words = append(words, "locked to thread")
+	}
+	if g.killed {
+		words = append(words, "the process ended here")
+	}
+	if g.later > 0 {
+		words = append(words, "stack sampled "+rough(max(g.later, time.Millisecond))+" later")
 	}
 	if g.bubble != 0 {
 		words = append(words, fmt.Sprintf("synctest bubble %d", g.bubble))
@@ -152,9 +160,11 @@ type goroutineObject struct {
 	System       bool              `json:"system"` // the runtime's own
 	Bubble       uint64            `json:"synctest_bubble,omitempty"`
 	Labels       map[string]string `json:"labels,omitempty"`
-	Stack        []frameObject     `json:"stack"`        // leaf first; empty where it is not known
-	Complete     bool              `json:"complete"`     // the stack goes down to the first function
-	Inconsistent bool              `json:"inconsistent"` // it changed whenever it was read
+	Stack        []frameObject     `json:"stack"`                    // leaf first; empty where it is not known
+	Complete     bool              `json:"complete"`                 // the stack goes down to the first function
+	Killed       bool              `json:"killed,omitempty"`         // of a core file: the process ended in its thread
+	Later        int64             `json:"stack_later_ns,omitempty"` // of one that runs: how much later its stack was sampled
+	Inconsistent bool              `json:"inconsistent"`             // it changed whenever it was read
 	Start        string            `json:"start_func"`
 	CreatedBy    *frameObject      `json:"created_by,omitempty"`
 }
@@ -163,7 +173,7 @@ type goroutineObject struct {
 func (d *dumping) object(w io.Writer, g *profiler.Goroutine) error {
 	o := goroutineObject{
 		Goid: g.ID, Parent: g.Parent, State: g.State.String(), Reason: g.Reason, Waited: int64(g.Waited), Locked: g.Locked, System: g.System,
-		Bubble: g.Bubble, Complete: g.Complete, Inconsistent: g.Inconsistent, Start: g.Start, Stack: []frameObject{}, CreatedBy: d.creator(g.Creator),
+		Bubble: g.Bubble, Complete: g.Complete, Killed: g.Killed, Later: int64(g.Later), Inconsistent: g.Inconsistent, Start: g.Start, Stack: []frameObject{}, CreatedBy: d.creator(g.Creator),
 	}
 	for _, f := range d.g.Shown(g.Stack, d.o.runtime) {
 		o.Stack = append(o.Stack, frameObject{f.Func, f.File, f.Line})
