@@ -34,12 +34,11 @@ var crashModes = []crashMode{
 func TestCrashes(t *testing.T) {
 	for _, version := range testprog.Versions() {
 		for _, o := range []testprog.Options{{Go: version}, {Go: version, Cgo: true, PIE: true, Strip: true}} {
-			prog := testprog.Build(t, "crash", o)
 			for _, mode := range crashModes {
 				if mode.cgo && !o.Cgo || mode.name == "deadlock" && o.Cgo {
 					continue
 				}
-				t.Run(o.String()+"/"+mode.name+mode.signal.String(), func(t *testing.T) { testCrash(t, prog, version, mode) })
+				t.Run(o.String()+"/"+mode.name+mode.signal.String(), func(t *testing.T) { testCrash(t, testprog.Build(t, "crash", o), version, mode) })
 			}
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pprofd/pprofd/internal/testprog/needs"
 )
 
@@ -59,8 +61,9 @@ func CrashWith(t testing.TB, o CrashOptions, path string, args ...string) *Crash
 		return nil
 	}
 	dir := t.TempDir()
-	script := `cd "$0" && ulimit -c unlimited && exec "$@"`
-	cmd := exec.CommandContext(t.Context(), "sh", append([]string{"-c", script, dir, path}, args...)...)
+	allowCores(t)
+	cmd := exec.CommandContext(t.Context(), path, args...)
+	cmd.Dir = dir
 	cmd.Env = append(append(os.Environ(), "GOTRACEBACK=crash"), o.Env...)
 	out := ready{there: make(chan struct{})}
 	var errOut bytes.Buffer
@@ -85,6 +88,23 @@ func CrashWith(t testing.TB, o CrashOptions, path string, args ...string) *Crash
 		return nil
 	}
 	return &Crashed{PID: cmd.Process.Pid, Core: files[0], Stderr: errOut.String()}
+}
+
+// allowCores has this process, and those that it starts, write core files of any size until the test ends.
+func allowCores(t testing.TB) {
+	t.Helper()
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &was); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: was.Max, Max: was.Max}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setrlimit(unix.RLIMIT_CORE, &was); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // ready waits for the line that begins with this word.
