@@ -130,7 +130,8 @@ func (p *wallProgram) glance(s *stopped, survived bool) {
 func (p *wallProgram) lookAgain(ctx context.Context) error {
 	_, err := p.g.Read(ctx, GoroutineQuery{Want: func(raw *goruntime.Goroutine) bool {
 		if s, ok := p.seen[raw.Addr]; ok && s.first == p.index && s.looked.alive[0] {
-			s.note(1, p.lastRead(), s.same(p.stopped(raw)))
+			now := p.stopped(raw)
+			s.note(1, p.lastRead(), s.same(&now))
 		}
 		return false
 	}}, nil)

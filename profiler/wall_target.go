@@ -180,20 +180,21 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 	if !p.wants(s.state, s.reason) {
 		return false
 	}
-	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(s) {
+	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(&s) {
 		was.repeated()
 		was.last = p.index
 		p.groups.add(was.group)
 		return false
 	}
 	s.looked.at = p.lastRead()
-	p.pending[raw.Addr] = s
+	kept := s // most are not, and need no memory of their own
+	p.pending[raw.Addr] = &kept
 	return true
 }
 
 // stopped is what a look at a goroutine has found.
-func (p *wallProgram) stopped(raw *goruntime.Goroutine) *stopped {
-	s := &stopped{
+func (p *wallProgram) stopped(raw *goruntime.Goroutine) stopped {
+	s := stopped{
 		first: p.index, last: p.index, id: raw.ID, pc: raw.PC, sp: raw.SP, labels: raw.LabelsAt, end: raw.StackEnd, start: raw.StartPC,
 		state: raw.State, stops: raw.Stops, sure: raw.Sure,
 	}
