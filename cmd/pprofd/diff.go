@@ -26,7 +26,8 @@ func newDiff() *cobra.Command {
 		Short: "Tell what has grown and shrunk from one profile to another",
 		Long: `Diff subtracts the first profile from the second, which are of one kind, and prints the functions that have changed
 most: their own values before and after, and by how much that changed which they and what they call amount to. The
-difference itself goes to -o: what has shrunk is negative there, as with go tool pprof -base, which opens it.
+difference itself goes to -o: what has shrunk is negative there, as with go tool pprof -base, which opens it. Of profiles of
+goroutines, waiting and contention the table has the functions that wait, not those of the runtime that they wait in.
 
 What a selector chooses is added up, as by merge. Where one side is of more time than the other, so are its values: --normalize
 scales the second to the sum of the first, as go tool pprof does, so that shares are compared.

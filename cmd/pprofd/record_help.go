@@ -21,6 +21,8 @@ reason it waits, in the words of the process's own runtime ("chan receive", "syn
 in snapshots at random moments, --wall-frequency of them a second for up to 1,000 goroutines, fewer for more. Nothing is
 stopped for them. --state and --reason choose; where they leave out running, nothing is sampled by the kernel.
 goroutine is what all goroutines do at one moment, as /debug/pprof/goroutine would show it, at once; pprofd dump shows it as text.
+The tables of goroutine, wall, block and mutex have the functions that wait, without those of runtime, sync, net and the like that
+they wait in; the files have all.
 
 With --on-oom, heap waits for the kernel to kill a process for lack of memory, and writes its heap of that moment, or, where
 its memory was gone too soon, of shortly before: the heap is read again and again, the more often the nearer the process

@@ -56,9 +56,10 @@ func DiffTop(before, after *profile.Profile, n int) []DiffRow {
 
 func abs(v int64) int64 { return max(v, -v) }
 
-// WriteDiff writes the n functions that have changed most, and the sums, as a table.
+// WriteDiff writes the n functions that have changed most, and the sums, as a table; where the profiles are about waiting, those that wait.
 func WriteDiff(w io.Writer, before, after *profile.Profile, n int) error {
 	bw := bufio.NewWriter(w)
+	before, after = whoWaits(before), whoWaits(after)
 	unit := valueUnit(after)
 	line := func(was, is, cum int64, name string) {
 		fmt.Fprintf(bw, "%10s %10s %10s %8s %10s  %s\n", formatValue(was, unit), formatValue(is, unit), signed(is-was, unit),

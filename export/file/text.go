@@ -84,9 +84,10 @@ func WriteText(w io.Writer, p *export.Profile) error {
 	return bw.Flush()
 }
 
-// WriteTop writes the n hottest functions of p as a table.
+// WriteTop writes the n hottest functions of p as a table; where p is about waiting, those that wait.
 func WriteTop(w io.Writer, p *profile.Profile, n int) error {
 	bw := bufio.NewWriter(w)
+	p = whoWaits(p)
 	writeTop(bw, Top(p, n), Total(p), valueUnit(p))
 	return bw.Flush()
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/profiler"
 )
@@ -243,7 +244,7 @@ func (r *reader) group(g *profiler.GoroutineGroup) Group {
 // beside it; -1: there is none.
 func whereabouts(stack []string) int {
 	for i, name := range stack {
-		if !slices.ContainsFunc(servants, func(pkg string) bool { return strings.HasPrefix(name, pkg) }) {
+		if !export.WaitedIn(name) {
 			return i
 		}
 	}
@@ -254,6 +255,3 @@ func whereabouts(stack []string) int {
 	}
 	return len(stack) - 1
 }
-
-// servants are packages that programs wait in.
-var servants = []string{"runtime.", "internal/", "sync.", "sync/", "syscall.", "time.", "os.", "io.", "bufio.", "net."}
