@@ -1,8 +1,11 @@
 package profiler
 
 import (
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/google/pprof/profile"
 
 	"github.com/pprofd/pprofd/export"
 )
@@ -67,9 +70,35 @@ func (c *CPUWindows) add(p *export.Profile) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.now != nil {
-		of := Process{p.PID, p.StartTicks}
-		c.now.profiles[of] = append(c.now.profiles[of], p)
+		of, own := Process{p.PID, p.StartTicks}, *p
+		own.Data = unshared(p.Data)
+		c.now.profiles[of] = append(c.now.profiles[of], &own)
 	}
+}
+
+// unshared is what can be merged while somebody else encodes p, which writes to samples and lines.
+func unshared(p *profile.Profile) *profile.Profile {
+	locations := make(map[*profile.Location]*profile.Location, len(p.Location))
+	out := &profile.Profile{
+		SampleType: p.SampleType, PeriodType: p.PeriodType, Period: p.Period, TimeNanos: p.TimeNanos, DurationNanos: p.DurationNanos,
+		Mapping: p.Mapping, Function: p.Function, DropFrames: p.DropFrames, KeepFrames: p.KeepFrames, Comments: slices.Clone(p.Comments),
+	}
+	for _, l := range p.Location {
+		own := &profile.Location{ID: l.ID, Mapping: l.Mapping, Address: l.Address, IsFolded: l.IsFolded}
+		for _, line := range l.Line {
+			own.Line = append(own.Line, profile.Line{Function: line.Function, Line: line.Line, Column: line.Column})
+		}
+		locations[l] = own
+		out.Location = append(out.Location, own)
+	}
+	for _, s := range p.Sample {
+		own := &profile.Sample{Value: s.Value, Label: s.Label, NumLabel: s.NumLabel, NumUnit: s.NumUnit}
+		for _, l := range s.Location {
+			own.Location = append(own.Location, locations[l])
+		}
+		out.Sample = append(out.Sample, own)
+	}
+	return out
 }
 
 // want says whether there is somebody who takes windows.

@@ -83,7 +83,7 @@ func (c *Config) profileFields() []field {
 		{"goroutine.enabled", "", "false", "what all goroutines do at a moment; costs 5 ms for 1,000 of them", boolValue(&c.Goroutine.Enabled)},
 		{"goroutine.interval", "", "1m", "how often; 1s to 24h. Of heap, allocs, block, mutex and goroutine the shortest interval is that of all",
 			durationValue(&c.Goroutine.Interval, time.Second, 24*time.Hour)},
-		{"wall.enabled", "", "false", "costs a process some 1 ms a window, and 0.1 ms a snapshot; processes take turns where that is more than the budget has for it", boolValue(&c.Wall.Enabled)},
+		{"wall.enabled", "", "false", "costs a process half a millisecond and more of CPU time a window, and a tenth a snapshot; processes take turns where that is more than the budget has for it", boolValue(&c.Wall.Enabled)},
 		{"wall.hz", "", "19", "snapshots of a process with up to 1,000 goroutines in a second, of n thousand an n-th of that; fewer where the budget does not " +
 			"allow it; 1 to 1000", intValue(&c.Wall.Hz, 1000)},
 	}
