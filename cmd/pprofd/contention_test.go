@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ func TestRecordContention(t *testing.T) {
 	if r := psJSON(t)[proc.PID]; r.BlockProfile != memOn || r.BlockRate != 20000 || r.MutexProfile != memOn || r.MutexFraction != 2 || r.WaitsReason != "" {
 		t.Errorf("%+v", r)
 	}
-	if _, table, _ := call(t, "ps"); !strings.Contains(table, " on (20000)  on (2) ") {
+	if _, table, _ := call(t, "ps"); !regexp.MustCompile(` on \(20000\) +on \(2\) `).MatchString(table) { // other programs may make columns wider
 		t.Errorf("%s", table)
 	}
 	code, out, errOut := call(t, "record", "-p", pid, "-t", "block,mutex", "-o", dir)
