@@ -4,6 +4,7 @@ package profiler
 
 import (
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -23,10 +24,13 @@ type crashMode struct {
 	after   string         // what the processor raised
 }
 
+// trapSignal is what the compiler's trap ends in: ud2, brk.
+var trapSignal = map[string]string{"amd64": "SIGILL", "arm64": "SIGTRAP"}
+
 var crashModes = []crashMode{
 	{name: "panic"}, {name: "nil"}, {name: "nested"}, {name: "other"}, {name: "map"}, {name: "overflow"}, {name: "memory"},
 	{name: "deadlock", alone: true, nowhere: true}, {name: "wait", signal: syscall.SIGABRT}, {name: "wait", signal: syscall.SIGQUIT},
-	{name: "segv", cgo: true, after: "SIGSEGV"}, {name: "trap", cgo: true, after: "SIGILL"},
+	{name: "segv", cgo: true, after: "SIGSEGV"}, {name: "trap", cgo: true, after: trapSignal[runtime.GOARCH]},
 }
 
 // TestCrashes compares the core files that the kernel has written of programs that crashed in all ways with what the programs said

@@ -99,6 +99,10 @@ func suitesOfMemory() []suite {
 			versions: []string{"1.18.10", "1.23.12", "1.27.4"}, timeout: 6 * time.Minute,
 		},
 		{
+			pkg: "./profiler", name: "./profiler crashes", run: "^TestCrashes$", targets: []string{"crash"}, cgo: []string{"crash"},
+			versions: []string{"1.18.10", "1.27.4"}, slow: true, timeout: 6 * time.Minute,
+		},
+		{
 			pkg: "./internal/goruntime", run: "^(TestReadGCState|TestMemProfile)$/^(go.*_stripped_PIE|.*_|.*_1\\..*)$", pie: []string{"gcstats", "heap"},
 			versions: []string{"1.18.10", "1.23.12", "1.27.4"}, slow: true,
 		},
