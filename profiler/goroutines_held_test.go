@@ -53,33 +53,43 @@ func TestGoroutinesHeld(t *testing.T) {
 	}
 }
 
-// testHeld waits until there are goroutines in all of the states.
+// testHeld compares once there are goroutines in all of the states. It is up to the program's scheduler who waits for whom, so that it may take some programs.
 func testHeld(t *testing.T, version, mode string, states map[string]bool) {
 	t.Helper()
 	o := testprog.Options{Go: version}
 	if minorOf(t, version) >= 23 {
 		o.LDFlags = "-checklinkname=0"
 	}
-	p := testprog.StartWith(t, testprog.StartOptions{Env: []string{"GOTRACEBACK=system", "GODEBUG=asyncpreemptoff=1"}}, testprog.Build(t, "held", o), mode)
-	deadline := time.Now().Add(30 * time.Second)
-	var got, again map[uint64]*seen
-	for {
-		got = readGoroutines(t, p.PID, true)
-		time.Sleep(200 * time.Millisecond)
-		again = readGoroutines(t, p.PID, true)
-		missing := missingStates(states, got, again)
+	path := testprog.Build(t, "held", o)
+	for tries := 1; ; tries++ {
+		p := testprog.StartWith(t, testprog.StartOptions{Env: []string{"GOTRACEBACK=system", "GODEBUG=asyncpreemptoff=1"}}, path, mode)
+		got, again, missing := awaitStates(t, p, states)
 		if len(missing) == 0 {
-			break
+			if err := unix.Kill(p.PID, unix.SIGQUIT); err != nil {
+				t.Fatal(err)
+			}
+			<-p.Exited()
+			compareHeld(t, got, again, readTraces(strings.NewReader(p.Stderr())))
+			return
 		}
-		if time.Now().After(deadline) {
+		p.Stop()
+		if tries == 10 {
 			t.Fatalf("no goroutine is in %q: %s", missing, summary(again))
 		}
 	}
-	if err := unix.Kill(p.PID, unix.SIGQUIT); err != nil {
-		t.Fatal(err)
+}
+
+// awaitStates waits for some seconds until there are goroutines in all of the states, and stay there; missing are those in which there are none.
+func awaitStates(t *testing.T, p *testprog.Proc, states map[string]bool) (got, again map[uint64]*seen, missing []string) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; {
+		got = readGoroutines(t, p.PID, true)
+		time.Sleep(200 * time.Millisecond)
+		again = readGoroutines(t, p.PID, true)
+		if missing = missingStates(states, got, again); len(missing) == 0 || time.Now().After(deadline) {
+			return got, again, missing
+		}
 	}
-	<-p.Exited()
-	compareHeld(t, got, again, readTraces(strings.NewReader(p.Stderr())))
 }
 
 // missingStates are those in which no goroutine was both times.

@@ -105,14 +105,14 @@ type glance struct {
 
 // note notes the nth look after the first.
 func (s *stopped) note(n int, at time.Time, survived bool) {
-	l := &s.looked
+	l := s.looked
 	l.gaps[n], l.alive[n], l.at = at.Sub(l.at), survived, at
 	s.group.once.look(l.gaps[n], survived)
 }
 
 // glance notes whether a goroutine that was seen to wait still did when its stack had been read.
 func (p *wallProgram) glance(s *stopped, survived bool) {
-	if !p.twice || !s.sure || s.state != goruntime.Waiting || !contends(KindBlock, s.reason) {
+	if s.looked == nil || !s.sure || s.state != goruntime.Waiting || !contends(KindBlock, s.reason) {
 		return
 	}
 	if s.group.once == nil {
@@ -129,7 +129,7 @@ func (p *wallProgram) glance(s *stopped, survived bool) {
 // lookAgain looks at those that still did.
 func (p *wallProgram) lookAgain(ctx context.Context) error {
 	_, err := p.g.Read(ctx, GoroutineQuery{Want: func(raw *goruntime.Goroutine) bool {
-		if s, ok := p.seen[raw.Addr]; ok && s.first == p.index && s.looked.alive[0] {
+		if s, ok := p.seen[raw.Addr]; ok && s.first == p.index && s.looked != nil && s.looked.alive[0] {
 			now := p.stopped(raw)
 			s.note(1, p.lastRead(), s.same(&now))
 		}
@@ -140,7 +140,7 @@ func (p *wallProgram) lookAgain(ctx context.Context) error {
 
 // repeated says that the next snapshot has found a wait, too.
 func (s *stopped) repeated() {
-	if s.first != s.last || !s.looked.alive[0] {
+	if s.looked == nil || s.first != s.last || !s.looked.alive[0] {
 		return
 	}
 	s.group.once.waits--

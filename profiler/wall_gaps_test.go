@@ -88,7 +88,7 @@ func (s *simulation) run(d time.Duration) {
 			continue
 		}
 		g.stops++
-		last = &stopped{id: uint64(s.waits), group: g, looked: glance{at: time.Unix(0, int64(at))}}
+		last = &stopped{id: uint64(s.waits), group: g, looked: &glance{at: time.Unix(0, int64(at))}}
 		g.once.waits++
 		second := at + 130*time.Microsecond
 		last.note(0, time.Unix(0, int64(second)), second < end)

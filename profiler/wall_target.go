@@ -62,7 +62,7 @@ type stopped struct {
 
 	group       *wallGroup // nil: a goroutine of the runtime
 	first, last int        // snapshots that have found it so
-	looked      glance
+	looked      *glance    // nil: it is not looked at twice
 }
 
 // wallPlace is where a goroutine stopped, without its stack.
@@ -186,7 +186,9 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 		p.groups.add(was.group)
 		return false
 	}
-	s.looked.at = p.lastRead()
+	if p.twice {
+		s.looked = &glance{at: p.lastRead()}
+	}
 	kept := s // most are not, and need no memory of their own
 	p.pending[raw.Addr] = &kept
 	return true
