@@ -2,7 +2,9 @@ package profiler
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -89,6 +91,10 @@ const (
 
 // verify makes sure that the layout is the process's.
 func (g *Goroutines) verify() error {
+	// Yama lets everybody see what is mapped, and not read it: that says nothing of the layout.
+	if _, err := g.mem.ReadAt(make([]byte, 8), int64(g.layout.Globals.AllGLen+g.bias)); errors.Is(err, os.ErrPermission) {
+		return err
+	}
 	err := g.layout.Verify(g.mem, g.bias)
 	for waited := time.Duration(0); err != nil && waited < youngFor && g.age() < youngFor; waited += youngWait {
 		time.Sleep(youngWait)

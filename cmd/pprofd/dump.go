@@ -178,10 +178,10 @@ func dump(ctx context.Context, stdout, stderr io.Writer, o *dumpOptions) error {
 // explainGoroutines says what to do where goroutines cannot be read.
 func explainGoroutines(err error) error {
 	switch {
-	case errors.Is(err, goruntime.ErrNoGoroutines), errors.Is(err, goruntime.ErrUnverified):
-		return fmt.Errorf("%w\n  what works all the same: pprofd record, its CPU profiles", err)
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("%w (%s)", err, whoMayLook())
+	case errors.Is(err, goruntime.ErrNoGoroutines), errors.Is(err, goruntime.ErrUnverified):
+		return fmt.Errorf("%w\n  what works all the same: pprofd record, its CPU profiles", err)
 	case errors.Is(err, context.Canceled):
 		return exitError{exitSignal + int(syscall.SIGINT), errors.New("interrupted before anything was read")}
 	case errors.Is(err, objfile.ErrProcessGone):
