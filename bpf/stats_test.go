@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/pprofd/pprofd/internal/testprog"
 )
 
 // TestTargetsAndLossesGo: each entry that is made can be given back, and one that exit has removed does not come again.
@@ -61,8 +63,11 @@ func TestTargetsAndLossesGo(t *testing.T) {
 // events, links and mapped rings keep programs and maps, too.
 func TestCloseFreesEverything(t *testing.T) {
 	times := 50
-	if os.Getenv("PPROFD_FULL") == "1" {
+	switch {
+	case os.Getenv("PPROFD_FULL") == "1":
 		times = 1000
+	case testprog.Emulated(): // there the newest kernels take five seconds to verify the programs
+		times = 10
 	}
 	load(t, Options{}) // what the libraries keep for good
 	before := heap()
