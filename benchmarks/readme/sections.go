@@ -253,12 +253,12 @@ func wall(b *strings.Builder, m *measured) {
 			if !m.has(bias, "points-off") {
 				continue
 			}
-			fmt.Fprintf(b, "| 4 goroutines, %d idle ones | %s | %s | %s | %s ± %s | %s | %.1f %% | %s |\n", n, by.text, m.phases(bias, "-truth"), m.phases(bias, ""),
+			fmt.Fprintf(b, "| 4 goroutines, %d idle ones | %s | %s | %s | %s ± %s | %s | %s | %s |\n", n, by.text, m.phases(bias, "-truth"), m.phases(bias, ""),
 				m.cell(bias, "points-off", "%.1f", 1), m.cell(bias, "points-chance", "%.1f", 1), m.cell(shares+by.name, "points-off", "%.1f", 1),
 				m.coreOf(shares, by.name), m.cell(fmt.Sprintf("WallCost/idle=%d/by=%s", n, by.name), "on/off", "%.3f", 1))
 		}
 	}
-	fmt.Fprintln(b, "\nThe profiler's CPU time is that of its process, its start included, and what the program takes more than beside nobody. Windows are short: of 10,000\n"+
+	fmt.Fprintln(b, "\nThe profiler's CPU time is that of its process, its start included, and what the program takes for it. Windows are short: of 10,000\n"+
 		"goroutines pprofd takes 2 snapshots a second, so that one window is a matter of chance, and many are not.")
 }
 
@@ -271,10 +271,13 @@ func (m *measured) phases(name, suffix string) string {
 	return strings.Join(words, " / ")
 }
 
-// coreOf is what a profiler takes of a core: its own process, and what the program takes more than beside nobody.
-func (m *measured) coreOf(prefix, by string) float64 {
+// coreOf is what a profiler takes of a core: its own process, and what the program takes besides its computing more than beside nobody.
+func (m *measured) coreOf(prefix, by string) string {
+	with, ok := m.Median(prefix+by, "%core-extra")
+	without, _ := m.Median(prefix+"nobody", "%core-extra")
+	if !ok {
+		return "–"
+	}
 	outside, _ := m.Median(prefix+by, "%core")
-	with, _ := m.Median(prefix+by, "%core-target")
-	without, _ := m.Median(prefix+"nobody", "%core-target")
-	return outside + with - without
+	return fmt.Sprintf("%.1f %%", outside+max(with-without, 0))
 }

@@ -11,7 +11,8 @@
 // Cost: a program (internal/testprog/targets/crowd) has so many goroutines that wait, and one that looks at the clock all the time. How often it does,
 // in proportion to the window before, in which nobody sampled, and the longest time between two looks are what it loses.
 //
-// The CPU time of fgprof is the program's: see what it takes beside nobody. That of pprofd is all of the process's, its start included.
+// The CPU time of fgprof is the program's: what that takes besides its computing, compared with nobody. That of pprofd is all of its process's,
+// its start included, and what it takes from the program.
 //
 // go run ./benchmarks/wall writes to standard output; it takes eight minutes. Root, for the part of the CPU profile.
 package main

@@ -117,7 +117,7 @@ func (b *bench) tables() {
 	}
 	for _, n := range b.counts {
 		b.report.Table(fmt.Sprintf("WallBias/idle=%d/by=", n), "%receive", "%lock", "%compute", "points-off", "points-chance")
-		b.report.Table(fmt.Sprintf("WallShares/idle=%d/by=", n), "points-off", "%core", "%core-target")
+		b.report.Table(fmt.Sprintf("WallShares/idle=%d/by=", n), "points-off", "%core", "%core-extra")
 		b.report.Table(fmt.Sprintf("WallCost/idle=%d/by=", n), "on/off", "ms-held-up", "%core", "%core-target")
 	}
 	b.report.Printf("\n# %-44s %10s %10s\n", "goal", "is", "may be")

@@ -50,13 +50,24 @@ func (t *target) compare(ctx context.Context, w *watcher) ([]board.Value, error)
 	if err != nil {
 		return nil, err
 	}
+	began := time.Now()
 	p, values, err := t.watched(ctx, w)
 	if err != nil {
 		return nil, err
 	}
+	took := time.Since(began)
 	after, err := t.spent()
-	if err != nil || p == nil {
-		return values, err
+	if err != nil {
+		return nil, err
+	}
+	own := float64(after["cpu"]-before["cpu"]) / float64(took)
+	for _, v := range values {
+		if v.Unit == "%core-target" {
+			values = append(values, board.Value{V: v.V - 100*own, Unit: "%core-extra"})
+		}
+	}
+	if p == nil {
+		return values, nil
 	}
 	truth, seen := make([]float64, len(phases)), make([]float64, len(phases))
 	for i, phase := range phases {
