@@ -110,10 +110,6 @@ func suitesOfMemory() []suite {
 			// Not what wants to see a goroutine run, or many snapshots in two seconds: reading is too slow there.
 			pkg: "./cmd/pprofd", run: "^(TestDumpJSON|TestDumpWritesProfiles|TestDumpWithoutRights)$", targets: []string{"waits", "crash"}, slow: true,
 		},
-		{
-			pkg: "./profiler", name: "./profiler crashes", run: "^TestCrashes$/^golocal", targets: []string{"crash"}, cgo: []string{"crash"},
-			slow: true, timeout: 6 * time.Minute,
-		},
 	}
 }
 
