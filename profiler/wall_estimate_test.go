@@ -92,22 +92,20 @@ func TestWallEstimateBias(t *testing.T) {
 			t.Run("go"+version+" rate "+rate, func(t *testing.T) {
 				dir := t.TempDir()
 				p := pauses(t, testprog.Options{Go: version}, "-rate", rate, "-dir", dir)
-				for d := 10 * time.Second; ; d *= 2 { // chance vanishes in time, a bias does not
-					before := p.waited(t, fmt.Sprint("before ", d))
-					got := estimateOf(t, WallConfig{}, d, p.PID)
-					after := p.waited(t, fmt.Sprint("after ", d))
-					var wrong string
-					for name, now := range after {
-						was := before[name]
-						wrong += checkEstimate(t, got, name, d, waits{now.Count - was.Count, now.NS - was.NS})
-					}
+				all := make(map[string]*both)
+				for round := range 4 { // chance vanishes in time, a bias does not; what was off stays in the sums
+					before := p.waited(t, fmt.Sprint("before ", round))
+					got := estimateOf(t, WallConfig{}, biasSeconds*time.Second, p.PID)
+					after := p.waited(t, fmt.Sprint("after ", round))
+					addEstimates(all, got, before, after)
 					if rate == "1" {
-						checkCounted(t, filepath.Join(dir, fmt.Sprint("after ", d)), after)
+						checkCounted(t, filepath.Join(dir, fmt.Sprint("after ", round)), after)
 					}
+					wrong := checkEstimates(t, all, float64(biasSeconds*(round+1)))
 					if wrong == "" {
-						break
+						return
 					}
-					if d > 20*time.Second {
+					if round == 3 {
 						t.Fatal(wrong)
 					}
 				}
@@ -122,25 +120,46 @@ var bias = map[string][2]float64{
 	"1ms":  {0.4, 2.5}, "20ms": {0.5, 2}, "200ms": {0.9, 2},
 }
 
-// checkEstimate compares with what has come to an end in a function: what is off by more than it may be is in the result.
-func checkEstimate(t *testing.T, got map[string]*profile.Profile, name string, d time.Duration, truth waits) (wrong string) {
-	t.Helper()
+// both are what is estimated and what is true.
+type both struct{ estimate, truth waits }
+
+// biasSeconds is how long a profile of TestWallEstimateBias is.
+const biasSeconds = 10
+
+// addEstimates adds what was estimated of each function, by kind, and what has come to an end in it meanwhile.
+func addEstimates(all map[string]*both, got map[string]*profile.Profile, before, after map[string]waits) {
 	for kind, p := range got {
-		if kind == KindMutex && strings.HasPrefix(name, "receive") {
-			continue
+		for name, now := range after {
+			if kind == KindMutex && strings.HasPrefix(name, "receive") {
+				continue
+			}
+			sum := all[kind+" "+name]
+			if sum == nil {
+				sum = &both{}
+				all[kind+" "+name] = sum
+			}
+			sum.estimate.Count += contentionsIn(p, "main."+name)
+			sum.estimate.NS += wallTime(p, below("main."+name)).Nanoseconds()
+			sum.truth.Count += now.Count - before[name].Count
+			sum.truth.NS += now.NS - before[name].NS
 		}
-		n, delay := contentionsIn(p, "main."+name), wallTime(p, below("main."+name))
-		t.Logf("%s of %v, %s: %d contentions, %v; in truth %d, %v", kind, d, name, n, delay, truth.Count, time.Duration(truth.NS))
-		share := float64(truth.NS) / float64(d)
-		snapshots := d.Seconds() * defaultWallFrequency
-		chance := 5 * math.Sqrt(share*(1-share)/snapshots) // 5 deviations of so many independent looks
-		late := 150 * time.Microsecond.Seconds() * float64(truth.Count) / d.Seconds()
-		if off := float64(delay)/float64(d) - share; off > chance || off < -chance-late { // what then waits for a CPU waits for no lock
-			wrong += fmt.Sprintf("%s: %s: delay %v, want %v\n", kind, name, delay, time.Duration(truth.NS))
+	}
+}
+
+// checkEstimates compares the sums of so many seconds: what is off by more than it may be is in the result.
+func checkEstimates(t *testing.T, all map[string]*both, seconds float64) (wrong string) {
+	t.Helper()
+	for name, b := range all {
+		t.Logf("%s, %v s: %d contentions, %v; in truth %d, %v", name, seconds, b.estimate.Count, time.Duration(b.estimate.NS), b.truth.Count, time.Duration(b.truth.NS))
+		share := float64(b.truth.NS) / 1e9 / seconds
+		chance := 5 * math.Sqrt(share*(1-share)/seconds/defaultWallFrequency)       // 5 deviations of so many independent looks
+		late := 150 * time.Microsecond.Seconds() * float64(b.truth.Count) / seconds // what then waits for a CPU waits for no lock
+		if off := float64(b.estimate.NS)/1e9/seconds - share; off > chance || off < -chance-late {
+			wrong += fmt.Sprintf("%s: delay %v, want %v\n", name, time.Duration(b.estimate.NS), time.Duration(b.truth.NS))
 		}
-		may := bias[strings.TrimPrefix(strings.TrimPrefix(name, "receive"), "lock")]
-		if ratio := float64(n) / float64(truth.Count); ratio < may[0] || ratio > may[1] {
-			wrong += fmt.Sprintf("%s: %s: %d contentions, want %v to %v of %d\n", kind, name, n, may[0], may[1], truth.Count)
+		may := bias[name[strings.IndexAny(name, "0123456789"):]]
+		if ratio := float64(b.estimate.Count) / float64(b.truth.Count); ratio < may[0] || ratio > may[1] {
+			wrong += fmt.Sprintf("%s: %d contentions, want %v to %v of %d\n", name, b.estimate.Count, may[0], may[1], b.truth.Count)
 		}
 	}
 	return wrong
