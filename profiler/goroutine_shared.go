@@ -34,17 +34,28 @@ func (r *goroutineReader) of(p process, clock int64) (*Goroutines, error) {
 		process: p, images: r.images, functions: make(map[uint64]string), clock: clock, mem: memory{p.space}, bias: p.space.Main().Bias,
 		unwinder: r.unwinder, sym: r.sym, buffers: r.buffers,
 	}
+	known := r.layouts.of(r.images, p.space.Main().Image)
 	var err error
-	if g.layout, err = r.layouts.of(r.images, p.space.Main().Image).goroutineLayout(); err != nil {
+	if g.layout, err = known.goroutineLayout(); err != nil {
 		return nil, err
+	}
+	if known.proven && g.age() > youngFor {
+		return g, nil
 	}
 	if err := g.verify(); err != nil {
 		return nil, err
 	}
+	known.prove(g.layout)
 	return g, nil
 }
 
-// goroutineLayout returns a copy: what a process proves is true of that process.
+// prove: what a live process of the program has, each of that program has.
+func (l *memLayout) prove(layout *goruntime.Goroutines) {
+	own := *layout
+	l.goroutines.value, l.proven = &own, true
+}
+
+// goroutineLayout returns a copy, which is to be one process's.
 func (l *memLayout) goroutineLayout() (*goruntime.Goroutines, error) {
 	known, err := l.goroutines.get(l.image, goruntime.FindGoroutines)
 	if err != nil {

@@ -62,6 +62,7 @@ type memLayout struct {
 	used    bool // since the last sweep
 
 	goroutines found[*goruntime.Goroutines]
+	proven     bool // by a live process, of goroutines
 }
 
 type found[T any] struct {
