@@ -46,7 +46,7 @@ demo: build ## profile a bundled program for a few seconds (root, or sudo)
 # compare with statistics, on a machine that others use, too: a few in a million may fail for no fault, and there are thousands.
 .PHONY: test
 test: ## run all tests (root for the BPF tests, which are else skipped by name)
-	cd $(TARGETS) && $(GO) vet -unsafeptr=false ./... && $(GO) build -o /dev/null ./... # pcs follows frame pointers
+	cd $(TARGETS) && $(GO) vet -unsafeptr=false ./... && $(GO) build -ldflags=-checklinkname=0 -o /dev/null ./... # pcs follows frame pointers, held asks for the collector's phase
 	@mkdir -p out && rm -f out/rerun.txt
 	$(if $(RERUN),$(GOTESTSUM) --format standard-verbose --rerun-fails=$(RERUN) --rerun-fails-max-failures=3 \
 		--rerun-fails-run-root-test --rerun-fails-report=out/rerun.txt --packages=./... -- -p 1 -count=1 $(TESTFLAGS), \
