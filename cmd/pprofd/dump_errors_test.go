@@ -148,7 +148,7 @@ func TestDumpOfHostileCount(t *testing.T) {
 	if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	for _, n := range []uint64{1 << 28, 1<<28 + 1, 1 << 63} {
+	for _, n := range []uint64{1 << 28, 1 << 63} {
 		poke(t, p.PID, symbol(t, path, "runtime.allglen"), n)
 		code, out, errOut := call(t, "dump", "-p", fmt.Sprint(p.PID), "--running", "0", "--json")
 		if code != exitFailure || !strings.Contains(errOut, "runtime.allgs") || len(out) > 10<<20 {
