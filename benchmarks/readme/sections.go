@@ -258,8 +258,8 @@ func wall(b *strings.Builder, m *measured) {
 				m.coreOf(shares, by.name), m.cell(fmt.Sprintf("WallCost/idle=%d/by=%s", n, by.name), "on/off", "%.3f", 1))
 		}
 	}
-	fmt.Fprintln(b, "\nThe profiler's CPU time is that of its process, its start included, and what the program takes for it. Windows are short: of 10,000\n"+
-		"goroutines pprofd takes 2 snapshots a second, so that one window is a matter of chance, and many are not.")
+	fmt.Fprintln(b, "\nThe profiler's CPU time is that of its process, its start included, and what the program takes for it. ± is chance, the standard error of the\n"+
+		"mean of all windows, which are of 5 s and 8 s: of 10,000 goroutines pprofd takes 2 snapshots a second, and a window has few. –: not measured yet.")
 }
 
 // phases are the shares of the three.
