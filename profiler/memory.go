@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/google/pprof/profile"
@@ -196,6 +197,11 @@ func (m *Memory) addKind(t *memTarget, kind string, remember bool) error {
 		return t.remember(m.mode())
 	}
 	return nil
+}
+
+// Alive says whether any of the targets still runs.
+func (m *Memory) Alive() bool {
+	return slices.ContainsFunc(m.targets, func(t *memTarget) bool { return m.alive(&t.process) })
 }
 
 // Rate says of how many allocated bytes a process's runtime samples one at present (runtime.MemProfileRate); 0: none. Errors

@@ -85,6 +85,22 @@ func TestRecordHeapOfProgramThatEnds(t *testing.T) {
 	}
 }
 
+// TestRecordHeapEndsWithItsProcess: nobody waits for the end of -d for what cannot be read any more.
+func TestRecordHeapEndsWithItsProcess(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-quiet", "-busy")
+	cmd, _, errOut := command(t, "record", "-t", "heap,allocs", "-d", "1h", "-p", fmt.Sprint(proc.PID), "-o", filepath.Join(t.TempDir(), "out"))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	proc.Stop()
+	hang := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer hang.Stop()
+	if code := exitCode(t, cmd.Wait()); code != exitFailure || !strings.Contains(errOut.String(), "ended before its heap profile was read") {
+		t.Errorf("exit code %d: %s", code, errOut)
+	}
+}
+
 // TestRecordTellsWhatItHas where a process ends before all could be read of it.
 func TestRecordTellsWhatItHas(t *testing.T) {
 	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-quiet", "-busy")

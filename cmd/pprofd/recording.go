@@ -334,8 +334,8 @@ func (r *recording) collect(ctx context.Context) (err error) {
 		err = errors.Join(err, r.wall.Export(context.WithoutCancel(ctx)))
 	}
 	all := r.memories()
-	if r.profiler == nil && slices.ContainsFunc(all, func(m *profiler.Memory) bool { return m.Targets() > 0 }) {
-		<-ctx.Done()
+	if r.profiler == nil {
+		awaitEnd(ctx, all)
 	}
 	if r.sink.discard.Load() {
 		return err
@@ -349,6 +349,19 @@ func (r *recording) collect(ctx context.Context) (err error) {
 		err = errors.Join(err, m.Export(context.WithoutCancel(ctx)))
 	}
 	return err
+}
+
+// awaitEnd waits until ctx ends, or the processes of all have, so that there is nothing left to read.
+func awaitEnd(ctx context.Context, all []*profiler.Memory) {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for slices.ContainsFunc(all, (*profiler.Memory).Alive) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // addChild adds the program behind -- to what reads it: its records began with it.
@@ -369,7 +382,9 @@ func (r *recording) addChild(m *profiler.Memory) error {
 // sampleAll runs what samples, until ctx ends or there is nothing left to sample.
 func (r *recording) sampleAll(ctx context.Context) error {
 	if len(r.profilers()) == 0 && r.wall == nil {
-		<-ctx.Done()
+		if r.child != nil {
+			<-ctx.Done()
+		}
 		return nil
 	}
 	kept := make(chan struct{})
