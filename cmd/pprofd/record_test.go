@@ -89,16 +89,18 @@ func holds(p *profile.Profile, function string) (n int64) {
 }
 
 // wantSpin checks that a profile is of spin: its four functions take all its time between them.
-func wantSpin(t *testing.T, path string) {
+func wantSpin(t *testing.T, paths ...string) {
 	t.Helper()
-	p := readProfile(t, path)
-	n := holds(p, "main.alpha") + holds(p, "main.beta") + holds(p, "main.gamma") + holds(p, "main.delta")
-	all := int64(0)
-	for _, s := range p.Sample {
-		all += s.Value[0]
+	n, all := int64(0), int64(0)
+	for _, path := range paths {
+		p := readProfile(t, path)
+		n += holds(p, "main.alpha") + holds(p, "main.beta") + holds(p, "main.gamma") + holds(p, "main.delta")
+		for _, s := range p.Sample {
+			all += s.Value[0]
+		}
 	}
 	if n < 5 || n < all*8/10 {
-		t.Errorf("%s: %d of %d samples are in spin's functions", path, n, all)
+		t.Errorf("%v: %d of %d samples are in spin's functions", paths, n, all)
 	}
 }
 

@@ -76,6 +76,19 @@ func TestCloseCutsOff(t *testing.T) {
 	})
 }
 
+// TestCloseOnceBegun: what is fresh is sent, however soon Close comes.
+func TestCloseOnceBegun(t *testing.T) {
+	for range 50 {
+		r := newRig(t, Options{}, 0, fine)
+		r.window(2)
+		<-r.queue.Begun()
+		r.end()
+		if got := r.got(); len(got) != 2 {
+			t.Fatalf("sent: %v", got)
+		}
+	}
+}
+
 func TestCloseWithoutRun(t *testing.T) {
 	s, err := spool.Open(spool.Options{Dir: t.TempDir()})
 	if err != nil {

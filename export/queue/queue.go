@@ -51,6 +51,7 @@ type Queue struct {
 	opt     Options
 	backlog *rate.Limiter
 	wake    chan struct{} // something on its way has come to an end
+	begun   chan struct{}
 	closing chan struct{}
 	done    chan struct{} // Run has returned
 
@@ -101,7 +102,7 @@ func New(o Options) (*Queue, error) {
 	return &Queue{
 		opt:     o,
 		backlog: rate.NewLimiter(rate.Limit(o.BacklogRate), max(1, int(o.BacklogRate/10))),
-		wake:    make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{}),
+		wake:    make(chan struct{}, 1), begun: make(chan struct{}), closing: make(chan struct{}), done: make(chan struct{}),
 		pace:  pace{most: o.Parallel, now: 1},
 		pause: newPause(o.MinPause, o.MaxPause), trouble: trouble{of: make(map[uint64]*failures)},
 	}, nil
@@ -138,8 +139,12 @@ func (q *Queue) begin(cancel context.CancelFunc) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.cancel = cancel
+	close(q.begun)
 	return !q.ended
 }
+
+// Begun is closed once Run has begun: only then does Close send what is fresh.
+func (q *Queue) Begun() <-chan struct{} { return q.begun }
 
 // What next says of waiting, besides a time.
 const (

@@ -46,7 +46,6 @@ type server struct {
 	wanted
 	troubles *troubles
 	queue    *queue.Queue       // nil: it takes no profiles
-	begun    chan struct{}      // closed as queue begins: one that is closed before sends nothing
 	cancel   context.CancelFunc // of the rest
 	ran      sync.WaitGroup
 }
@@ -156,7 +155,7 @@ func (s *servers) start(list []wanted, opened map[string]parts) error {
 
 func (s *servers) run(w wanted, p parts) error {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &server{wanted: w, troubles: newTroubles(s.log, w.name), begun: make(chan struct{}), cancel: cancel}
+	r := &server{wanted: w, troubles: newTroubles(s.log, w.name), cancel: cancel}
 	if p.exporter != nil {
 		q, err := queue.New(queue.Options{
 			Name: w.name, Cursor: p.cursor, Exporter: noticed{p.exporter, r.troubles}, Parallel: w.parallel, Timeout: exportTimeouts * w.timeout,
@@ -167,10 +166,7 @@ func (s *servers) run(w wanted, p parts) error {
 			return errors.Join(err, p.close())
 		}
 		r.queue = q
-		r.ran.Go(func() {
-			close(r.begun)
-			_ = q.Run(context.Background()) // until Close
-		})
+		r.ran.Go(func() { _ = q.Run(context.Background()) }) // until Close
 	}
 	if p.metrics != nil {
 		r.ran.Go(func() { _ = errors.Join(p.metrics.Run(ctx), p.metrics.Close()) })
@@ -210,7 +206,7 @@ func (s *servers) end(ctx context.Context, which func(*server) bool) error {
 
 func (r *server) end(ctx context.Context) (err error) {
 	if r.queue != nil {
-		<-r.begun
+		<-r.queue.Begun() // one that is closed before sends nothing
 		err = r.queue.Close(ctx)
 		if waits := r.queue.Stats().Pending.Profiles; waits > 0 && ctx.Err() == nil {
 			r.troubles.log.Warn("not all was delivered; it waits for the next start", "destination", r.name, "profiles", waits)
