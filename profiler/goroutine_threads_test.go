@@ -148,21 +148,36 @@ func compareCrash(t *testing.T, found map[uint64]*seen, want map[uint64]*trace) 
 	t.Logf("%d goroutines, %d ran, of which %d have a stack", len(found), ran, walked)
 }
 
-// preemptedAt takes the lines away where goroutines were preempted: up to Go 1.21 the runtime prints that of the instruction before.
+// preemptedAt takes the lines away where goroutines were preempted: up to Go 1.21 the runtime prints that of the instruction before,
+// which may also be of a function that is inlined there, or of none.
 func preemptedAt(found map[uint64]*seen, want map[uint64]*trace) {
-	without := func(frames []traceFrame) {
-		for i := range frames {
-			if i > 0 && frames[i-1].name == "runtime.asyncPreempt" {
-				frames[i].line = 0
-			}
+	for goid, w := range want {
+		g := found[goid]
+		if g == nil {
+			continue
 		}
+		i, j := preempted(g.frames), preempted(w.frames)
+		if i < 0 || j < 0 {
+			continue
+		}
+		switch name := g.frames[i].name; {
+		case name == w.frames[j].name:
+		case j+1 < len(w.frames) && name == w.frames[j+1].name:
+			w.frames = slices.Delete(w.frames, j, j+1)
+		case i+1 < len(g.frames) && g.frames[i+1].name == w.frames[j].name:
+			g.frames = slices.Delete(g.frames, i, i+1)
+		}
+		g.frames[i].line, w.frames[j].line = 0, 0
 	}
-	for _, g := range found {
-		without(g.frames)
+}
+
+// preempted is the index of the frame that was preempted; negative: none was.
+func preempted(frames []traceFrame) int {
+	i := 1 + slices.IndexFunc(frames, func(f traceFrame) bool { return f.name == "runtime.asyncPreempt" })
+	if i == 0 || i == len(frames) {
+		return -1
 	}
-	for _, w := range want {
-		without(w.frames)
-	}
+	return i
 }
 
 // likely checks the stack of a goroutine of which only that is known what it does.
