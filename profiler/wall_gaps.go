@@ -14,6 +14,7 @@ import (
 type gaps struct {
 	waits           int64           // that were looked at
 	ended, survived [gapBins]uint32 // by the time between the looks
+	later           time.Duration   // the same of waits that the next snapshot has found, too, in all
 }
 
 const (
@@ -50,14 +51,17 @@ func (g *gaps) forget(d time.Duration, survived bool) {
 	}
 }
 
-// mean estimates how long the waits are, each as likely to be met as any other: the harmonic mean of those that were met, which long ones are more
+// mean is over, of the waits that were in one snapshot only.
+func (g *gaps) mean() time.Duration { return g.over(0) }
+
+// over estimates how long waits are, of which more was seen to go on for so long, each as likely to be met as any other: the harmonic mean of those that were met, which long ones are more
 // often. 0: it cannot be told, for too few had ended, or none was looked at.
 //
 // It is the most likely one where the rest of a wait has an exponential distribution, which holds for any where looks are close together: of waits of the
 // length d one ends within a short time t with the probability t/d. A millisecond of waiting is assumed that nobody saw, so that a single wait that
 // ends at once does not count for thousands.
-func (g *gaps) mean() time.Duration {
-	exposed, ended := float64(time.Millisecond), uint32(0)
+func (g *gaps) over(more time.Duration) time.Duration {
+	exposed, ended := float64(time.Millisecond+more), uint32(0)
 	for i := range g.ended {
 		ended += g.ended[i]
 		exposed += float64(g.survived[i]) * gapOf(i)
@@ -147,6 +151,7 @@ func (s *stopped) repeated() {
 	for i, d := range s.looked.gaps {
 		if d > 0 {
 			s.group.once.forget(d, s.looked.alive[i])
+			s.group.once.later += d
 		}
 	}
 }
@@ -167,8 +172,11 @@ func (g *wallGroup) contentions(idle time.Duration, snapshots int64) int64 {
 	if mean == 0 {
 		return seen
 	}
-	spent := float64(g.weight-idle) * float64(once) / float64(looks)
-	return seen - once + max(once, int64(math.Round(spent/float64(mean))))
+	whole := float64(g.weight - idle)
+	spent := whole * float64(once) / float64(looks)
+	n := seen - once + max(once, int64(math.Round(spent/float64(mean))))
+	// The few that happen to end at once while most go on tell little of how long those are that were in one snapshot.
+	return min(n, max(seen, int64(math.Round(whole/float64(g.once.over(g.once.later))))))
 }
 
 // When waits are looked at again, after a snapshot.
