@@ -134,7 +134,7 @@ func (t *wallTarget) estimateComments(kind string, left time.Duration) []string 
 		fmt.Sprintf("an estimate: the program has its %s profile switched off", kind),
 		fmt.Sprintf("seen in %d snapshots at random moments, %.3g a second: delay is for how long goroutines waited meanwhile, right on average",
 			t.snapshots, float64(t.snapshots)/max(d.Seconds(), 1e-9)),
-		"contentions follow from how many of the waits that were seen had ended shortly afterwards: right within a factor of two, but too few of waits that are shorter than a millisecond, and of short ones where most that were seen are long",
+		"contentions follow from how many of the waits that were seen had ended shortly afterwards: right within a factor of two, but too few of waits that are shorter than a millisecond",
 		fmt.Sprintf("left out: goroutines that did nothing but wait all the time, %v together", left.Round(time.Millisecond)),
 	}
 	if kind == KindMutex {

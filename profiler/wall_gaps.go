@@ -159,10 +159,6 @@ func (s *stopped) repeated() {
 // maxTwice bounds the groups that have gaps: 5 MiB.
 const maxTwice = 1 << 14
 
-// mostlyLong: where fewer of the waits than one of so many were in one snapshot only, no more are assumed than were seen. A few of long waits
-// are seen to end at once, which would count for hundreds; short ones beside them are too few then.
-const mostlyLong = 5
-
 // contentions estimates how many waits there were in g, of goroutines that did something else, too: idle is the time of those that did not, in all
 // snapshots. Those that were in several snapshots are all there are of their length; each of the others stands for as many as
 // are as short, most of which no snapshot has met.
@@ -173,7 +169,7 @@ func (g *wallGroup) contentions(idle time.Duration, snapshots int64) int64 {
 		return seen
 	}
 	mean, once := g.once.mean(), g.once.waits
-	if mean == 0 || once < seen/mostlyLong {
+	if mean == 0 {
 		return seen
 	}
 	whole := float64(g.weight - idle)

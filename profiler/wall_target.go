@@ -258,6 +258,7 @@ func (p *wallProgram) visit(g *Goroutine) {
 // are few.
 func (p *wallProgram) known(s *stopped) {
 	group := p.own[s.place(s.id)]
+	itself := group != nil
 	if group == nil {
 		group = p.places[s.place(0)]
 	}
@@ -270,8 +271,9 @@ func (p *wallProgram) known(s *stopped) {
 	}
 	p.groups.add(group)
 	group.stops++
-	s.group = group
-	p.glance(s, false)
+	if s.group = group; itself { // how long others wait there it does not tell
+		p.glance(s, false)
+	}
 }
 
 func (p *wallProgram) remember(addr uint64, s *stopped) {
