@@ -64,9 +64,9 @@ func (g *Goroutines) lacks() string {
 	switch {
 	case g.Globals.AllGLen == 0 || g.Globals.AllGPtr == 0:
 		return "runtime.allgs was not found"
-	case o.GSchedSP == 0 || o.GSchedPC == 0 || o.GSchedBP == 0 || o.GSyscallSP == 0 || o.GSyscallPC == 0 || o.GAtomicStatus == 0 || o.GGoid == 0:
+	case o.GSchedSP == 0 || o.GSchedPC == 0 || o.GSchedBP < 16 || o.GSyscallSP == 0 || o.GSyscallPC == 0 || o.GAtomicStatus == 0 || o.GGoid == 0:
 		return "where a goroutine keeps its state is unknown"
-	case max(g.GEnd, o.GSchedPC+8, o.GSyscallPC+8, o.GAtomicStatus+8, o.GGoid+8, o.GLabels+8) > maxG:
+	case g.size() > maxG:
 		return "its goroutines are larger than any that is known"
 	}
 	return ""
@@ -160,7 +160,7 @@ func word(image []byte, off uint32) uint64 {
 // size is how much is read of a g.
 func (g *Goroutines) size() int {
 	o := &g.Offsets
-	return int(max(g.GEnd, 8+max(o.GM, o.GSchedSP, o.GSchedPC, o.GSyscallSP, o.GSyscallPC, o.GAtomicStatus&^7, o.GGoid, o.GLabels)))
+	return int(max(g.GEnd, 8+max(o.GM, o.GSchedSP, o.GSchedPC, o.GSchedBP, o.GSyscallSP, o.GSyscallPC, o.GAtomicStatus&^7, o.GGoid, o.GLabels)))
 }
 
 // same says whether the goroutine has not run between two images, as far as they can tell.

@@ -45,6 +45,30 @@ const (
 	arrayAt = 16
 )
 
+// TestGoroutinesOfAnyLayout: offsets are what a program's DWARF says, which may have been crafted. Those are refused that lie outside what is read
+// of a goroutine, or everything is read that is needed.
+func TestGoroutinesOfAnyLayout(t *testing.T) {
+	off, ok := rowFor(26)
+	if !ok {
+		t.Fatal("there is no row for Go 1.26")
+	}
+	for _, field := range fields() {
+		for _, at := range []uint32{1, 7, 8, maxG - 8, maxG, 2*maxOffset - 1} {
+			l := Layout{Offsets: off, Globals: Globals{AllGPtr: arrayAt, AllGLen: lenAt}}
+			*field.ptr(&l.Offsets) = at
+			g := &Goroutines{Layout: l}
+			if g.lacks() != "" {
+				continue
+			}
+			image := make([]byte, g.size())
+			g.decode(new(Goroutine), image)
+			if _, err := g.Thread(&hostile{repeated: repeated{data: []byte{8, 0, 0, 0, 0, 0, 0, 0}}}, 8); err != nil && !errors.Is(err, ErrNoGoroutines) {
+				t.Errorf("%s at %d: %v", field.name, at, err)
+			}
+		}
+	}
+}
+
 // FuzzGoroutines lets every word of the process be hostile: gs, labels, stacks, names of reasons. What is read stays within bounds,
 // and so does what comes out.
 func FuzzGoroutines(f *testing.F) {
