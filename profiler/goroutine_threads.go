@@ -53,8 +53,10 @@ func (g *Goroutines) stopped() error {
 	if len(t.all) == 0 || !g.space.Core().Signal.Fatal() {
 		return nil
 	}
+	left := len(t.all) // no more goroutines than threads have one
 	_, err := g.layout.Read(context.Background(), g.mem, g.bias, goruntime.ReadGoroutines{Want: func(raw *goruntime.Goroutine) bool {
-		if raw.M != 0 && !t.interrupt.Raised() {
+		if raw.M != 0 && left > 0 && !t.interrupt.Raised() {
+			left--
 			g.suspect(raw)
 		}
 		return false
