@@ -18,7 +18,8 @@ import (
 type config struct {
 	window  time.Duration
 	windows int
-	fleet   int // processes
+	fleet   int           // processes
+	pause   time.Duration // of their clients
 	rounds  int
 }
 
@@ -30,7 +31,7 @@ func main() {
 		}
 		return
 	}
-	c := config{window: 10 * time.Second, fleet: 200}
+	c := config{window: 10 * time.Second, fleet: 200, pause: 50 * time.Millisecond}
 	flag.IntVar(&c.windows, "windows", 2, "whole `windows` of each measurement")
 	flag.IntVar(&c.rounds, "rounds", 5, "how often the window of 200 processes is exported")
 	out := flag.String("o", "", "`file` for the report; default is standard output")
@@ -99,7 +100,7 @@ func (b *bench) build(ctx context.Context) error {
 
 func (b *bench) measure(ctx context.Context) error {
 	var dir string // of the fleet at the highest rate
-	for _, l := range loads(b.fleet) {
+	for _, l := range loads(b.config) {
 		for _, hz := range []int{19, 99} {
 			var err error
 			if dir, err = b.wire(ctx, &l, hz); err != nil {
@@ -128,7 +129,7 @@ func (b *bench) measure(ctx context.Context) error {
 
 // tables are medians, and the goal.
 func (b *bench) tables() {
-	for _, l := range loads(b.fleet) {
+	for _, l := range loads(b.config) {
 		for _, hz := range []int{19, 99} {
 			b.report.Table(fmt.Sprintf("Export/load=%s/hz=%d/to=", l.name, hz), "B/sample", "B/core-h")
 		}

@@ -26,7 +26,7 @@ func TestRun(t *testing.T) {
 	needs.Root(t)
 	needs.BPF(t)
 	var out bytes.Buffer
-	c := config{window: time.Second, windows: 2, fleet: 3, rounds: 1}
+	c := config{window: time.Second, windows: 2, fleet: 3, pause: 2 * time.Millisecond, rounds: 1}
 	if err := run(t.Context(), &out, &c); err != nil {
 		t.Fatal(err)
 	}

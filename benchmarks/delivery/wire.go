@@ -27,10 +27,10 @@ type load struct {
 	args     []string
 }
 
-func loads(fleet int) []load {
+func loads(c *config) []load {
 	return []load{
 		{"one", 1, 1, []string{"-procs", "1", "-clients", "2"}},
-		{"fleet", fleet, min(fleet, 20), []string{"-procs", "1", "-clients", "1", "-pause", "50ms"}},
+		{"fleet", c.fleet, min(c.fleet, 20), []string{"-procs", "1", "-clients", "1", "-pause", c.pause.String()}},
 	}
 }
 

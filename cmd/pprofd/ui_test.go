@@ -78,9 +78,10 @@ func TestBrowserAgent(t *testing.T) {
 	spin := testprog.Start(t, program(t, dir, "spin", "spin"), "-threads", "1", "-seconds", "100").PID
 	evil := startService(t, program(t, dir, "service", markup), "-clients", "1", "-pause", "5ms")
 	service := startService(t, program(t, dir, "service", "service"), "-clients", "2", "-pause", "2ms")
+	memory := testprog.Start(t, program(t, dir, "heap", "heap"), "-quiet").PID
 	b := lookAt(t, dir)
 	b.Open("/")
-	for _, p := range []int{spin, evil, service} {
+	for _, p := range []int{spin, evil, service, memory} {
 		if n := browser.Eval[int](b, fmt.Sprintf(`document.querySelectorAll('#processes a[href^="/pid/%d/ui/"]').length`, p)); n == 0 {
 			t.Errorf("process %d is not listed: %s", p, b.Text())
 		}
@@ -97,7 +98,7 @@ func TestBrowserAgent(t *testing.T) {
 			t.Errorf("%s has %.3f of the width, want %.1f: %v", name, got, want, shares)
 		}
 	}
-	b.Open(fmt.Sprintf("/pid/%d/ui/heap/top", service))
+	b.Open(fmt.Sprintf("/pid/%d/ui/heap/top", memory))
 	if text := b.Text(); !strings.Contains(text, "main.") || !strings.Contains(text, "memory in use") {
 		t.Errorf("heap: %s", text)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/export/pprofhttp"
+	"github.com/pprofd/pprofd/export/pprofhttp/ui/render"
 	"github.com/pprofd/pprofd/internal/testprog/browser"
 )
 
@@ -91,6 +92,31 @@ func TestBrowserFlameGraph(t *testing.T) {
 	b.Open(pinned + "top?f=pay&sort=cum")
 	if text := browser.Eval[string](b, `document.querySelector('#rows').innerText`); strings.Contains(text, "main.hash") || !strings.Contains(text, "main.pay") {
 		t.Errorf("focused on pay: %s", text)
+	}
+	b.Clean()
+}
+
+// What has no samples is shown as that: pprof's pages have nothing for it.
+func TestBrowserEmpty(t *testing.T) {
+	h := shopHost()
+	h.make = func(r pprofhttp.Request) (*profile.Profile, error) { return stacksOf(r.Kind), nil }
+	s := serve(t, h)
+	b := browser.Open(t, s.base, s.authorization())
+	for kind, why := range map[string]string{"heap": "a small heap may have none", "profile": "the process did not run"} {
+		for _, view := range views() {
+			if view.View == render.Download {
+				continue
+			}
+			b.Open("/pid/4242/ui/" + kind + "/" + view.View)
+			if text := b.Text(); !strings.Contains(text, "no samples") || !strings.Contains(text, why) {
+				t.Errorf("%s of %s says: %s", view.View, kind, text)
+			}
+		}
+	}
+	h.make = shopProfile
+	b.Open("/pid/4242/ui/heap/top?f=nothing_is_called_so")
+	if text := b.Text(); !strings.Contains(text, "Focus expression matched no samples") {
+		t.Errorf("a focus that nothing has says: %s", text)
 	}
 	b.Clean()
 }

@@ -25,6 +25,14 @@ var titles = map[string]string{
 	pprofhttp.KindGoroutine: "goroutines", pprofhttp.KindBlock: "waiting", pprofhttp.KindMutex: "contended mutexes",
 }
 
+// nothing says of kinds why a profile may have no samples.
+var nothing = map[string]string{
+	pprofhttp.KindProfile: "the process did not run in that time", pprofhttp.KindWall: "no goroutine was seen to run or wait",
+	pprofhttp.KindHeap:      "the runtime samples one allocation for some 512 KiB: a small heap may have none",
+	pprofhttp.KindAllocs:    "the runtime samples one allocation for some 512 KiB",
+	pprofhttp.KindGoroutine: "it has no goroutines to show", pprofhttp.KindBlock: "nobody was seen to wait", pprofhttp.KindMutex: "nobody was seen to wait for a mutex",
+}
+
 const (
 	defaultSeconds = 10 // of what is sampled
 	maxSeconds     = 300
@@ -190,7 +198,10 @@ func (u *UI) shoot(r *http.Request, of *owner, kind string, seconds int) (*shot,
 		return nil, &pprofhttp.Error{Status: http.StatusInsufficientStorage, Err: fmt.Errorf(
 			"the profile has %d MiB, and is not kept: take it with go tool pprof from %s/debug/pprof/%s", data.Len()>>20, of.Path(), kind)}
 	}
-	s := &shot{of: *of, kind: kind, seconds: seconds, data: bytes.Clone(data.Bytes())}
+	s := &shot{of: *of, kind: kind, seconds: seconds, data: bytes.Clone(data.Bytes()), empty: len(p.Sample) == 0}
+	if s.empty {
+		s.comments = p.Comments
+	}
 	u.kept.add(s, u.clock())
 	return s, nil
 }
@@ -213,6 +224,10 @@ func (u *UI) pinned(w http.ResponseWriter, r *http.Request, of *owner, what sele
 		h.Set("Content-Type", "application/vnd.google.protobuf+gzip")
 		h.Set("Content-Disposition", `attachment; filename="`+s.file()+`"`)
 		send(w, http.StatusOK, s.data)
+		return
+	}
+	if s.empty && (base == nil || base.empty) {
+		u.show(w, http.StatusOK, "empty", barData{of, s, base})
 		return
 	}
 	if _, err := render.Dot(); view == render.Graph && err != nil {
@@ -292,6 +307,12 @@ func (b barData) What() string {
 	}
 	return text + " UTC"
 }
+
+// Why says why there may be no samples.
+func (b barData) Why() string { return nothing[b.Shot.kind] }
+
+// Comments are those of a profile without samples.
+func (b barData) Comments() []string { return b.Shot.comments }
 
 // Again is where a new one is taken.
 func (b barData) Again() string {

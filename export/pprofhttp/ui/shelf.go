@@ -21,6 +21,9 @@ type shot struct {
 	taken   time.Time
 	seconds int    // 0: of a moment
 	data    []byte // pprof, compressed
+	empty   bool   // without samples
+
+	comments []string // of a profile that is empty
 }
 
 // stampFormat has no character that means something in a path.
