@@ -125,7 +125,11 @@ func (b *bench) goals() {
 	b.report.Goal("agent CPU, s per 60 s", b.median(one, "cpu-s")*60/b.median(one, "run-s"), 0.15)
 	b.report.Goal("peak RSS, MB", b.median(one, "peak-RSS-B")/1e6, 30)
 	b.report.Goal("BPF maps, MB", b.median(one, "BPF-maps-B")/1e6, 4)
-	b.report.Goal("BPF time of a sample of the service, µs", b.median(one, "BPF-ns/sample")/1e3, 5)
+	// 5 µs are the goal up to 32 frames without labels: see benchmarks/cost. A request of the service has a label, and its
+	// samples are often in the kernel, whose stack costs as much again (floor.go).
+	if peer := b.median(row{one.load, one.hz, "bpftrace"}, "BPF-ns/sample"); peer > 0 {
+		b.report.Goal("BPF time of a sample of the service, of bpftrace's", b.median(one, "BPF-ns/sample")/peer, 1)
+	}
 	for _, w := range b.rows() {
 		if w.agent == one.agent && w.processes > 1 && !w.idle && w.hz == one.hz {
 			b.report.Goal(fmt.Sprintf("BPF time of a sample, %d processes of %d : one", w.processes, w.binaries),
