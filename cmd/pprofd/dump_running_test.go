@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,6 +36,20 @@ func TestDumpRunning(t *testing.T) {
 				t.Errorf("%d goroutines ran: %q", sampled, errOut)
 			}
 		})
+	}
+}
+
+// TestDumpNotRunning: who does not ask where goroutines run is told of their first functions. These four keep a thread each, so that they
+// run, for the runtime, whenever they are read, but for a moment after each of their 10 ms.
+func TestDumpNotRunning(t *testing.T) {
+	needs.Root(t)
+	p := testprog.Start(t, testprog.Build(t, "crash", testprog.Options{}), "wait")
+	out, errOut := dumped(t, "-p", fmt.Sprint(p.PID), "--running", "0")
+	one := regexp.MustCompile(`(?m)^1 goroutine: running
+\tgoid \d+
+\.\.\.stack not known; its first function is main\.(spin|leaf|now|allocate)\.\.\.$`)
+	if !one.MatchString(out) || errOut != "" {
+		t.Errorf("nothing runs without a stack in\n%.3000s\n%s", out, errOut)
 	}
 }
 

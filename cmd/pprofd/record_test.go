@@ -55,7 +55,7 @@ func exitCode(t *testing.T, err error) int {
 
 func spin(t *testing.T) *testprog.Proc {
 	t.Helper()
-	return testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=1", "-seconds=60")
+	return testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=1", "-seconds=600")
 }
 
 // readProfile parses a profile file with pprof's own package, which also checks it.

@@ -107,8 +107,9 @@ func suitesOfMemory() []suite {
 			versions: []string{"1.18.10", "1.23.12", "1.27.4"}, slow: true,
 		},
 		{
-			// Not TestDump, which wants one of two to run when it is read again, and no wall profiles: reading is too slow there.
-			pkg: "./cmd/pprofd", run: "^(TestDumpJSON|TestDumpWritesProfiles|TestDumpRunning|TestDumpWithoutRights)$", targets: []string{"waits", "crash"}, slow: true,
+			// No wall profiles: reading is too slow there.
+			pkg: "./cmd/pprofd", run: "^(TestDump|TestDumpJSON|TestDumpWritesProfiles|TestDumpNotRunning|TestDumpRunning|TestDumpWithoutRights|TestTopOnceIsText)$",
+			targets: []string{"waits", "crash", "spin"}, slow: true,
 		},
 	}
 }
