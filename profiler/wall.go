@@ -338,7 +338,7 @@ func (w *Wall) take(ctx context.Context, t *wallTarget, end time.Time) {
 	if w.stalled.Load() {
 		return
 	}
-	t.took = threadTime() - used
+	t.paid(threadTime() - used)
 	switch {
 	case err == nil:
 		t.spent += t.took
@@ -386,7 +386,13 @@ func (t *wallTarget) plan(from, end time.Time) {
 // interval is how long a slot is: what is planned for as many goroutines as there were, and not less than snapshots may take.
 func (t *wallTarget) interval() time.Duration {
 	d := float64(time.Second) / t.w.cfg.Frequency * max(1, float64(t.goroutines)/cheapGoroutines)
-	return max(time.Duration(d*max(t.w.stretch, 1)), t.took*wallBusy)
+	return max(time.Duration(d*max(t.w.stretch, 1)), t.cost.next*wallBusy)
+}
+
+// paid notes the CPU time of a snapshot.
+func (t *wallTarget) paid(took time.Duration) {
+	t.took = took
+	t.cost.paid(took)
 }
 
 // Notes tell what the user should know.

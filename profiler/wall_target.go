@@ -28,7 +28,8 @@ type wallTarget struct {
 	goroutines   int           // in the last snapshot
 	sum          int           // of goroutines, in all snapshots
 	took, spent  time.Duration // CPU time: of the last snapshot, of all of them
-	ran, squares float64       // sum of how many goroutines ran in each snapshot, and of the squares
+	cost         wallCost
+	ran, squares float64 // sum of how many goroutines ran in each snapshot, and of the squares
 
 	cpu   []*export.Profile // what its goroutines did that ran
 	blind bool              // that is not known

@@ -223,7 +223,7 @@ func (k *wallWorker) take(ctx context.Context, t *walled) {
 	k.taking = t
 	err := t.snapshot(context.WithoutCancel(ctx), now)
 	k.taking = nil
-	t.took = threadTime() - used
+	t.paid(threadTime() - used)
 	k.snapped += t.took
 	switch {
 	case err == nil:

@@ -144,7 +144,7 @@ func (k *wallWorker) pace(list []*walled) {
 	k.base.stretch = 1
 	sum := 0.0
 	for _, t := range list {
-		sum += float64(cmp.Or(t.took, firstTook)) / float64(t.interval())
+		sum += float64(cmp.Or(t.cost.next, firstTook)) / float64(t.interval())
 	}
 	k.base.stretch = max(1, sum/limit)
 }
