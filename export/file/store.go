@@ -45,7 +45,7 @@ type StoreOptions struct {
 // that loses power loses what was written since.
 //
 // What is there already is counted in the background, once; the files are told apart by their names, so that copying or
-// touching them changes nothing. A Store is safe for concurrent use.
+// touching them changes nothing. Where the directory is removed it is made again. A Store is safe for concurrent use.
 type Store struct {
 	opt StoreOptions
 
@@ -129,9 +129,14 @@ func (s *Store) release() error {
 func (s *Store) Export(_ context.Context, p *export.Profile) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	err := ErrClosed
-	if s.root != nil {
+	err := s.ready()
+	if err == nil {
 		err = s.save(p)
+	}
+	if errors.Is(err, fs.ErrNotExist) && s.lost() {
+		if err = s.renew(); err == nil {
+			err = s.save(p)
+		}
 	}
 	if err != nil {
 		s.stats.failed.Add(1)
