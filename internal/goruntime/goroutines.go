@@ -72,6 +72,18 @@ func (g *Goroutines) lacks() string {
 	return ""
 }
 
+// UseDWARF is Layout's. What a file's DWARF says may be anything: errors wrap ErrNoGoroutines where goroutines cannot be read by it, and g is
+// of no more use then.
+func (g *Goroutines) UseDWARF(f *objfile.File) error {
+	if err := g.Layout.UseDWARF(f); err != nil {
+		return err
+	}
+	if lacks := g.lacks(); lacks != "" {
+		return fmt.Errorf("%w: by its DWARF, %s", ErrNoGoroutines, lacks)
+	}
+	return nil
+}
+
 // waitReasons finds runtime.waitReasonStrings.
 func waitReasons(f *objfile.File, t *gopclntab.Table) uint64 {
 	const user = "runtime.waitReason.String"

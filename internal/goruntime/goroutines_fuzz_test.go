@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/pprofd/pprofd/objfile"
@@ -66,6 +68,34 @@ func TestGoroutinesOfAnyLayout(t *testing.T) {
 				t.Errorf("%s at %d: %v", field.name, at, err)
 			}
 		}
+	}
+}
+
+// TestGoroutinesOfCraftedDWARF: so it is where DWARF is asked later, since the process is not as the table has it.
+func TestGoroutinesOfCraftedDWARF(t *testing.T) {
+	path := buildTruth(t, newest, mode{args: []string{"-ldflags", "-compressdwarf=false"}})
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const inG, inGobuf = "sched\x008", "bp\x00\x28" // behind a field's name is where it lies
+	if bytes.Count(data, []byte(inG)) == 0 || bytes.Count(data, []byte(inGobuf)) != 1 {
+		t.Fatalf("%d and %d fields of such a name at such a place", bytes.Count(data, []byte(inG)), bytes.Count(data, []byte(inGobuf)))
+	}
+	data = bytes.ReplaceAll(data, []byte(inG), []byte("sched\x00\x04"))
+	data = bytes.Replace(data, []byte(inGobuf), []byte("bp\x00\x00"), 1)
+	crafted := filepath.Join(t.TempDir(), "crafted")
+	if err := os.WriteFile(crafted, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, version := openFile(t, crafted)
+	g, err := FindGoroutines(f, version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.UseDWARF(f); !errors.Is(err, ErrNoGoroutines) {
+		t.Errorf("%v; g.sched.bp lies at %d", err, g.GSchedBP)
+		g.decode(new(Goroutine), make([]byte, g.size()))
 	}
 }
 
