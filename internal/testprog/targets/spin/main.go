@@ -57,6 +57,7 @@ var functions = []struct {
 func main() {
 	threads := flag.Int("threads", 2, "saturated threads")
 	seconds := flag.Float64("seconds", 10, "run for this long")
+	most := flag.Duration("cpu", 1000*time.Hour, "CPU time that each thread takes at most: on a busy machine that is longer")
 	unit := flag.Duration("unit", 5*time.Millisecond, "CPU time of the smallest share at a time")
 	flag.Parse()
 	runtime.GOMAXPROCS(*threads + 1)
@@ -73,7 +74,7 @@ func main() {
 			defer runtime.UnlockOSThread()
 			there.Done()
 			<-start
-			spent[i] = thread(end, *unit)
+			spent[i] = thread(end, *most, *unit)
 		}(i)
 	}
 	there.Wait()
@@ -85,10 +86,11 @@ func main() {
 	cpuclock.Print(total(spent), began)
 }
 
-// thread spins until end, on a thread of its own.
-func thread(end time.Time, unit time.Duration) map[string]time.Duration {
+// thread spins until end, or until it has used so much, on a thread of its own.
+func thread(end time.Time, most, unit time.Duration) map[string]time.Duration {
 	spent := map[string]time.Duration{}
-	for x := uint64(1); time.Now().Before(end); {
+	began := cpuclock.Thread()
+	for x := uint64(1); time.Now().Before(end) && cpuclock.Thread()-began < most; {
 		for _, fn := range functions {
 			from := cpuclock.Thread()
 			now := from
