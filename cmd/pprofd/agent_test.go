@@ -133,7 +133,9 @@ func spinFor(t *testing.T, dir string, cpu time.Duration) *exec.Cmd {
 }
 
 // rusage is what a process that has ended has used of CPU time.
-func rusage(c *exec.Cmd) time.Duration { return c.ProcessState.UserTime() + c.ProcessState.SystemTime() }
+func rusage(c *exec.Cmd) time.Duration {
+	return c.ProcessState.UserTime() + c.ProcessState.SystemTime()
+}
 
 var agentFile = regexp.MustCompile(`/spin/[0-9]+-[0-9]+/cpu-[0-9]{8}T[0-9]{6}\.[0-9]{3}Z\.pb\.gz$`)
 
