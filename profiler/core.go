@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -76,9 +77,9 @@ func (m *Memory) AddCore(path, exe string) error {
 	return nil
 }
 
-// OpenGoroutinesOfCore opens the process that has left a core file. How long its goroutines have waited is not known. Errors are those of
-// openCore and OpenGoroutines.
-func OpenGoroutinesOfCore(path, exe string) (*Goroutines, error) {
+// OpenGoroutinesOfCore opens the process that has left a core file, and finds the goroutine in which it ended. How long its goroutines have
+// waited is not known. Errors are those of openCore, OpenGoroutines and ctx.
+func OpenGoroutinesOfCore(ctx context.Context, path, exe string) (*Goroutines, error) {
 	o := newOpener("/proc")
 	proc, err := o.openCore(path, exe)
 	if err != nil {
@@ -88,7 +89,7 @@ func OpenGoroutinesOfCore(path, exe string) (*Goroutines, error) {
 	if err != nil {
 		return nil, fmt.Errorf("core file %s: %w", path, err)
 	}
-	if err := g.stopped(); err != nil {
+	if err := g.findKilled(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("core file %s: process %d (%s): %w", path, g.pid, g.comm, err), g.Close())
 	}
 	return g, nil

@@ -190,6 +190,10 @@ func (g *Goroutines) Profile(s *GoroutineGroups, start time.Time, version string
 		snap.AddCalls(&sample, int64(group.Count))
 	}
 	p := &export.Profile{Kind: KindGoroutine, PID: int(g.pid), StartTicks: g.start, Comm: g.comm, Start: start, Data: snap.Profile()}
-	p.Data.Comments = append(p.Data.Comments, "pprofd "+version, "goroutines read from the process's memory, one after the other, while it went on")
+	from := "goroutines read from the process's memory, one after the other, while it went on"
+	if g.threads != nil {
+		from = "goroutines of a core file"
+	}
+	p.Data.Comments = append(p.Data.Comments, "pprofd "+version, from)
 	return p
 }

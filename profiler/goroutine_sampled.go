@@ -48,8 +48,10 @@ func (g *Goroutines) visitRunning(ctx context.Context, atMost time.Duration, vis
 		return nil
 	}
 	defer func() { g.ran = nil }()
-	if err := g.sample(ctx, atMost); err != nil {
-		g.notes = append(g.notes, fmt.Sprintf("the stacks of %d goroutines that run are not known: %v", len(g.ran), err))
+	if atMost > 0 {
+		if err := g.sample(ctx, atMost); err != nil {
+			g.notes = append(g.notes, fmt.Sprintf("the stacks of %d goroutines that run are not known: %v", len(g.ran), err))
+		}
 	}
 	for i := range g.ran {
 		if err := visit(&g.ran[i].Goroutine); err != nil {

@@ -34,6 +34,9 @@ func (r *goroutineReader) of(p process, clock int64) (*Goroutines, error) {
 		process: p, images: r.images, functions: make(map[uint64]string), clock: clock, mem: memory{p.space}, bias: p.space.Main().Bias,
 		unwinder: r.unwinder, sym: r.sym, buffers: r.buffers,
 	}
+	if core := p.space.Core(); core != nil {
+		g.threads = newStoppedThreads(core)
+	}
 	known := r.layouts.of(r.images, p.space.Main().Image)
 	var err error
 	if g.layout, err = known.goroutineLayout(); err != nil {

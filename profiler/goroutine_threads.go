@@ -17,6 +17,7 @@ type stoppedThreads struct {
 	// interrupt is the signal that this thread handled.
 	killed    uint64
 	interrupt objfile.CoreSignal
+	left      int // goroutines whose stacks may still be walked in this reading: no more than threads ran
 }
 
 // maxSwitches bounds the stacks of one thread that are walked one after the other: a signal handler's, g0's, the goroutine's; and
@@ -46,21 +47,28 @@ func (t *stoppedThreads) of(m *goruntime.Thread) *objfile.CoreThread {
 	return t.byID[m.ID]
 }
 
-// stopped learns where the threads of a core file's process were, and which goroutine ran in that in which it ended.
-func (g *Goroutines) stopped() error {
-	g.threads = newStoppedThreads(g.space.Core())
+// findKilled finds the goroutine that ran in the thread in which a core file's process ended.
+func (g *Goroutines) findKilled(ctx context.Context) error {
 	t := g.threads
 	if len(t.all) == 0 || !g.space.Core().Signal.Fatal() {
 		return nil
 	}
+	found, enough := context.WithCancel(ctx)
+	defer enough()
 	left := len(t.all) // no more goroutines than threads have one
-	_, err := g.layout.Read(context.Background(), g.mem, g.bias, goruntime.ReadGoroutines{Want: func(raw *goruntime.Goroutine) bool {
+	_, err := g.layout.Read(found, g.mem, g.bias, goruntime.ReadGoroutines{Want: func(raw *goruntime.Goroutine) bool {
 		if raw.M != 0 && left > 0 && !t.interrupt.Raised() {
 			left--
 			g.suspect(raw)
 		}
+		if left == 0 || t.interrupt.Raised() {
+			enough()
+		}
 		return false
 	}})
+	if found.Err() != nil && ctx.Err() == nil {
+		return nil
+	}
 	return err
 }
 
@@ -91,9 +99,10 @@ func (g *Goroutines) Killed() (goid uint64, by, interrupted objfile.CoreSignal) 
 // running walks the stack of a goroutine that ran when its process left a core file, from its thread's registers. Unless all is as it
 // must be, down to its first function, there is none.
 func (g *Goroutines) running(raw *goruntime.Goroutine) (stack []objfile.Addr, complete bool) {
-	if raw.State != goruntime.Running || raw.M == 0 {
+	if raw.State != goruntime.Running || raw.M == 0 || g.threads.left <= 0 {
 		return nil, false
 	}
+	g.threads.left--
 	m, err := g.layout.Thread(g.mem, raw.M)
 	if err != nil || m.CurG != raw.Addr {
 		return nil, false

@@ -3,14 +3,19 @@
 package profiler
 
 import (
+	"context"
+	"errors"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/internal/testprog"
+	"github.com/pprofd/pprofd/internal/testprog/needs"
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -57,7 +62,7 @@ func testCrash(t *testing.T, prog, version string, mode crashMode) {
 	if c == nil {
 		t.Skip("this machine hands core files to a program, or keeps none")
 	}
-	g, err := OpenGoroutinesOfCore(c.Core, "")
+	g, err := OpenGoroutinesOfCore(t.Context(), c.Core, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +251,7 @@ func TestGCoreOfRunning(t *testing.T) {
 			proc := testprog.Start(t, testprog.Build(t, "crash", o), "wait")
 			core := testprog.GCore(t, proc.PID)
 			proc.Stop()
-			g, err := OpenGoroutinesOfCore(core, "")
+			g, err := OpenGoroutinesOfCore(t.Context(), core, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -271,5 +276,71 @@ func TestGCoreOfRunning(t *testing.T) {
 				t.Errorf("too few")
 			}
 		})
+	}
+}
+
+// TestOpenCoreInterrupted: a core file may say that it has hundreds of millions of goroutines.
+func TestOpenCoreInterrupted(t *testing.T) {
+	c := testprog.CrashWith(t, testprog.CrashOptions{}, testprog.Build(t, "crash", testprog.Options{}), "panic")
+	if c == nil {
+		t.Skip("this machine hands core files to a program, or keeps none")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	if _, err := OpenGoroutinesOfCore(ctx, c.Core, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestReadPartly: where reading ends early, those are shown that ran and were read by then, and nobody waits for their stacks; the next reading has
+// each goroutine once.
+func TestReadPartly(t *testing.T) {
+	needs.Root(t)
+	p := testprog.Start(t, testprog.Build(t, "crash", testprog.Options{}), "wait")
+	g, err := OpenGoroutines(p.PID, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	last := uint64(0) // that has a stack, in the order in which they are read
+	read := func(visit func(*Goroutine) error) error {
+		_, err := g.Read(t.Context(), GoroutineQuery{Running: time.Minute, System: true}, visit)
+		return err
+	}
+	g.threads = &stoppedThreads{} // nobody is looked for
+	if err := read(func(one *Goroutine) error {
+		if len(one.Stack) > 0 {
+			last = one.Addr
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	g.threads = nil
+	enough := errors.New("enough")
+	running := 0
+	err = read(func(one *Goroutine) error {
+		if one.Addr == last {
+			return enough
+		}
+		if one.State == goruntime.Running {
+			running++
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || running == 0 {
+		t.Errorf("%d goroutines that run, %v", running, err)
+	}
+	seen := make(map[uint64]int)
+	if _, err := g.Read(t.Context(), GoroutineQuery{System: true}, func(one *Goroutine) error {
+		seen[one.ID]++
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	for id, n := range seen {
+		if n != 1 {
+			t.Errorf("goroutine %d was read %d times", id, n)
+		}
 	}
 }

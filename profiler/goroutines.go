@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -129,6 +130,9 @@ func (g *Goroutines) Frames(a objfile.Addr) []symbolize.Frame { return g.sym.Fra
 // Read visits each goroutine that is asked for. What it takes does not depend on how many there are.
 func (g *Goroutines) Read(ctx context.Context, q GoroutineQuery, visit func(*Goroutine) error) (goruntime.GoroutineCounts, error) {
 	g.now = g.monotonic()
+	if g.threads != nil {
+		g.threads.left = len(g.threads.all)
+	}
 	start := time.Now()
 	counts, err := g.layout.Read(ctx, g.mem, g.bias, goruntime.ReadGoroutines{
 		Labels: q.Labels, Want: q.Want, Buffers: g.buffers,
@@ -136,9 +140,9 @@ func (g *Goroutines) Read(ctx context.Context, q GoroutineQuery, visit func(*Gor
 	})
 	g.took = time.Since(start)
 	if err != nil {
-		return counts, fmt.Errorf("process %d (%s): %w", g.pid, g.comm, err)
+		err, q.Running = fmt.Errorf("process %d (%s): %w", g.pid, g.comm, err), 0 // nobody waits for more
 	}
-	return counts, g.visitRunning(ctx, q.Running, visit)
+	return counts, cmp.Or(err, g.visitRunning(ctx, q.Running, visit))
 }
 
 // Took is how long the last reading took, without what came later of those that run.

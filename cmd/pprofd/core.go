@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -54,9 +55,13 @@ func (o *recordOptions) checkCore() error {
 }
 
 // openGoroutines opens what dump is to look at.
-func openGoroutines(o *dumpOptions) (*profiler.Goroutines, error) {
+func openGoroutines(ctx context.Context, o *dumpOptions) (*profiler.Goroutines, error) {
 	if o.core.file != "" {
-		return profiler.OpenGoroutinesOfCore(o.core.file, o.core.exe)
+		g, err := profiler.OpenGoroutinesOfCore(ctx, o.core.file, o.core.exe)
+		if errors.Is(err, context.Canceled) {
+			err = explainGoroutines(err)
+		}
+		return g, err
 	}
 	in := discover.NewInspector(procRoot)
 	if _, err := in.Inspect(o.pid); err != nil {

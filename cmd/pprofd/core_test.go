@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pprofd/pprofd/internal/testprog"
@@ -42,7 +46,8 @@ func TestCoreFile(t *testing.T) {
 func TestCoreFileUsage(t *testing.T) {
 	for _, args := range []string{
 		"record --core x", "record --core x -t allocs", "record --core x -t heap -d 3s", "record --core x -t heap -p 1", "record --core-exe x -p 1",
-		"record --core x -t heap --on-oom", "dump --core x -p 1", "dump --core x --stuck 3s", "dump --core-exe x -p 1", "record --core x -t heap -- true",
+		"record --core x -t heap --on-oom", "dump --core x -p 1", "dump --core x --stuck 3s", "dump --core-exe x -p 1", "dump --core x --json -o y",
+		"dump --core x --each --json", "dump --core x --state sleeping", "dump --core x --running 2m", "record --core x -t heap -- true",
 	} {
 		if code, _, errOut := call(t, strings.Fields(args)...); code != exitUsage || errOut == "" {
 			t.Errorf("%s: exit code %d, %s", args, code, errOut)
@@ -51,5 +56,32 @@ func TestCoreFileUsage(t *testing.T) {
 	code, _, errOut := call(t, "dump", "--core", filepath.Join(t.TempDir(), "none"))
 	if code == 0 || !strings.Contains(errOut, "no such file") {
 		t.Errorf("exit code %d, %s", code, errOut)
+	}
+}
+
+// TestCoreOfCrash: in the profile of goroutines, too, those have their stacks that ran.
+func TestCoreOfCrash(t *testing.T) {
+	c := testprog.CrashWith(t, testprog.CrashOptions{}, testprog.Build(t, "crash", testprog.Options{}), "panic")
+	if c == nil {
+		t.Skip("this machine hands core files to a program, or keeps none")
+	}
+	name := filepath.Join(t.TempDir(), "goroutine.pb.gz")
+	code, out, errOut := call(t, "record", "--core", c.Core, "-t", "goroutine", "-o", name)
+	if code != 0 || errOut != "" {
+		t.Fatalf("exit code %d, %s\n%s", code, out, errOut)
+	}
+	p := readProfile(t, name)
+	if holds(p, "main.boom") != 1 || holds(p, "main.known") < 5 {
+		t.Errorf("who ran is not there: %v", p)
+	}
+	if !slices.Contains(p.Comments, "goroutines of a core file") {
+		t.Errorf("comments %q", p.Comments)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	var stdout, stderr bytes.Buffer
+	code = run(ctx, &stdout, &stderr, []string{"dump", "--core", c.Core})
+	if code != exitSignal+int(syscall.SIGINT) || stdout.Len() > 0 || !strings.Contains(stderr.String(), "interrupted before") {
+		t.Errorf("interrupted: exit code %d, %q, %q", code, &stdout, &stderr)
 	}
 }

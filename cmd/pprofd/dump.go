@@ -110,8 +110,7 @@ func (o *dumpOptions) check() error {
 	switch {
 	case o.core.file != "" && o.stuck > 0:
 		return errors.New("--stuck is for processes that run: of a core file it is not known how long goroutines had waited")
-	case o.core.file != "":
-	case o.pid == 0:
+	case o.core.file == "" && o.pid == 0:
 		return errors.New("nothing to look at: name a process by -p, or a core file by --core")
 	case o.pid < 0:
 		return fmt.Errorf("%d is no PID", o.pid)
@@ -155,14 +154,17 @@ func dump(ctx context.Context, stdout, stderr io.Writer, o *dumpOptions) error {
 		}
 		defer out.Close()
 	}
-	g, err := openGoroutines(o)
+	reading, stop := untilSignal(ctx)
+	defer stop()
+	g, err := openGoroutines(reading, o)
 	if err != nil {
 		return err
 	}
 	defer g.Close()
 	d := dumping{o: o, g: g, out: stdout, started: time.Now(), states: make(map[string]int)}
 	d.progress = newDumpProgress(stdout, stderr, o)
-	d.ended = d.readUntil(ctx)
+	d.ended = d.read(reading)
+	stop()
 	d.progress.end()
 	if d.ended != nil && len(d.states) == 0 {
 		return explainGoroutines(d.ended)
@@ -213,8 +215,16 @@ func (d *dumping) read(ctx context.Context) (err error) {
 		Labels: d.o.labels || d.o.asJSON || d.o.output != "", System: d.o.runtime, Want: d.o.wants, Running: d.o.running,
 	}
 	if killed, _, _ := d.g.Killed(); killed != 0 {
-		q.Want = func(g *goruntime.Goroutine) bool { return g.ID == killed && d.o.wants(g) }
-		if _, err := d.g.Read(ctx, q, d.visit); err != nil {
+		found, enough := context.WithCancel(ctx)
+		defer enough()
+		q.Want = func(g *goruntime.Goroutine) bool {
+			if g.ID != killed {
+				return false
+			}
+			enough()
+			return d.o.wants(g)
+		}
+		if _, err := d.g.Read(found, q, d.visit); err != nil && (found.Err() == nil || ctx.Err() != nil) {
 			return err
 		}
 		q.Want = func(g *goruntime.Goroutine) bool { return g.ID != killed && d.o.wants(g) }

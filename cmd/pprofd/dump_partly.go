@@ -11,12 +11,11 @@ import (
 	"time"
 )
 
-// readUntil reads the goroutines until they are all read, the process has ended, or somebody wants no more. A second signal ends pprofd.
-func (d *dumping) readUntil(ctx context.Context) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)()
-	return d.read(ctx)
+// untilSignal ends when somebody wants no more. A second signal ends pprofd.
+func untilSignal(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // incomplete is what remains to be said of a dump that was shown, and was not all.
