@@ -83,6 +83,8 @@ type Exporter struct {
 	format Format
 	sink   sink
 	names  []string
+	out    *bufio.Writer
+	raw    export.Marshaler
 	zip    *gzip.Writer // of Pprof: its tables are a megabyte, which many profiles share
 }
 
@@ -143,7 +145,12 @@ func subject(p *export.Profile) string {
 }
 
 func (e *Exporter) write(w io.Writer, p *export.Profile) error {
-	bw := bufio.NewWriterSize(w, 64<<10)
+	if e.out == nil {
+		e.out = bufio.NewWriterSize(nil, 64<<10)
+	}
+	bw := e.out
+	bw.Reset(w)
+	defer bw.Reset(nil)
 	var err error
 	switch e.format {
 	case Folded:
@@ -166,7 +173,8 @@ func (e *Exporter) writePprof(w io.Writer, p *export.Profile) (err error) {
 	if err != nil {
 		return err
 	}
-	return errors.Join(p.Data.WriteUncompressed(e.zip), e.zip.Close())
+	_, err = e.zip.Write(e.raw.Marshal(p.Data))
+	return errors.Join(err, e.zip.Close())
 }
 
 // stream is a sink that somebody else owns.
