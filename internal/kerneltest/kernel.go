@@ -274,8 +274,8 @@ func (s *store) fetch(ctx context.Context, k *kernel) error {
 	return failed
 }
 
-// maxTries is after how many packages a kernel is given up: mirrors lack some that are in the list.
-const maxTries = 4
+// maxTries is after how many packages a kernel is given up: mirrors lack some that are in the list, of old kernels all but the last of those.
+const maxTries = 12
 
 func (s *store) download(ctx context.Context, dir string, p pkg) error {
 	unpacked, err := s.apt.unpack(ctx, p.Name)
