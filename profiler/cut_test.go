@@ -3,7 +3,6 @@ package profiler
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -46,22 +45,24 @@ func sampled(list []*export.Profile, pid int, from, to time.Time) (sum time.Dura
 // TestCut: what is between two cuts is what a process did between them, and all windows together have all samples.
 func TestCut(t *testing.T) {
 	spin := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=1", "-seconds=60")
-	r := runWindows(t, Config{Frequency: 499, Window: time.Minute, NoEmpty: true})
+	r := runWindows(t, Config{Frequency: 1999, Window: time.Minute, NoEmpty: true})
 	if err := r.p.Add(spin.PID); err != nil {
 		t.Fatal(err)
 	}
 	began := r.cut(t)
 	var times []time.Time
-	var used []time.Duration
-	for _, d := range []time.Duration{0, 500 * time.Millisecond, time.Second, 2 * time.Second} {
-		time.Sleep(d)
-		used = append(used, usedCPU(t, spin.PID))
+	var used [][2]time.Duration // before and after each cut
+	for _, d := range []time.Duration{0, 500 * time.Millisecond, time.Second, 1500 * time.Millisecond} {
+		for began := usedCPU(t, spin.PID); usedCPU(t, spin.PID) < began+d; time.Sleep(10 * time.Millisecond) {
+		}
+		before := usedCPU(t, spin.PID)
 		times = append(times, r.cut(t))
+		used = append(used, [2]time.Duration{before, usedCPU(t, spin.PID)})
 	}
 	for i := 1; i < len(times); i++ {
-		got, want := sampled(r.taken(), spin.PID, times[i-1], times[i]), used[i]-used[i-1]
-		if math.Abs(float64(got-want)) > 0.1*float64(want)+float64(20*time.Millisecond) {
-			t.Errorf("between cuts %d and %d: %v sampled, %v used", i-1, i, got, want)
+		got, least, most := sampled(r.taken(), spin.PID, times[i-1], times[i]), used[i][0]-used[i-1][1], used[i][1]-used[i-1][0]
+		if got < least*9/10-20*time.Millisecond || got > most*11/10+20*time.Millisecond {
+			t.Errorf("between cuts %d and %d: %v sampled, %v to %v used", i-1, i, got, least, most)
 		}
 	}
 	if !slices.IsSortedFunc(times, time.Time.Compare) || times[0].Before(began) {

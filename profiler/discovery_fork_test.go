@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -43,22 +45,46 @@ func fileID(t *testing.T, path string) procfs.FileID {
 		Changed: st.Ctime.Sec*1e9 + int64(st.Ctime.Nsec)}
 }
 
-// tally counts records that tell of events.
+// tally keeps of which processes records tell that they have executed a program.
 type tally struct {
 	*bpf.Probes
 
-	mu     sync.Mutex
-	events map[bpf.Type]int
+	mu    sync.Mutex
+	execs []int
 }
 
 func (s *tally) Read(r *bpf.Record, deadline time.Time) error {
 	err := s.Probes.Read(r, deadline)
-	if err == nil {
+	if err == nil && r.Type == bpf.TypeExec {
 		s.mu.Lock()
-		s.events[r.Type]++
+		s.execs = append(s.execs, int(r.PID))
 		s.mu.Unlock()
 	}
 	return err
+}
+
+// among counts those of list that are among pids.
+func among(pids map[int]bool, list []int) (n int) {
+	for _, pid := range list {
+		if pids[pid] {
+			n++
+		}
+	}
+	return n
+}
+
+// spawned are the processes that the program spawner has started.
+func spawned(t *testing.T, p *testprog.Proc) map[int]bool {
+	t.Helper()
+	pids := map[int]bool{}
+	for word := range strings.FieldsSeq(strings.TrimPrefix(p.WaitLine(t, "spawned ", time.Minute), "spawned ")) {
+		pid, err := strconv.Atoi(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids[pid] = true
+	}
+	return pids
 }
 
 // late registers child only once it executes another program.
@@ -144,31 +170,27 @@ func TestDiscoveryOfSpawners(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	counted := &tally{Probes: probes, events: map[bpf.Type]int{}}
+	counted := &tally{Probes: probes}
 	r := runWindows(t, Config{Frequency: 499, Window: 500 * time.Millisecond, Discovery: d, Source: counted})
 	const n = 3000
-	proc := testprog.Start(t, filepath.Join(dir, "spawner"), "-n", fmt.Sprint(n), "-last", filepath.Join(dir, "churn")+" -ms 300", stranger)
-	line, err := proc.Await("used", time.Minute)
-	if err != nil {
-		t.Fatal(err)
-	}
+	proc := testprog.Start(t, filepath.Join(dir, "spawner"), "-n", fmt.Sprint(n), "-last", filepath.Join(dir, "churn")+" -ms 1000", stranger)
+	children := spawned(t, proc)
+	line := proc.WaitLine(t, "used", time.Minute)
 	proc.Stop()
 	var used, lastPID, lastUsed int64
 	for _, l := range append(proc.Lines(), line) {
 		_, _ = fmt.Sscanf(l, "used %d", &used)
 		_, _ = fmt.Sscanf(l, "last %d %d", &lastPID, &lastUsed)
 	}
-	d.mu.Lock()
-	looked := d.looked
-	d.mu.Unlock()
 	r.holds(t, "no targets", func() bool { u, err := probes.Use(); return err == nil && u.Targets == 0 && len(r.p.targets) == 0 })
 	if err := r.stop(); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d looks, records %v; used %v, %v", looked, counted.events, time.Duration(used), time.Duration(lastUsed))
-	// Other processes of this machine are told of, too; children that are sampled between fork and exec become targets.
-	if counted.events[bpf.TypeExec] > n/10 || looked > n/4 {
-		t.Errorf("%d records of %d children, %d looks", counted.events[bpf.TypeExec], n, looked)
+	looks, execs := among(children, d.looked), among(children, counted.execs)
+	t.Logf("%d looks, %d records; used %v, %v", looks, execs, time.Duration(used), time.Duration(lastUsed))
+	// Children that are sampled between fork and exec become targets.
+	if execs > n/10 || looks > n/4 {
+		t.Errorf("%d records of %d children, %d looks", execs, n, looks)
 	}
 	sums := map[string]int64{}
 	for _, p := range r.keep.profiles {

@@ -23,7 +23,7 @@ type byPath struct {
 
 	mu     sync.Mutex
 	names  map[[2]uint64]string
-	looked int
+	looked []int // processes
 	forgot map[[2]uint64]int
 	ban    bool // whatever was wanted is not any more
 }
@@ -35,7 +35,7 @@ func newByPath(dir string) *byPath {
 func (d *byPath) Look(pid int, start uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.looked++
+	d.looked = append(d.looked, pid)
 	proc := procfs.New("/proc").Proc(pid)
 	exe, err := proc.Exe()
 	if err != nil || filepath.Dir(exe) != d.dir {
@@ -145,8 +145,8 @@ func TestDiscoveryOfShortProcesses(t *testing.T) {
 func TestDiscoveryFollowsExec(t *testing.T) {
 	dir := programs(t, "spin", "execer")
 	d := newByPath(dir)
-	r := runWindows(t, Config{Frequency: 499, Window: 500 * time.Millisecond, Discovery: d})
-	script := strings.ReplaceAll(`true; exec DIR/execer -ms 300 DIR/spin -threads 1 -seconds 0.6`, "DIR", dir)
+	r := runWindows(t, Config{Frequency: 1999, Window: 500 * time.Millisecond, Discovery: d})
+	script := strings.ReplaceAll(`true; exec DIR/execer -ms 300 DIR/spin -threads 1 -seconds 600 -cpu 600ms`, "DIR", dir)
 	cmd := exec.Command("sh", "-c", script)
 	if err := cmd.Run(); err != nil {
 		t.Fatal(err)
@@ -203,13 +203,13 @@ func TestDiscoveryOfOnePIDTwice(t *testing.T) {
 	needs.Root(t)
 	dir := programs(t, "spin", "churn")
 	d := newByPath(dir)
-	r := runWindows(t, Config{Frequency: 499, Window: 10 * time.Second, Discovery: d})
+	r := runWindows(t, Config{Frequency: 1999, Window: 10 * time.Second, Discovery: d})
 	truth := map[string]time.Duration{}
 	var pid int
 	for i := range 6 {
 		name, args := "churn", []string{"-ms", "100"}
 		if i%2 == 1 {
-			name, args = "spin", []string{"-threads", "1", "-seconds", "0.2"}
+			name, args = "spin", []string{"-threads", "1", "-seconds", "600", "-cpu", "200ms"}
 		}
 		c := startAs(t, pid, filepath.Join(dir, name), args...)
 		if c == nil {

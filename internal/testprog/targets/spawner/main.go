@@ -1,4 +1,4 @@
-// Command spawner executes a program over and over, as os/exec does: fork, then exec. It says how often it has ("spawned N") and
+// Command spawner executes a program over and over, as os/exec does: fork, then exec. It says as which processes ("spawned PID ...") and
 // what CPU time it used itself ("used NS"); then it executes what -last names, once, and waits for it ("last PID").
 package main
 
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"targets/internal/cpuclock"
@@ -17,13 +18,16 @@ func main() {
 	last := flag.String("last", "", "a command to execute at the end")
 	flag.Parse()
 	fmt.Println("ready", os.Getpid())
+	var pids []string
 	for i := 0; i < *n; i++ {
-		if err := exec.Command(flag.Arg(0), flag.Args()[1:]...).Run(); err != nil {
+		c := exec.Command(flag.Arg(0), flag.Args()[1:]...)
+		if err := c.Run(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
+		pids = append(pids, strconv.Itoa(c.Process.Pid))
 	}
-	fmt.Println("spawned", *n)
+	fmt.Println("spawned", strings.Join(pids, " "))
 	if words := strings.Fields(*last); len(words) > 0 {
 		c := exec.Command(words[0], words[1:]...)
 		if err := c.Run(); err != nil {
