@@ -35,7 +35,7 @@ func openCoreFile(path string, allowFUSE bool) (*mappedFile, error) {
 	case err != nil:
 		return nil, os.NewSyscallError("statx", err)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, errors.New("not a regular file")
+		return nil, &os.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	case !allowFUSE && onFUSE(procfs.New("/proc").Proc(os.Getpid()), st):
 		return nil, ErrFUSE
 	}

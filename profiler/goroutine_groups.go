@@ -41,7 +41,7 @@ type GoroutineGroup struct {
 // Limits on what is kept of the goroutines of one process.
 const (
 	maxGroups      = 1 << 17
-	maxGroupFrames = 1 << 22 // of all groups: 64 MiB
+	maxGroupFrames = 1 << 22 // of all groups, and of their labels as framesOf counts them: 64 MiB
 	maxGroupIDs    = 8
 )
 
@@ -65,15 +65,26 @@ func (s *GoroutineGroups) Add(g *Goroutine) {
 	}
 	group := s.groups[h]
 	if group == nil {
-		if len(s.groups) >= maxGroups || s.frames+len(g.Stack) > maxGroupFrames {
+		frames := framesOf(g.Stack, g.Labels)
+		if len(s.groups) >= maxGroups || s.frames+frames > maxGroupFrames {
 			s.Left++
 			return
 		}
 		group = newGroup(g)
 		s.groups[h] = group
-		s.frames += len(g.Stack)
+		s.frames += frames
 	}
 	group.add(g)
+}
+
+// framesOf is how many frames take as much memory as a stack and labels, which may be 128 KiB.
+func framesOf(stack []objfile.Addr, labels []goruntime.Label) int {
+	const frame, label = 16, 32 // bytes
+	bytes := 0
+	for _, l := range labels {
+		bytes += label + len(l.Key) + len(l.Value)
+	}
+	return len(stack) + (bytes+frame-1)/frame
 }
 
 func newGroup(g *Goroutine) *GoroutineGroup {

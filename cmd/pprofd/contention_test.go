@@ -43,6 +43,18 @@ func TestRecordContention(t *testing.T) {
 	}
 }
 
+// TestRecordContentionOfNothing: where all wait for good, which is no contention, it says why the profile is empty.
+func TestRecordContentionOfNothing(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "crowd", testprog.Options{}), "8")
+	for _, kind := range []string{"block", "mutex"} {
+		file := filepath.Join(t.TempDir(), kind)
+		code, _, errOut := call(t, "record", "-p", fmt.Sprint(proc.PID), "-t", kind, "-d", "500ms", "-o", file)
+		if code != 0 || !strings.Contains(errOut, "the "+kind+" profile is empty") {
+			t.Errorf("exit code %d: %s", code, errOut)
+		}
+	}
+}
+
 // TestRecordContentionThatIsOff says what to do, and writes an estimate that says that it is one.
 func TestRecordContentionThatIsOff(t *testing.T) {
 	proc := testprog.Start(t, testprog.Build(t, "shares", testprog.Options{}))

@@ -53,9 +53,11 @@ func TestCoreFileUsage(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s", args, code, errOut)
 		}
 	}
-	code, _, errOut := call(t, "dump", "--core", filepath.Join(t.TempDir(), "none"))
-	if code == 0 || !strings.Contains(errOut, "no such file") {
-		t.Errorf("exit code %d, %s", code, errOut)
+	dir := t.TempDir()
+	for name, says := range map[string]string{filepath.Join(dir, "none"): "none: no such file", dir: dir + ": not a regular file"} {
+		if code, _, errOut := call(t, "dump", "--core", name); code == 0 || !strings.Contains(errOut, says) {
+			t.Errorf("exit code %d, %s", code, errOut)
+		}
 	}
 }
 

@@ -139,6 +139,18 @@ func (o *dumpOptions) wants(g *goruntime.Goroutine) bool {
 		(o.stuck == 0 || g.WaitSince != 0)
 }
 
+// filters are the flags by which goroutines are chosen, but for --stuck.
+func (o *dumpOptions) filters() string {
+	var flags []string
+	for flag, n := range map[string]int{"--goid": len(o.goids), "--state": len(o.states), "--reason": len(o.reasons)} {
+		if n > 0 {
+			flags = append(flags, flag)
+		}
+	}
+	slices.Sort(flags)
+	return strings.Join(flags, " and ")
+}
+
 // takes says it once more, of what it was when its stack was read.
 func (o *dumpOptions) takes(g *profiler.Goroutine) bool {
 	return o.wants(g.Goroutine) && g.Waited >= o.stuck
@@ -365,6 +377,9 @@ func (d *dumping) notes(w io.Writer) {
 	}
 	if d.o.stuck > 0 && d.counts.All > 0 && len(d.states) == 0 {
 		fmt.Fprintln(w, "pprofd: note: no goroutine is known to have waited for so long; how long they wait is known from garbage collections only")
+	}
+	if f := d.o.filters(); f != "" && d.ended == nil && len(d.states) == 0 {
+		fmt.Fprintf(w, "pprofd: note: there is no goroutine that %s would choose\n", f)
 	}
 	for _, note := range d.g.Notes() {
 		fmt.Fprintf(w, "pprofd: note: %s\n", discover.Printable(note))

@@ -121,6 +121,9 @@ func TestDumpJSON(t *testing.T) {
 	if out, errOut := dumped(t, "-p", pid, "--json", "--stuck", "1h"); out != "" || !strings.Contains(errOut, "garbage collections") {
 		t.Errorf("nobody waits for an hour: %q %q", out, errOut)
 	}
+	if out, errOut := dumped(t, "-p", pid, "--json", "--reason", "nothing", "--state", "waiting"); out != "" || !strings.Contains(errOut, "no goroutine that --reason and --state would choose") {
+		t.Errorf("of no kind: %q, %q", out, errOut)
+	}
 	if out, _ := dumped(t, "-p", pid, "--json", "--stuck", "1ms"); len(objects(t, out)) < 70 {
 		t.Error("too few have waited for a millisecond")
 	}

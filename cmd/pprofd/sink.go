@@ -169,6 +169,11 @@ func (r *recording) notes(s profiler.Stats) []string {
 	for _, e := range r.estimated {
 		notes = append(notes, e.note())
 	}
+	for _, kind := range []string{profiler.KindBlock, profiler.KindMutex} {
+		if len(r.estimated) > 0 && slices.Contains(r.o.kinds, kind) && r.sink.empty(kind) {
+			notes = append(notes, fmt.Sprintf("the %s profile is empty: it counts waits that come to an end, and none was seen to; pprofd dump shows who waits", kind))
+		}
+	}
 	if r.wall != nil {
 		notes = append(notes, r.wall.Notes()...)
 	}
