@@ -32,7 +32,7 @@ func (m *processMemory) readSome(pieces []Piece) error {
 	case m.f == nil || m.alone:
 		return m.readSingly(pieces)
 	}
-	_, err := unlessDirect(m, func() (struct{}, error) { return struct{}{}, m.readVector(pieces) })
+	_, err := unless(m.direct, m.patience, func() (struct{}, error) { return struct{}{}, m.readVector(pieces) })
 	switch {
 	case errors.Is(err, ErrTooCostly):
 		m.stalled = err
@@ -115,7 +115,7 @@ func (m *processMemory) readSingly(pieces []Piece) error {
 		if p.OK || !m.readable(p) {
 			continue
 		}
-		n, err := m.ReadAt(p.Data, int64(p.Addr))
+		n, err := m.readAt(p.Data, int64(p.Addr), m.direct)
 		p.OK = n == len(p.Data)
 		if errors.Is(err, ErrProcessGone) || errors.Is(err, ErrTooCostly) || errors.Is(err, os.ErrPermission) {
 			return err

@@ -112,8 +112,8 @@ func (s *Space) Exited() error {
 	return s.mem.Close()
 }
 
-// ReadDirectly has memory be read by the thread that asks for it, which is for who has to see it at once. Nobody gives up a read then that
-// somebody else may have to serve: that is the caller's to watch.
+// ReadDirectly has ReadMem and ReadPieces read by the thread that asks for it, at once, and without the cost of another one. Nobody gives up
+// a read then that somebody else may have to serve: that is the caller's to watch.
 func (s *Space) ReadDirectly() {
 	if s.mem != nil {
 		s.mem.direct = true
@@ -533,7 +533,7 @@ func (s *Space) ReadMem(p []byte, addr uint64) error {
 		}
 		return nil
 	}
-	n, err := s.mem.ReadAt(p, int64(addr))
+	n, err := s.mem.readAt(p, int64(addr), s.mem.direct)
 	if n == len(p) {
 		return nil
 	}

@@ -25,7 +25,7 @@ type processMemory struct {
 	err   error // why f is nil
 	// patience is how long a read is waited for.
 	patience time.Duration
-	// direct says that reads are done by the calling thread, and waited for however long they take.
+	// direct says that reads of the space are done by the calling thread, and waited for however long they take.
 	direct bool
 	// closed says that the process is known to be gone.
 	closed bool
@@ -56,8 +56,11 @@ func openPlain(path string) (*os.File, error) {
 	}
 }
 
-// ReadAt implements io.ReaderAt by run-time address.
-func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
+// ReadAt implements io.ReaderAt by run-time address. It is never direct: who reads an image that lies in the process's memory cannot be left
+// in the middle of that.
+func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) { return m.readAt(p, addr, false) }
+
+func (m *processMemory) readAt(p []byte, addr int64, direct bool) (int, error) {
 	if addr < 0 {
 		return 0, io.EOF
 	}
@@ -73,7 +76,7 @@ func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 	case m.f != nil:
 		read = m.f.ReadAt
 	}
-	n, err := unlessDirect(m, func() (int, error) { return read(p, addr) })
+	n, err := unless(direct, m.patience, func() (int, error) { return read(p, addr) })
 	if errors.Is(err, ErrTooCostly) {
 		m.stalled = fmt.Errorf("memory at %#x: %w", addr, err)
 		return 0, m.stalled
@@ -84,12 +87,12 @@ func (m *processMemory) ReadAt(p []byte, addr int64) (int, error) {
 	return n, err
 }
 
-// unlessDirect runs f, which reads, for as long as m has patience.
-func unlessDirect[T any](m *processMemory, f func() (T, error)) (T, error) {
-	if m.direct {
+// unless runs f, which reads, for as long as there is patience, unless that is somebody else's to have.
+func unless[T any](direct bool, patience time.Duration, f func() (T, error)) (T, error) {
+	if direct {
 		return f()
 	}
-	return within(m.patience, f, nil)
+	return within(patience, f, nil)
 }
 
 func (m *processMemory) onFUSE(addr, n uint64) bool {

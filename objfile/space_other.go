@@ -19,6 +19,8 @@ func openMemory(procfs.Proc, uint64) *processMemory { return new(processMemory) 
 
 func (*processMemory) ReadAt([]byte, int64) (int, error) { return 0, errors.ErrUnsupported }
 
+func (*processMemory) readAt([]byte, int64, bool) (int, error) { return 0, errors.ErrUnsupported }
+
 func (*processMemory) readPieces([]Piece) error { return errors.ErrUnsupported }
 
 func (*processMemory) gone(uint64) bool { return false }

@@ -166,6 +166,7 @@ func TestStallingMemory(t *testing.T) {
 			t.Errorf("memory that stalls: %v", err)
 		}
 	}
+	stallsDirectly(t, s, area)
 	if a, ok := s.Resolve(s.Mappings()[0].Start); !ok || a.Image == 0 {
 		t.Errorf("%+v, %v: the space does not resolve any more", a, ok)
 	}
@@ -176,6 +177,26 @@ func TestStallingMemory(t *testing.T) {
 	}
 	if _, err := OpenExe(asExe(t, p.pid, area)); !errors.Is(err, ErrFUSE) {
 		t.Errorf("an executable on FUSE: %v", err)
+	}
+}
+
+// stallsDirectly: who reads directly waits; who reads an image that is in memory, or asks whether the process is still there, does not.
+func stallsDirectly(t *testing.T, s *Space, area uint64) {
+	t.Helper()
+	s.mem.stalled = nil
+	s.ReadDirectly()
+	start := time.Now()
+	if err := s.ReadMem(make([]byte, 8), area); err == nil || errors.Is(err, ErrTooCostly) || time.Since(start) < slow*3/4 {
+		t.Errorf("memory that is read directly: %v after %v", err, time.Since(start))
+	}
+	start = time.Now()
+	_, err := s.mem.ReadAt(make([]byte, 8), int64(area))
+	if !errors.Is(err, ErrTooCostly) || time.Since(start) > slow*3/4 {
+		t.Errorf("an image in memory that is read directly: %v after %v", err, time.Since(start))
+	}
+	s.mem.stalled = nil
+	if start = time.Now(); s.mem.gone(area) || time.Since(start) > slow*3/4 {
+		t.Errorf("whether it is gone is known after %v", time.Since(start))
 	}
 }
 

@@ -79,7 +79,7 @@ func waitRates(where *goruntime.Contention, rates goruntime.ContentionRates, t *
 	if rates.Block <= 1 { // 1 is all, whatever the clock
 		return WaitRates(rates), nil
 	}
-	scale, err := where.ReadScale(memory{t.space}, t.bias, goruntime.Block, rates)
+	scale, err := where.ReadScale(t.memory(), t.bias, goruntime.Block, rates)
 	return WaitRates{scale.BlockRate(rates.Block), rates.Mutex}, err
 }
 
@@ -88,7 +88,7 @@ func (m *Memory) contention(t *memTarget) (where *goruntime.Contention, rates go
 	if where, err = m.layouts.of(m.images, t.space.Main().Image).contention(); err != nil {
 		return nil, rates, err
 	}
-	rates, err = where.ReadRates(memory{t.space}, t.bias)
+	rates, err = where.ReadRates(t.memory(), t.bias)
 	return where, rates, err
 }
 
@@ -98,7 +98,7 @@ func (m *Memory) readContention(t *memTarget, kind goruntime.ContentionKind, c *
 	if err != nil {
 		return false, err
 	}
-	mem := memory{t.space}
+	mem := t.memory()
 	c.wrappers = where.Wrappers
 	if c.scale, err = where.ReadScale(mem, t.bias, kind, rates); err != nil {
 		return false, err

@@ -31,7 +31,7 @@ func newGoroutineReader(images *objfile.Images, layouts memLayouts, sym *symboli
 // is ahead of ours, ns. Errors wrap goruntime.ErrNoGoroutines or goruntime.ErrUnverified.
 func (r *goroutineReader) of(p process, clock int64) (*Goroutines, error) {
 	g := &Goroutines{
-		process: p, images: r.images, functions: make(map[uint64]string), clock: clock, mem: memory{p.space}, bias: p.space.Main().Bias,
+		process: p, images: r.images, functions: make(map[uint64]string), clock: clock, mem: p.memory(), bias: p.space.Main().Bias,
 		unwinder: r.unwinder, sym: r.sym, buffers: r.buffers,
 	}
 	if core := p.space.Core(); core != nil {

@@ -49,6 +49,9 @@ type Memory struct {
 	notes   []string
 
 	goroutines *goroutineReader // nil until it is needed
+
+	watch   *progress                                        // of who reads memory directly; nil: nobody does, and who reads it gives up by himself
+	instead func(Process, goruntime.Memory) goruntime.Memory // for tests: in place of a process's memory; nil: that itself
 }
 
 // memLayouts remembers where programs keep their profiles. It holds a reference to each image that it knows, so that its ID goes on
@@ -224,7 +227,21 @@ func (m *Memory) look(pid int) (*memTarget, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.watch != nil {
+		m.readDirectly(&proc)
+	}
 	return &memTarget{process: proc, bias: proc.space.Main().Bias}, nil
+}
+
+// readDirectly has the memory of p be read by the goroutine that asks for it, while somebody watches: to hand each read over to another one would
+// cost more than the read.
+func (m *Memory) readDirectly(p *process) {
+	p.space.ReadDirectly()
+	mem := p.memory()
+	if m.instead != nil {
+		mem = m.instead(Process{int(p.pid), p.start}, mem)
+	}
+	p.mem = watched{mem, m.watch}
 }
 
 // memRate finds t's memory profile, and reads its rate.
@@ -234,7 +251,7 @@ func (m *Memory) memRate(t *memTarget) (int64, error) {
 		return 0, err
 	}
 	t.layout = *layout
-	return t.layout.ReadRate(memory{t.space}, t.bias)
+	return t.layout.ReadRate(t.memory(), t.bias)
 }
 
 func (t *memTarget) named(pid int, err error) error {
@@ -274,7 +291,7 @@ func (t *memTarget) remember(mode goruntime.ReadMode) error {
 func (t *memTarget) read(mode goruntime.ReadMode) error { return t.readInto(&t.records, mode) }
 
 func (t *memTarget) readInto(r *goruntime.MemRecords, mode goruntime.ReadMode) error {
-	return t.readFrom(memory{t.space}, r, mode)
+	return t.readFrom(t.memory(), r, mode)
 }
 
 // readFrom reads mem, which is t's memory or a copy of it.
@@ -366,7 +383,7 @@ func (m *Memory) read(t *memTarget, kind string, sym *symbolize.Symbolizer) (*ex
 	if isContention(kind) {
 		return m.exportContention(t, kind, sym)
 	}
-	rate, err := t.layout.ReadRate(memory{t.space}, t.bias)
+	rate, err := t.layout.ReadRate(t.memory(), t.bias)
 	if err != nil {
 		return nil, err
 	}

@@ -192,7 +192,7 @@ func (w *OOMWatch) look(t *oomTarget, now time.Time) {
 }
 
 // read reads t; what was read before stays where that fails.
-func (w *OOMWatch) read(t *oomTarget) bool { return w.readFrom(t, memory{t.space}) }
+func (w *OOMWatch) read(t *oomTarget) bool { return w.readFrom(t, t.memory()) }
 
 func (w *OOMWatch) readFrom(t *oomTarget, mem io.ReaderAt) bool {
 	began := time.Now()

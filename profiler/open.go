@@ -31,6 +31,8 @@ type process struct {
 	space  *objfile.Space // nil before its first exec
 	waited time.Duration  // for exec, see execPatience
 	stat   *procfs.Stat   // as it was found, until its space is opened
+
+	mem goruntime.Memory // how its memory is read; nil: as its space does
 }
 
 // find returns the process with this PID, without its space.
@@ -155,6 +157,14 @@ func (o *opener) alive(p *process) bool {
 
 // current reports whether p's space is of the program that runs now.
 func (p *process) current() bool { return p.space != nil && p.space.Current() }
+
+// memory is p's.
+func (p *process) memory() goruntime.Memory {
+	if p.mem != nil {
+		return p.mem
+	}
+	return memory{p.space}
+}
 
 // memory is a process's memory as an io.ReaderAt.
 type memory struct{ space *objfile.Space }

@@ -39,16 +39,23 @@ type Readings struct {
 	waits  goruntime.ContentionRecords // also a buffer
 	kept   int                         // sites remembered for differences, of all processes
 
+	patience time.Duration  // with the memory of a process
+	round    *readingRound  // that reads
+	rounds   sync.WaitGroup // those that were given up as well
+
 	mu       sync.Mutex
 	wait     map[Process]*reading
 	interval time.Duration // ReadingsConfig.Interval, or what SetInterval has made of it
 	stats    ReadingsStats
+	woken    []*memTarget // whose memory has answered after all
+	ended    bool         // Close was called
 }
 
 // reading is what is known of one process.
 type reading struct {
 	next   time.Time
 	spread bool              // next is one of many moments of the interval
+	stuck  bool              // a round that was given up still waits for its memory
 	before map[uint64]counts // by bucket, at the last reading; for KindAllocs
 	since  time.Time         // of before
 	state  string
@@ -90,7 +97,8 @@ func NewReadings(c ReadingsConfig) *Readings {
 		c.Interval = defaultReadingInterval
 	}
 	r := &Readings{cfg: c, m: NewMemory(c.MemoryConfig), wait: make(map[Process]*reading), buffer: goruntime.MemRecords{Reuse: true}, fresh: time.Now(),
-		interval: c.Interval}
+		interval: c.Interval, patience: stallPatience, round: newReadingRound()}
+	r.m.watch = r.round.progress
 	r.sym = symbolize.New(r.m.images.Get, &symbolize.Options{Kallsyms: r.m.cfg.ProcRoot + "/kallsyms"})
 	r.m.goroutines = newGoroutineReader(r.m.images, r.m.layouts, r.sym)
 	return r
@@ -143,48 +151,6 @@ func (r *Readings) firstWait(p Process) time.Duration {
 		within = min(within, firstReading)
 	}
 	return moment(p, within)
-}
-
-// Run reads until ctx ends. Errors of single processes are counted.
-func (r *Readings) Run(ctx context.Context) error {
-	tick := time.NewTicker(readingTick)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case now := <-tick.C:
-			for _, p := range r.due(now) {
-				r.alive()
-				if ctx.Err() != nil {
-					return nil
-				}
-				r.one(ctx, p, now)
-			}
-			r.forget(now)
-		}
-	}
-}
-
-func (r *Readings) alive() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stats.Alive = time.Now()
-}
-
-// due are the processes whose time has come, the longest waiting first.
-func (r *Readings) due(now time.Time) []Process {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stats.Alive = now
-	var list []Process
-	for p, s := range r.wait {
-		if !now.Before(s.next) {
-			list = append(list, p)
-		}
-	}
-	slices.SortFunc(list, func(a, b Process) int { return r.wait[a].next.Compare(r.wait[b].next) })
-	return list
 }
 
 // one reads one process.
@@ -307,7 +273,7 @@ func moment(p Process, within time.Duration) time.Duration {
 	return time.Duration(maphash.Comparable(seed, p) % uint64(within))
 }
 
-// read reads a process and hands on its profiles.
+// read reads a process and hands on its profiles. If it is given up it does not return.
 func (r *Readings) read(ctx context.Context, p Process, s *reading) (o outcome) {
 	service, labels, ok := r.cfg.Discovery.Labels(p.PID, p.Start)
 	if !ok {
@@ -321,26 +287,31 @@ func (r *Readings) read(ctx context.Context, p Process, s *reading) (o outcome) 
 	case err != nil:
 		return r.unopened(err)
 	}
-	defer func() {
-		if err := t.close(); err != nil {
-			r.m.cfg.Log.Warn("close a process", "pid", p.PID, "error", err)
-		}
-	}()
+	r.round.process, r.round.taking = p, t
 	out := export.Profile{PID: p.PID, StartTicks: p.Start, Comm: t.comm, Service: service, Labels: labels, Start: time.Now()}
+	o = r.readKinds(ctx, t, &out, s)
+	r.round.taking = nil
+	o.gone = o.failed() && !t.current()
+	r.shut(t)
+	return o
+}
+
+// readKinds reads all that is asked for of t, and hands it on; as says of whom it is.
+func (r *Readings) readKinds(ctx context.Context, t *memTarget, as *export.Profile, s *reading) (o outcome) {
 	o.waits = make(map[string]error)
 	if r.memoryKinds() {
-		o.memory = t.named(p.PID, r.readMemory(ctx, t, out, s))
+		o.memory = t.named(as.PID, r.readMemory(ctx, t, *as, s))
 	}
 	for _, kind := range r.cfg.Kinds {
 		if isContention(kind) {
+			out := *as
 			out.Kind = kind
-			o.waits[kind] = t.named(p.PID, r.readWait(ctx, t, out, s))
+			o.waits[kind] = t.named(as.PID, r.readWait(ctx, t, out, s))
 		}
 	}
 	if slices.Contains(r.cfg.Kinds, KindGoroutine) {
-		o.goroutines = t.named(p.PID, r.readGoroutines(ctx, t, &out))
+		o.goroutines = t.named(as.PID, r.readGoroutines(ctx, t, as))
 	}
-	o.gone = o.failed() && !t.current()
 	return o
 }
 
@@ -477,6 +448,3 @@ func (r *Readings) Lacks(p Process) bool {
 	s := r.wait[p]
 	return s != nil && (s.state == MemoryOff || s.state == MemoryLinkedOut)
 }
-
-// Close gives everything back.
-func (r *Readings) Close() error { return r.m.Close() }

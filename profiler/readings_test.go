@@ -2,6 +2,8 @@ package profiler
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,19 +39,24 @@ func runReadings(t *testing.T, c ReadingsConfig) (*Readings, *keep) {
 	k := &keep{}
 	c.Exporter, c.Discovery = k, everybody{}
 	r := NewReadings(c)
+	runThese(t, r)
+	return r, k
+}
+
+// runThese runs r until the returned function is called, or the test ends.
+func runThese(t *testing.T, r *Readings) (end func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		if err := r.Close(); err != nil {
+		if err := errors.Join(<-done, r.Close()); err != nil {
 			t.Error(err)
 		}
 	})
-	return r, k
+	t.Cleanup(end)
+	return end
 }
 
 // TestReadings: each process is read again and again, what it has allocated meanwhile sums up, and a process that is gone
