@@ -11,8 +11,8 @@ import (
 	"github.com/pprofd/pprofd/symbolize"
 )
 
-// errEnded is what Cut returns once Run has ended.
-var errEnded = errors.New("sampling has ended")
+// ErrEnded is what Cut returns once Run has ended.
+var ErrEnded = errors.New("sampling has ended")
 
 // cut is what Cut waits for: when the window that it began began.
 type cut chan time.Time
@@ -30,15 +30,20 @@ func (p *Profiler) Cut(ctx context.Context) (time.Time, error) {
 	}
 	p.mu.Unlock()
 	if ended {
-		return time.Time{}, errEnded
+		return time.Time{}, ErrEnded
 	}
 	if err := p.probes.Flush(); err != nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.ended {
+			return time.Time{}, ErrEnded
+		}
 		return time.Time{}, fmt.Errorf("end a window: %w", err)
 	}
 	select {
 	case at, ok := <-done:
 		if !ok {
-			return time.Time{}, errEnded
+			return time.Time{}, ErrEnded
 		}
 		return at, nil
 	case <-ctx.Done():

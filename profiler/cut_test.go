@@ -80,7 +80,7 @@ func TestCut(t *testing.T) {
 	if s := r.p.Stats(); n != s.Recorded || n == 0 {
 		t.Errorf("%d samples in the windows, %d were recorded", n, s.Recorded)
 	}
-	if _, err := r.p.Cut(t.Context()); !errors.Is(err, errEnded) {
+	if _, err := r.p.Cut(t.Context()); !errors.Is(err, ErrEnded) {
 		t.Errorf("cut after the end: %v", err)
 	}
 }
@@ -125,7 +125,7 @@ func TestCutsTogether(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range n {
-		if err := <-done; err != nil && !errors.Is(err, errEnded) {
+		if err := <-done; err != nil && !errors.Is(err, ErrEnded) {
 			t.Error(err)
 		}
 	}

@@ -141,8 +141,11 @@ func (s *sharing) sampleBeside(ctx context.Context, procs []profiler.Process, d 
 	return &interval{parts, from, to}, err
 }
 
-// died says why the profiler ended, if it did.
+// died says why the profiler ended, if it did: it may be about to close.
 func (c *client) died(err error) error {
+	if errors.Is(err, profiler.ErrEnded) {
+		<-c.of.ended
+	}
 	select {
 	case <-c.of.ended:
 		return cmp.Or(c.of.err, err)

@@ -184,6 +184,19 @@ func TestSharingBreaks(t *testing.T) {
 	}
 }
 
+// TestSharingTellsWhyItBroke: who is told that sampling has ended before it is known why waits for that.
+func TestSharingTellsWhyItBroke(t *testing.T) {
+	c := &client{of: &sampling{ended: make(chan struct{})}}
+	go func() {
+		time.Sleep(10 * time.Millisecond)
+		c.of.err = bpf.ErrMalformed
+		close(c.of.ended)
+	}()
+	if err := c.died(profiler.ErrEnded); !errors.Is(err, bpf.ErrMalformed) {
+		t.Errorf("error %v", err)
+	}
+}
+
 // testPuller is one of an agent that profiles what lies in a directory.
 func testPuller(t *testing.T, dir string) *puller {
 	t.Helper()
