@@ -200,18 +200,34 @@ func (r *parcaReceiver) section() string {
 func (r *parcaReceiver) fail(f fault, n int) (taken bool) {
 	below := map[fault]fakeparca.Fault{hangs: fakeparca.Hang, slow: fakeparca.Slow, resets: fakeparca.Reset, garbage: fakeparca.Garbage, loses: fakeparca.Lose}
 	if what, ok := below[f]; ok {
+		began := r.last.Requests() + r.last.Met()
 		r.last.Fault(what)
-		before := r.last.Requests()
-		go func() { // n requests, or the time that they would take
-			for deadline := time.Now().Add(time.Duration(n) * exportTimeout * 2); time.Now().Before(deadline) && r.last.Requests() < before+n; {
-				time.Sleep(time.Millisecond)
-			}
-			r.last.Fault(fakeparca.None) // cuts off what is on its way
-		}()
+		go heal(r.last, f, n, began)
 		return true
 	}
 	r.last.Refuse(n, grpcCodes[f], "so it was ordered")
 	return false
+}
+
+// heal ends a fault once n requests have met it, however late they come.
+func heal(s *fakeparca.Server, f fault, n, began int) {
+	defer s.Fault(fakeparca.None) // cuts off what is on its way
+	var late time.Time
+	for giveUp := time.Now().Add(time.Minute); time.Now().Before(giveUp); time.Sleep(time.Millisecond) {
+		met := s.Requests() + s.Met() - began
+		if met > 0 && late.IsZero() {
+			late = time.Now().Add(time.Duration(n) * exportTimeout * 2)
+		}
+		switch {
+		case f == slow: // one connection, for as long as so many requests take
+			if !late.IsZero() && time.Now().After(late) {
+				return
+			}
+		case f == resets && met < 3*n: // connections: gRPC tries again by itself what nobody can have begun
+		case met >= n:
+			return
+		}
+	}
 }
 
 func (r *parcaReceiver) got() (map[string]int64, map[string]int) {

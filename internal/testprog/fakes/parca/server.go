@@ -61,6 +61,7 @@ type Server struct {
 	o     Options
 	grpc  *grpc.Server
 	fault atomic.Int32
+	met   atomic.Int32
 	ended chan struct{}
 	done  sync.WaitGroup
 	stop  sync.Once
@@ -138,6 +139,9 @@ func (s *Server) Requests() int {
 	defer s.mu.Unlock()
 	return s.requests
 }
+
+// Met is how many connections have met Slow or Reset.
+func (s *Server) Met() int { return int(s.met.Load()) }
 
 // Stored are the profiles that were taken, in order, those that came twice included.
 func (s *Server) Stored() []Stored {
@@ -265,6 +269,7 @@ type conn struct {
 	net.Conn
 	s    *Server
 	read int
+	met  sync.Once
 }
 
 const resetAfter = 512 // bytes: the headers of the first request are through by then
@@ -272,6 +277,7 @@ const resetAfter = 512 // bytes: the headers of the first request are through by
 func (c *conn) Read(b []byte) (int, error) {
 	switch {
 	case c.s.has(Slow):
+		c.met.Do(func() { c.s.met.Add(1) })
 		select {
 		case <-time.After(time.Second):
 		case <-c.s.ended:
@@ -283,6 +289,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	c.read += n
 	if c.read > resetAfter && c.s.has(Reset) {
+		c.met.Do(func() { c.s.met.Add(1) })
 		if t, ok := c.Conn.(*net.TCPConn); ok {
 			_ = t.SetLinger(0)
 		}
