@@ -14,7 +14,7 @@ type stoppedThreads struct {
 	all  []objfile.CoreThread
 	byID map[int]*objfile.CoreThread
 	// killed is the goroutine in whose thread the process ended, or that has made it end by what the processor could not do; 0: none.
-	// interrupt is the signal that this thread handled.
+	// interrupt is the signal that this thread handled, or that the goroutine panics for.
 	killed    uint64
 	interrupt objfile.CoreSignal
 	left      int // goroutines whose stacks may still be walked in this reading: no more than threads ran
@@ -83,11 +83,15 @@ func (g *Goroutines) suspect(raw *goruntime.Goroutine) {
 	at, _ := g.walkThread(nil, &m)
 	if at.signal.Raised() || t.of(&m) == &t.all[0] {
 		t.killed, t.interrupt = raw.ID, at.signal
+		own := at.signal.Number == 0 || at.signal.Sender == int(g.pid)
+		if s := g.layout.PanicSignal(g.mem, raw.Addr); own && s.Raised() { // which was handled before the process sent itself another
+			t.interrupt = s
+		}
 	}
 }
 
 // Killed is the goroutine in whose thread a process ended that has left a core file; 0: there is none. interrupted is the signal that
-// this thread was handling then, which says more than the process's own: most often that is SIGABRT, which the runtime has sent itself.
+// this thread was handling then, or that the goroutine panics for, which says more than the process's own: most often that is SIGABRT, which the runtime has sent itself.
 func (g *Goroutines) Killed() (goid uint64, by, interrupted objfile.CoreSignal) {
 	core := g.space.Core()
 	if core == nil || !core.Signal.Fatal() {

@@ -33,7 +33,7 @@ type crashMode struct {
 var trapSignal = map[string]string{"amd64": "SIGILL", "arm64": "SIGTRAP"}
 
 var crashModes = []crashMode{
-	{name: "panic"}, {name: "nil"}, {name: "nested"}, {name: "other"}, {name: "map"}, {name: "overflow"}, {name: "memory"},
+	{name: "panic"}, {name: "nil", after: "SIGSEGV"}, {name: "nested"}, {name: "other"}, {name: "map"}, {name: "overflow"}, {name: "memory"},
 	{name: "deadlock", alone: true, nowhere: true}, {name: "wait", signal: syscall.SIGABRT}, {name: "wait", signal: syscall.SIGQUIT},
 	{name: "segv", cgo: true, after: "SIGSEGV"}, {name: "trap", cgo: true, after: trapSignal[runtime.GOARCH]},
 }
@@ -79,6 +79,9 @@ func testCrash(t *testing.T, prog, version string, mode crashMode) {
 	old := slices.ContainsFunc([]string{"1.18.", "1.19.", "1.20.", "1.21."}, func(minor string) bool { return strings.HasPrefix(version, minor) })
 	if old {
 		preemptedAt(found, want)
+		if mode.name == "nil" {
+			mode.after = "" // the last thread whose stack the runtime has asked for need not be the one that panicked
+		}
 	}
 	compareCrash(t, found, want)
 	compareKilled(t, g, killed, mode, want, mode.name == "segv" && old)

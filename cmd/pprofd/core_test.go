@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -58,6 +59,22 @@ func TestCoreFileUsage(t *testing.T) {
 		if code, _, errOut := call(t, "dump", "--core", name); code == 0 || !strings.Contains(errOut, says) {
 			t.Errorf("exit code %d, %s", code, errOut)
 		}
+	}
+}
+
+// TestCoreOfNil: what the processor raised is told, though the runtime has handled it, panicked, and sent another signal.
+func TestCoreOfNil(t *testing.T) {
+	c := testprog.CrashWith(t, testprog.CrashOptions{}, testprog.Build(t, "crash", testprog.Options{}), "nil")
+	if c == nil {
+		t.Skip("this machine hands core files to a program, or keeps none")
+	}
+	code, out, errOut := call(t, "dump", "--core", c.Core)
+	said := regexp.MustCompile(`\[signal SIGSEGV: .* addr=(0x[0-9a-f]+) `).FindStringSubmatch(c.Stderr)
+	if len(said) != 2 {
+		t.Fatalf("%.300s", c.Stderr)
+	}
+	if want := "\nended by SIGABRT, which it sent itself, in goroutine 1, after SIGSEGV at address " + said[1] + "\n"; code != 0 || !strings.Contains(out, want) {
+		t.Errorf("exit code %d, %q; want %q in\n%.300s", code, errOut, want, out)
 	}
 }
 

@@ -18,6 +18,7 @@ type GoroutineOffsets struct {
 	GLockedM                   uint32
 	GTrackingSeq               uint32 // counts how often it has stopped running, but since Go 1.26 not for system calls; one byte
 	GBubble                    uint32 // *synctestBubble since Go 1.25, *synctestGroup in Go 1.24
+	GSig, GSigCode, GSigAddr   uint32 // sig, sigcode0, sigcode1: the signal that it panics for
 	MSyscallTick               uint32 // of runtime.m: another number after each system call
 	BubbleID, BubbleRoot, GEnd uint32 // its id since Go 1.25; *g, whose id it is, in Go 1.24; the size of a g up to what is read of it
 }
@@ -38,6 +39,7 @@ func GoroutineFromDWARF(d *dwarf.Data) (GoroutineOffsets, error) {
 	o := GoroutineOffsets{
 		GStackTop: g["stktopsp"], GWaitSince: g["waitsince"], GWaitReason: g["waitreason"], GParentGoid: g["parentGoid"],
 		GGoPC: g["gopc"], GStartPC: g["startpc"], GLockedM: g["lockedm"], GTrackingSeq: g["trackingSeq"], GBubble: g["bubble"],
+		GSig: g["sig"], GSigCode: g["sigcode0"], GSigAddr: g["sigcode1"],
 		MSyscallTick: structs["runtime.m"]["syscalltick"],
 	}
 	bubble := "runtime.synctestBubble"
@@ -61,7 +63,7 @@ func GoroutineFromDWARF(d *dwarf.Data) (GoroutineOffsets, error) {
 
 // end is where what is read of a g ends.
 func (o *GoroutineOffsets) end(labels uint32) uint32 {
-	return 8 + max(o.GStackTop, o.GWaitSince, o.GWaitReason, o.GParentGoid, o.GGoPC, o.GStartPC, o.GLockedM, o.GTrackingSeq, o.GBubble, labels)&^7
+	return 8 + max(o.GStackTop, o.GWaitSince, o.GWaitReason, o.GParentGoid, o.GGoPC, o.GStartPC, o.GLockedM, o.GTrackingSeq, o.GBubble, o.GSig, o.GSigCode, o.GSigAddr, labels)&^7
 }
 
 // goroutineOffsets are those of the program's version, as l was found: from the table, from DWARF, or, like l, from the newest row.

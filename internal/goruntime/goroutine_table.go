@@ -8,42 +8,52 @@ func goroutineTable() []goroutineRow {
 		{minor: 18, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x0, GGoPC: 0x128, GStartPC: 0x138,
 			GLockedM: 0xe8, GTrackingSeq: 0xbd, GBubble: 0x0, BubbleID: 0x0, BubbleRoot: 0x0, GEnd: 0x170, MSyscallTick: 0x29c,
+			GSig: 0xf0, GSigCode: 0x110, GSigAddr: 0x118,
 		}},
 		{minor: 19, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x0, GGoPC: 0x128, GStartPC: 0x138,
 			GLockedM: 0xe8, GTrackingSeq: 0xbd, GBubble: 0x0, BubbleID: 0x0, BubbleRoot: 0x0, GEnd: 0x170, MSyscallTick: 0x29c,
+			GSig: 0xf0, GSigCode: 0x110, GSigAddr: 0x118,
 		}},
 		{minor: 20, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x0, GGoPC: 0x128, GStartPC: 0x138,
 			GLockedM: 0xe8, GTrackingSeq: 0xbd, GBubble: 0x0, BubbleID: 0x0, BubbleRoot: 0x0, GEnd: 0x170, MSyscallTick: 0x29c,
+			GSig: 0xf0, GSigCode: 0x110, GSigAddr: 0x118,
 		}},
 		{minor: 21, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x110, GGoPC: 0x118, GStartPC: 0x128,
 			GLockedM: 0xd0, GTrackingSeq: 0xbc, GBubble: 0x0, BubbleID: 0x0, BubbleRoot: 0x0, GEnd: 0x160, MSyscallTick: 0x298,
+			GSig: 0xd8, GSigCode: 0xf8, GSigAddr: 0x100,
 		}},
 		{minor: 22, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x110, GGoPC: 0x118, GStartPC: 0x128,
 			GLockedM: 0xd0, GTrackingSeq: 0xbf, GBubble: 0x0, BubbleID: 0x0, BubbleRoot: 0x0, GEnd: 0x160, MSyscallTick: 0x3b8,
+			GSig: 0xd8, GSigCode: 0xf8, GSigAddr: 0x100,
 		}},
 		{minor: 23, off: GoroutineOffsets{
 			GStackTop: 0x88, GWaitSince: 0xb0, GWaitReason: 0xb8, GParentGoid: 0x118, GGoPC: 0x120, GStartPC: 0x130,
 			GLockedM: 0xd8, GTrackingSeq: 0xc7, GBubble: 0x0, BubbleID: 0x0, BubbleRoot: 0x0, GEnd: 0x168, MSyscallTick: 0x2fc,
+			GSig: 0xe0, GSigCode: 0x100, GSigAddr: 0x108,
 		}},
 		{minor: 24, off: GoroutineOffsets{
 			GStackTop: 0x88, GWaitSince: 0xb0, GWaitReason: 0xb8, GParentGoid: 0x118, GGoPC: 0x120, GStartPC: 0x130,
 			GLockedM: 0xd8, GTrackingSeq: 0xc7, GBubble: 0x188, BubbleID: 0x0, BubbleRoot: 0x58, GEnd: 0x190, MSyscallTick: 0x2fc,
+			GSig: 0xe4, GSigCode: 0x100, GSigAddr: 0x108,
 		}},
 		{minor: 25, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x110, GGoPC: 0x118, GStartPC: 0x128,
 			GLockedM: 0xd0, GTrackingSeq: 0xbf, GBubble: 0x180, BubbleID: 0x48, BubbleRoot: 0x0, GEnd: 0x188, MSyscallTick: 0x2f4,
+			GSig: 0xdc, GSigCode: 0xf8, GSigAddr: 0x100,
 		}},
 		{minor: 26, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x118, GGoPC: 0x120, GStartPC: 0x130,
 			GLockedM: 0xd0, GTrackingSeq: 0xbf, GBubble: 0x188, BubbleID: 0x48, BubbleRoot: 0x0, GEnd: 0x190, MSyscallTick: 0x314,
+			GSig: 0xe0, GSigCode: 0x100, GSigAddr: 0x108,
 		}},
 		{minor: 27, off: GoroutineOffsets{
 			GStackTop: 0x80, GWaitSince: 0xa8, GWaitReason: 0xb0, GParentGoid: 0x118, GGoPC: 0x120, GStartPC: 0x130,
 			GLockedM: 0xd0, GTrackingSeq: 0xbf, GBubble: 0x188, BubbleID: 0x48, BubbleRoot: 0x0, GEnd: 0x190, MSyscallTick: 0x314,
+			GSig: 0xe0, GSigCode: 0x100, GSigAddr: 0x108,
 		}},
 	}
 }

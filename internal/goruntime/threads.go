@@ -3,6 +3,8 @@ package goruntime
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/pprofd/pprofd/objfile"
 )
 
 // StackOf is a stack that a thread can be on.
@@ -70,4 +72,20 @@ func (g *Goroutines) stackOf(mem Memory, addr uint64) (s StackOf, err error) {
 		return StackOf{}, nil
 	}
 	return s, nil
+}
+
+// PanicSignal is the signal that the processor has raised in a goroutine, and that it panics for (runtime/signal_unix.go: sigpanic); the zero
+// value: there is none. A panic that is recovered ends that.
+func (g *Goroutines) PanicSignal(mem Memory, addr uint64) (s objfile.CoreSignal) {
+	image := make([]byte, g.size())
+	if g.GSig == 0 || addr%8 != 0 || readFull(mem, addr, image) != nil {
+		return s
+	}
+	s = objfile.CoreSignal{
+		Number: int(int32(binary.LittleEndian.Uint32(image[g.GSig:]))), Code: int32(word(image, g.GSigCode)), Addr: word(image, g.GSigAddr),
+	}
+	if !s.Raised() {
+		return objfile.CoreSignal{}
+	}
+	return s
 }

@@ -155,8 +155,9 @@ func writeGoroutineRow(b *bytes.Buffer, tc string, o goruntime.GoroutineOffsets)
 	fmt.Fprintf(b, "{minor: %d, off: GoroutineOffsets{\n", minor)
 	fmt.Fprintf(b, "GStackTop: %#x, GWaitSince: %#x, GWaitReason: %#x, GParentGoid: %#x, GGoPC: %#x, GStartPC: %#x,\n",
 		o.GStackTop, o.GWaitSince, o.GWaitReason, o.GParentGoid, o.GGoPC, o.GStartPC)
-	fmt.Fprintf(b, "GLockedM: %#x, GTrackingSeq: %#x, GBubble: %#x, BubbleID: %#x, BubbleRoot: %#x, GEnd: %#x, MSyscallTick: %#x,\n}},\n",
+	fmt.Fprintf(b, "GLockedM: %#x, GTrackingSeq: %#x, GBubble: %#x, BubbleID: %#x, BubbleRoot: %#x, GEnd: %#x, MSyscallTick: %#x,\n",
 		o.GLockedM, o.GTrackingSeq, o.GBubble, o.BubbleID, o.BubbleRoot, o.GEnd, o.MSyscallTick)
+	fmt.Fprintf(b, "GSig: %#x, GSigCode: %#x, GSigAddr: %#x,\n}},\n", o.GSig, o.GSigCode, o.GSigAddr)
 	return nil
 }
 
