@@ -11,10 +11,9 @@ import (
 // makes everything in one pass, and keeps its memory from one profile to the next. It does not write to a profile: others may be
 // reading it. The zero value is ready for use; it is not safe for concurrent use.
 type Marshaler struct {
-	out     []byte
-	numbers map[string]int64 // of strings in the table
-	table   []string
-	keys    []string
+	out  []byte
+	text stringTable
+	keys []string
 }
 
 // What one large profile needed is not kept for ever.
@@ -51,7 +50,7 @@ func (m *Marshaler) Marshal(p *profile.Profile) []byte {
 	}
 	b = m.rest(b, p)
 	m.out = b
-	m.end()
+	m.text.end()
 	return b
 }
 
@@ -59,49 +58,24 @@ func (m *Marshaler) begin() {
 	if cap(m.out) > maxKept {
 		m.out = nil
 	}
-	if m.numbers == nil {
-		m.numbers = make(map[string]int64)
-	}
-	m.number("")
-}
-
-// end lets the profile's strings go.
-func (m *Marshaler) end() {
-	if len(m.table) > maxStrings {
-		m.numbers, m.table = nil, nil
-		return
-	}
-	clear(m.numbers)
-	clear(m.table)
-	m.table = m.table[:0]
-}
-
-// number of a string in the table.
-func (m *Marshaler) number(s string) int64 {
-	n, ok := m.numbers[s]
-	if !ok {
-		n = int64(len(m.table))
-		m.numbers[s] = n
-		m.table = append(m.table, s)
-	}
-	return n
+	m.text.begin()
 }
 
 // rest is what follows the functions: the table of strings, and what the profile says of itself.
 func (m *Marshaler) rest(b []byte, p *profile.Profile) []byte {
-	drop, keep := m.number(p.DropFrames), m.number(p.KeepFrames)
+	drop, keep := m.text.number(p.DropFrames), m.text.number(p.KeepFrames)
 	var periodType profile.ValueType
 	if p.PeriodType != nil {
 		periodType = profile.ValueType{Type: p.PeriodType.Type, Unit: p.PeriodType.Unit}
 	}
-	m.number(periodType.Type)
-	m.number(periodType.Unit)
+	m.text.number(periodType.Type)
+	m.text.number(periodType.Unit)
 	comments := make([]int64, len(p.Comments))
 	for i, c := range p.Comments {
-		comments[i] = m.number(c)
+		comments[i] = m.text.number(c)
 	}
-	defaultType, doc := m.number(p.DefaultSampleType), m.number(p.DocURL)
-	for _, s := range m.table {
+	defaultType, doc := m.text.number(p.DefaultSampleType), m.text.number(p.DocURL)
+	for _, s := range m.text.list {
 		b = varint(tag(b, 6, wireBytes), uint64(len(s)))
 		b = append(b, s...)
 	}
@@ -120,8 +94,8 @@ func (m *Marshaler) rest(b []byte, p *profile.Profile) []byte {
 
 func (m *Marshaler) valueType(b []byte, field byte, t *profile.ValueType) []byte {
 	b, at := open(b, field)
-	b = integer(b, 1, m.number(t.Type))
-	b = integer(b, 2, m.number(t.Unit))
+	b = integer(b, 1, m.text.number(t.Type))
+	b = integer(b, 2, m.text.number(t.Unit))
 	return shut(b, at)
 }
 
@@ -144,8 +118,8 @@ func (m *Marshaler) labels(b []byte, labels map[string][]string) []byte {
 		for _, v := range labels[k] {
 			var at int
 			b, at = open(b, fieldLabel)
-			b = integer(b, 1, m.number(k))
-			b = integer(b, 2, m.number(v))
+			b = integer(b, 1, m.text.number(k))
+			b = integer(b, 2, m.text.number(v))
 			b = shut(b, at)
 		}
 	}
@@ -155,14 +129,14 @@ func (m *Marshaler) labels(b []byte, labels map[string][]string) []byte {
 func (m *Marshaler) numLabels(b []byte, s *profile.Sample) []byte {
 	m.keys = sortedKeys(m.keys[:0], s.NumLabel)
 	for _, k := range m.keys {
-		key, units := m.number(k), s.NumUnit[k]
+		key, units := m.text.number(k), s.NumUnit[k]
 		for i, v := range s.NumLabel[k] {
 			var at int
 			b, at = open(b, fieldLabel)
 			b = integer(b, 1, key)
 			b = integer(b, 3, v)
 			if i < len(units) {
-				b = integer(b, 4, m.number(units[i]))
+				b = integer(b, 4, m.text.number(units[i]))
 			}
 			b = shut(b, at)
 		}
@@ -184,8 +158,8 @@ func (m *Marshaler) mapping(b []byte, v *profile.Mapping) []byte {
 	b = unsigned(b, 2, v.Start)
 	b = unsigned(b, 3, v.Limit)
 	b = unsigned(b, 4, v.Offset)
-	b = integer(b, 5, m.number(v.File))
-	b = integer(b, 6, m.number(v.BuildID))
+	b = integer(b, 5, m.text.number(v.File))
+	b = integer(b, 6, m.text.number(v.BuildID))
 	b = flag(b, 7, v.HasFunctions)
 	b = flag(b, 8, v.HasFilenames)
 	b = flag(b, 9, v.HasLineNumbers)
@@ -220,14 +194,14 @@ func line(b []byte, l *profile.Line) []byte {
 func (m *Marshaler) function(b []byte, f *profile.Function) []byte {
 	b, at := open(b, 5)
 	b = unsigned(b, 1, f.ID)
-	name := m.number(f.Name)
+	name := m.text.number(f.Name)
 	system := name
 	if f.SystemName != f.Name {
-		system = m.number(f.SystemName)
+		system = m.text.number(f.SystemName)
 	}
 	b = integer(b, 2, name)
 	b = integer(b, 3, system)
-	b = integer(b, 4, m.number(f.Filename))
+	b = integer(b, 4, m.text.same(f.Filename))
 	b = integer(b, 5, f.StartLine)
 	return shut(b, at)
 }

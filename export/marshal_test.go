@@ -3,6 +3,7 @@ package export
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -43,10 +44,7 @@ func TestMarshalKeepsMemory(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { m.Marshal(p) }); n != 0 {
 		t.Errorf("%v allocations a profile", n)
 	}
-	if len(m.numbers) != 0 || len(m.table) != 0 {
-		t.Errorf("%d strings are kept", len(m.numbers))
-	}
-	for _, s := range m.table[:cap(m.table)] {
+	for _, s := range m.text.list[:cap(m.text.list)] {
 		if s != "" {
 			t.Fatalf("%q is kept", s)
 		}
@@ -131,4 +129,39 @@ func randomSample(r *rand.Rand, p *profile.Profile, number func() uint64, text f
 		}
 	}
 	return s
+}
+
+// BenchmarkMarshal is of a profile as it comes from a process: 200 stacks, 500 locations, 300 functions.
+func BenchmarkMarshal(b *testing.B) {
+	p := &profile.Profile{SampleType: []*profile.ValueType{{Type: "samples", Unit: "count"}, {Type: "cpu", Unit: "nanoseconds"}}}
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range uint64(300) {
+		name := fmt.Sprintf("github.com/some/project/package%d.(*Type%d).Method%d", i/30, i/10, i)
+		p.Function = append(p.Function, &profile.Function{
+			ID: i + 1, Name: name, SystemName: name, Filename: fmt.Sprintf("/src/github.com/some/project/package%d/file%d.go", i/30, i/10),
+		})
+	}
+	for i := range uint64(500) {
+		p.Location = append(p.Location, &profile.Location{ID: i + 1, Address: i << 12, Line: []profile.Line{{Function: p.Function[i%300], Line: int64(i)}}})
+	}
+	for range 200 {
+		s := &profile.Sample{Value: []int64{1, 10101010}}
+		for range 15 {
+			s.Location = append(s.Location, p.Location[r.IntN(500)])
+		}
+		p.Sample = append(p.Sample, s)
+	}
+	b.Run("pprofd", func(b *testing.B) {
+		var m Marshaler
+		for b.Loop() {
+			m.Marshal(p)
+		}
+	})
+	b.Run("library", func(b *testing.B) {
+		for b.Loop() {
+			if err := p.WriteUncompressed(io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -228,8 +228,8 @@ func (p *Profiler) source(id uint32) []string {
 	if p.allocs == nil {
 		lines = append(lines, fmt.Sprintf("event %s at %s Hz", p.probes.Event(), &p.rate.hz))
 	}
-	for _, t := range p.all {
-		if id != 0 && t.id != id || t.alloc == nil {
+	for _, t := range p.of(id) {
+		if t.alloc == nil {
 			continue
 		}
 		if line := t.alloc.source(&p.rate.interval); !slices.Contains(lines, line) {
@@ -248,10 +248,16 @@ func (p *Profiler) source(id uint32) []string {
 
 // throttledSamples of a target; 0: of all.
 func (p *Profiler) throttledSamples(id uint32) (n uint64) {
-	for _, t := range p.all {
-		if id == 0 || t.id == id {
-			n += t.throttled.Count
-		}
+	for _, t := range p.of(id) {
+		n += t.throttled.Count
 	}
 	return n
+}
+
+// of is a target as a list; 0: all.
+func (p *Profiler) of(id uint32) []*target {
+	if id == 0 || int(id) > len(p.all) {
+		return p.all
+	}
+	return p.all[id-1 : id]
 }

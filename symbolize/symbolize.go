@@ -75,6 +75,8 @@ type Symbolizer struct {
 	overflowed bool
 	kernel     kernelSymbols
 	scratch    []gopclntab.Frame
+	free       []Frame
+	chunk      int // frames of the last allocation
 	notes      []string
 }
 
@@ -199,6 +201,15 @@ func (s *Symbolizer) Frames(a objfile.Addr) []Frame {
 	return f
 }
 
+// Resolve is Frames for who keeps the result: what is not remembered yet is not remembered then.
+func (s *Symbolizer) Resolve(a objfile.Addr) []Frame {
+	if f, ok := s.cache[a]; ok {
+		return f
+	}
+	s.overflowed = true
+	return s.resolve(a)
+}
+
 // MaxCache is how many distinct addresses are remembered: who asks for more had better ask for those of one image together.
 func (s *Symbolizer) MaxCache() int { return s.max }
 
@@ -260,12 +271,29 @@ func (s *Symbolizer) resolveGo(im *objfile.Image, pc uint64) []Frame {
 	if len(s.scratch) > maxFrames {
 		s.scratch = s.scratch[:maxFrames]
 	}
-	frames := make([]Frame, 0, len(s.scratch))
+	frames := s.room(len(s.scratch))
 	for _, f := range s.scratch {
 		frames = append(frames, s.goFrame(im, pc, f))
 	}
 	return frames
 }
+
+// room for n frames is a piece of a larger allocation, which lives as long as one of its frames.
+func (s *Symbolizer) room(n int) []Frame {
+	if n > len(s.free) {
+		s.chunk = min(max(2*s.chunk, minChunk), maxChunk)
+		s.free = make([]Frame, max(n, s.chunk))
+	}
+	piece := s.free[:0:n]
+	s.free = s.free[n:]
+	return piece
+}
+
+// Frames that are allocated at a time.
+const (
+	minChunk = 8
+	maxChunk = 256
+)
 
 func (s *Symbolizer) goFrame(im *objfile.Image, pc uint64, f gopclntab.Frame) Frame {
 	if f.Func == "" {

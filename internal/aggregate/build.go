@@ -57,7 +57,7 @@ type Built struct {
 
 // Build makes the profiles, one at a time and by target, so that only one needs to be in memory. Where there are more
 // addresses than sym remembers, targets of one program follow one another.
-// The profile is the caller's, who may add to its Comments. The table must not change meanwhile.
+// The profile is the caller's, who may add to its Comments. Samples with the same labels share them. The table must not change meanwhile.
 func (t *Table) Build(images symbolize.Images, sym *symbolize.Symbolizer, o BuildOptions) iter.Seq[Built] {
 	return func(yield func(Built) bool) {
 		names := newNaming(&t.stacks.addrs, sym)

@@ -17,11 +17,10 @@ type builder struct {
 	number  uint32 // of this profile among those of names
 	maps    mappings
 	locs    map[locKey]*profile.Location // but for those in names
-	kernel  map[string]*profile.Location // kernel addresses have no lines: one location per function
 	pseudo  map[string]*profile.Location
-	samples map[sampleKey]*profile.Sample
-	numbers []uint32 // of the addresses of a stack
-	list    []*name  // of these addresses
+	labels  map[LabelID]map[string][]string // of samples that have no others
+	numbers []uint32                        // of the addresses of a stack
+	list    []*name                         // of these addresses
 	frames  [][]symbolize.Frame
 	masks   []uint64
 	stack   []*profile.Location
@@ -40,14 +39,6 @@ type locKey struct {
 	mask uint64
 }
 
-// sampleKey finds samples that became equal: kernel addresses in one function, targets merged.
-type sampleKey struct {
-	hash   uint64
-	labels LabelID
-	target uint32
-	size   uint16
-}
-
 // maxSlab bounds what a small profile allocates in vain.
 const maxSlab = 1 << 10
 
@@ -56,17 +47,16 @@ func newBuilder(t *Table, images symbolize.Images, names *naming, o BuildOptions
 	p := emptyProfile(o)
 	p.Sample = make([]*profile.Sample, 0, samples)
 	names.profiles++
+	names.samples.reset(samples)
 	chunk := min(samples, maxSlab)
 	return &builder{
 		t: t, o: o, p: p, sym: names.sym, names: names, number: names.profiles,
 		sampleSlab: slab[profile.Sample]{chunk: chunk}, valueSlab: slab[int64]{chunk: 2 * chunk},
 		stackSlab: slab[*profile.Location]{chunk: 4 * chunk}, locationSlab: slab[profile.Location]{chunk: chunk},
 		lineSlab: slab[profile.Line]{chunk: chunk}, functionSlab: slab[profile.Function]{chunk: chunk},
-		maps:    mappings{p: p, images: images, known: make(map[mapKey]*mapping)},
-		locs:    make(map[locKey]*profile.Location),
-		kernel:  make(map[string]*profile.Location),
-		pseudo:  make(map[string]*profile.Location),
-		samples: make(map[sampleKey]*profile.Sample, samples),
+		maps:   mappings{p: p, images: images, known: make(map[mapKey]*mapping)},
+		locs:   make(map[locKey]*profile.Location),
+		pseudo: make(map[string]*profile.Location),
 	}
 }
 
@@ -93,8 +83,12 @@ func (b *builder) add(e *entry) {
 	}
 	b.mask()
 	for i, mask := range b.masks {
-		if mask != 0 {
-			b.stack = append(b.stack, b.location(b.numbers[i], b.list[i], mask))
+		switch m := b.list[i]; {
+		case mask == 0:
+		case m.in == b.number && mask == m.all:
+			b.stack = append(b.stack, m.loc)
+		default:
+			b.stack = append(b.stack, b.location(b.numbers[i], m, mask))
 		}
 	}
 	b.roots(e.key.Status)
@@ -140,7 +134,11 @@ func (b *builder) sample(e *entry) {
 	if b.o.TargetLabels != nil {
 		k.target = e.key.Target
 	}
-	if s := b.samples[k]; s != nil && equalStacks(s.Location, b.stack) {
+	for at := b.names.samples.find(k, 0); at != 0; at = b.names.samples.find(k, at) {
+		s := b.p.Sample[at-1]
+		if !equalStacks(s.Location, b.stack) {
+			continue
+		}
 		for i, v := range b.values(e.key, e.value) {
 			s.Value[i] += v
 		}
@@ -151,7 +149,7 @@ func (b *builder) sample(e *entry) {
 	copy(s.Location, b.stack)
 	s.Value = b.values(e.key, e.value)
 	b.label(s, e.key)
-	b.samples[k] = s
+	b.names.samples.add(k)
 	b.p.Sample = append(b.p.Sample, s)
 }
 
@@ -176,15 +174,38 @@ func equalStacks(a, b []*profile.Location) bool {
 
 func (b *builder) label(s *profile.Sample, k Key) {
 	v := b.t.labels.get(k.Labels)
-	for _, l := range v.list {
-		addLabel(s, l)
+	if b.o.TargetLabels == nil {
+		s.Label = b.shared(k.Labels, v.list)
+	} else {
+		for _, l := range v.list {
+			addLabel(s, l)
+		}
+		b.targetLabels(s, k.Target)
 	}
-	b.targetLabels(s, k.Target)
 	addNumber(s, "goid", int64(v.num.Goid))
 	addNumber(s, "tid", int64(v.num.TID))
 	if o := b.o.Objects; o != nil {
 		addNumber(s, "bytes", o.Sizes[k.Size])
 	}
+}
+
+// shared are the labels of a set, in one map for all samples of the profile: each map takes 400 bytes.
+func (b *builder) shared(id LabelID, list []Label) map[string][]string {
+	if len(list) == 0 {
+		return nil
+	}
+	labels, ok := b.labels[id]
+	if !ok {
+		s := &profile.Sample{}
+		for _, l := range list {
+			addLabel(s, l)
+		}
+		if labels = s.Label; b.labels == nil {
+			b.labels = make(map[LabelID]map[string][]string)
+		}
+		b.labels[id] = labels
+	}
+	return labels
 }
 
 func (b *builder) targetLabels(s *profile.Sample, target uint32) {
@@ -231,18 +252,15 @@ func (b *builder) lost(k lostKey, v Value) {
 
 // location returns the location of an address with the frames in mask.
 func (b *builder) location(n uint32, name *name, mask uint64) *profile.Location {
-	if name.in == b.number && mask == name.all {
-		return name.loc
-	}
 	if mask != 1<<len(name.frames)-1 {
 		k := locKey{n, mask}
 		if b.locs[k] == nil {
-			b.locs[k] = b.newLocation(b.t.stacks.addr(n), mask, name.frames, name.ids)
+			b.locs[k] = b.newLocation(name.addr, mask, name.frames, name.ids)
 		}
 		return b.locs[k]
 	}
 	if name.in != b.number {
-		name.loc, name.in = b.newLocation(b.t.stacks.addr(n), mask, name.frames, name.ids), b.number
+		name.loc, name.in = b.newLocation(name.addr, mask, name.frames, name.ids), b.number
 	}
 	return name.loc
 }
@@ -250,7 +268,7 @@ func (b *builder) location(n uint32, name *name, mask uint64) *profile.Location 
 // newLocation makes the location of an address; ids are those of its frames' functions.
 func (b *builder) newLocation(a objfile.Addr, mask uint64, frames []symbolize.Frame, ids []uint32) *profile.Location {
 	if a.Image == objfile.KernelImage && len(frames) > 0 {
-		return b.kernelLocation(frames[0])
+		return b.kernelLocation(ids[0], &frames[0])
 	}
 	m := b.maps.get(a)
 	l := b.append(a.Off, m)
@@ -266,16 +284,17 @@ func (b *builder) newLocation(a objfile.Addr, mask uint64, frames []symbolize.Fr
 
 // kernelLocation is the function's, with the offset from _text as address: the absolute one would tell
 // whoever reads the file where the kernel lies (KASLR), and would differ after each boot.
-func (b *builder) kernelLocation(f symbolize.Frame) *profile.Location {
-	if l := b.kernel[f.Func]; l != nil {
-		return l
+func (b *builder) kernelLocation(id uint32, f *symbolize.Frame) *profile.Location {
+	fn := b.function(id, f)
+	known := &b.names.functions[id]
+	if known.kernel == nil {
+		m := b.maps.get(objfile.Addr{Image: objfile.KernelImage})
+		known.kernel = b.append(f.Entry, m)
+		known.kernel.Line = b.lineSlab.take(1)
+		known.kernel.Line[0] = profile.Line{Function: fn, Line: int64(f.Line)}
+		m.observe(f)
 	}
-	m := b.maps.get(objfile.Addr{Image: objfile.KernelImage})
-	l := b.append(f.Entry, m)
-	l.Line = []profile.Line{b.line(&f)}
-	m.observe(&f)
-	b.kernel[f.Func] = l
-	return l
+	return known.kernel
 }
 
 func (b *builder) named(name string) *profile.Location {
@@ -306,7 +325,7 @@ func (b *builder) line(f *symbolize.Frame) profile.Line {
 func (b *builder) function(id uint32, f *symbolize.Frame) *profile.Function {
 	known := &b.names.functions[id]
 	if known.in != b.number {
-		known.in, known.Function = b.number, &b.functionSlab.take(1)[0]
+		*known = function{in: b.number, Function: &b.functionSlab.take(1)[0]}
 		*known.Function = profile.Function{
 			ID: uint64(len(b.p.Function) + 1), Name: f.Func, SystemName: f.SystemName,
 			Filename: f.File, StartLine: int64(f.StartLine),

@@ -20,6 +20,14 @@ type mappings struct {
 	p      *profile.Profile
 	images symbolize.Images
 	known  map[mapKey]*mapping
+	last   lastMapping
+}
+
+// lastMapping is what get gave last: neighbours in a stack are mostly of one segment.
+type lastMapping struct {
+	image       objfile.ImageID
+	start, size uint64
+	*mapping
 }
 
 type mapKey struct {
@@ -42,6 +50,9 @@ const (
 
 // get returns the mapping of an address, nil where there is no image.
 func (m *mappings) get(a objfile.Addr) *mapping {
+	if l := &m.last; l.mapping != nil && a.Image == l.image && a.Off >= l.start && a.Off-l.start < l.size {
+		return l.mapping
+	}
 	im := m.images(a.Image)
 	if im == nil && a.Image != objfile.KernelImage {
 		return nil
@@ -53,7 +64,10 @@ func (m *mappings) get(a objfile.Addr) *mapping {
 		mp = m.add(im, a.Image, prog)
 		m.known[k] = mp
 	}
-	if seg == noSegment && a.Image != objfile.KernelImage {
+	switch {
+	case seg != noSegment:
+		m.last = lastMapping{a.Image, prog.Vaddr, prog.Memsz, mp}
+	case a.Image != objfile.KernelImage:
 		mp.cover(a.Off)
 	}
 	return mp

@@ -25,11 +25,11 @@ func TestMask(t *testing.T) {
 		for range 1 + i%3*random.IntN(2) {
 			frames = append(frames, kinds[random.IntN(len(kinds))])
 		}
-		m := &name{frames: frames}
+		m := &name{meaning: &meaning{frames: frames}}
 		m.elision, m.all = elisionOf(frames)
 		names = append(names, m)
 	}
-	names = append(names, &name{frames: slices.Repeat(kinds[:1], 70)})
+	names = append(names, &name{meaning: &meaning{frames: slices.Repeat(kinds[:1], 70)}})
 	b := &builder{}
 	quick := 0
 	for range 20000 {

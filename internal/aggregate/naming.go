@@ -19,18 +19,31 @@ type naming struct {
 	order     []uint32 // numbers of all addresses, by address: those of an image are neighbours
 	images    [][]uint32
 	ids       map[functionKey]uint32
-	functions []function // by id
-	profiles  uint32     // begun
+	functions []function       // by id
+	outer     *symbolize.Frame // the last one that had a number and was not inlined; outerID is its function's
+	outerID   uint32
+	profiles  uint32    // begun
+	samples   sampleSet // of the current profile
+
+	nameSlab slab[name]
+	wordSlab slab[meaning]
+	idSlab   slab[uint32]
 }
 
-// name is an address's: one line of the CPU's caches.
+// name is an address's. Two are in one line of the CPU's caches.
 type name struct {
-	frames  []symbolize.Frame
-	ids     []uint32 // of their functions
+	*meaning
 	loc     *profile.Location
+	all     uint64 // which frames are shown as a rule
 	in      uint32 // the profile that loc is of: it has all frames
 	elision elision
-	all     uint64 // which frames are shown as a rule
+}
+
+// meaning is what is needed of an address once in a profile.
+type meaning struct {
+	addr   objfile.Addr
+	frames []symbolize.Frame
+	ids    []uint32 // of their functions
 }
 
 // elision says what symbolize.Elide does to the frames of an address, whatever its neighbours are.
@@ -46,13 +59,15 @@ const (
 // function is one of the current profile, if in says so.
 type function struct {
 	*profile.Function
-	in uint32
+	kernel *profile.Location // kernel addresses have no lines: one location per function
+	in     uint32
 }
 
 func newNaming(addrs *addrSet, sym *symbolize.Symbolizer) *naming {
 	n := &naming{
 		addrs: addrs, sym: sym, ids: make(map[functionKey]uint32),
 		names: make([]*name, addrs.list.n), order: make([]uint32, addrs.list.n),
+		nameSlab: slab[name]{chunk: chunk}, wordSlab: slab[meaning]{chunk: chunk}, idSlab: slab[uint32]{chunk: chunk},
 	}
 	for i := range n.order {
 		n.order[i] = uint32(i)
@@ -84,9 +99,11 @@ func (n *naming) name(number uint32) *name {
 }
 
 func (n *naming) resolve(a objfile.Addr) *name {
-	m := &name{frames: n.sym.Frames(a)}
+	m := &n.nameSlab.take(1)[0]
+	m.meaning = &n.wordSlab.take(1)[0]
+	m.addr, m.frames = a, n.sym.Resolve(a)
 	m.elision, m.all = elisionOf(m.frames)
-	m.ids = make([]uint32, len(m.frames))
+	m.ids = n.idSlab.take(len(m.frames))
 	for i := range m.frames {
 		m.ids[i] = n.id(&m.frames[i])
 	}
@@ -122,7 +139,7 @@ func (n *naming) forget() {
 			n.names[i] = nil
 		}
 	}
-	n.images, n.functions, n.ids = nil, nil, make(map[functionKey]uint32)
+	n.images, n.functions, n.ids, n.outer = nil, nil, make(map[functionKey]uint32), nil
 	n.sym.Forget()
 }
 
@@ -131,8 +148,19 @@ type functionKey struct {
 	startLine          int
 }
 
-// id numbers the function of a frame.
+// id numbers the function of a frame. Addresses that follow one another are mostly of one function.
 func (n *naming) id(f *symbolize.Frame) uint32 {
+	if o := n.outer; o != nil && o.Func == f.Func && o.SystemName == f.SystemName && o.File == f.File && o.StartLine == f.StartLine {
+		return n.outerID
+	}
+	id := n.lookUp(f)
+	if !f.Inlined {
+		n.outer, n.outerID = f, id
+	}
+	return id
+}
+
+func (n *naming) lookUp(f *symbolize.Frame) uint32 {
 	k := functionKey{f.Func, f.SystemName, f.File, f.StartLine}
 	id, ok := n.ids[k]
 	if !ok {
