@@ -53,8 +53,8 @@ func TestCut(t *testing.T) {
 	var times []time.Time
 	var used [][2]time.Duration // before and after each cut
 	for _, d := range []time.Duration{0, 500 * time.Millisecond, time.Second, 1500 * time.Millisecond} {
-		for began := usedCPU(t, spin.PID); usedCPU(t, spin.PID) < began+d; time.Sleep(10 * time.Millisecond) {
-		}
+		began := usedCPU(t, spin.PID)
+		waitFor(t, func() bool { return usedCPU(t, spin.PID) >= began+d })
 		before := usedCPU(t, spin.PID)
 		times = append(times, r.cut(t))
 		used = append(used, [2]time.Duration{before, usedCPU(t, spin.PID)})

@@ -356,7 +356,7 @@ func TestServersEnd(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			began := time.Now()
-			if err := d.servers.close(ctx); err != nil || time.Since(began) > time.Second {
+			if err := d.servers.close(ctx); err != nil || time.Since(began) > d.timeout/2 {
 				t.Errorf("%v: %v", time.Since(began), err)
 			}
 			d.begin()
