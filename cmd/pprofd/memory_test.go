@@ -87,12 +87,13 @@ func TestRecordHeapOfProgramThatEnds(t *testing.T) {
 
 // TestRecordHeapEndsWithItsProcess: nobody waits for the end of -d for what cannot be read any more.
 func TestRecordHeapEndsWithItsProcess(t *testing.T) {
-	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-quiet", "-busy")
+	heap := testprog.Build(t, "heap", testprog.Options{})
+	proc := testprog.Start(t, heap, "-quiet", "-busy")
 	cmd, _, errOut := command(t, "record", "-t", "heap,allocs", "-d", "1h", "-p", fmt.Sprint(proc.PID), "-o", filepath.Join(t.TempDir(), "out"))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	awaitReading(t, cmd, heap)
 	proc.Stop()
 	hang := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	defer hang.Stop()
@@ -103,13 +104,14 @@ func TestRecordHeapEndsWithItsProcess(t *testing.T) {
 
 // TestRecordTellsWhatItHas where a process ends before all could be read of it.
 func TestRecordTellsWhatItHas(t *testing.T) {
-	proc := testprog.Start(t, testprog.Build(t, "heap", testprog.Options{}), "-quiet", "-busy")
+	heap := testprog.Build(t, "heap", testprog.Options{})
+	proc := testprog.Start(t, heap, "-quiet", "-busy")
 	dir := filepath.Join(t.TempDir(), "out")
-	cmd, out, errOut := command(t, "record", "-t", "cpu,heap,goroutine", "-d", "2s", "-p", fmt.Sprint(proc.PID), "-o", dir)
+	cmd, out, errOut := command(t, "record", "-t", "cpu,heap,goroutine", "-d", "1h", "-p", fmt.Sprint(proc.PID), "-o", dir)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second)
+	awaitReading(t, cmd, heap)
 	proc.Stop()
 	if code := exitCode(t, cmd.Wait()); code != exitFailure {
 		t.Errorf("exit code %d", code)
@@ -127,10 +129,17 @@ func TestRecordTellsWhatItHas(t *testing.T) {
 // TestRecordOnOOM: the file is there once the kernel has killed the process, and says what it holds.
 func TestRecordOnOOM(t *testing.T) {
 	begin := filepath.Join(t.TempDir(), "begin")
-	proc := testprog.StartLimited(t, 96<<20, testprog.Build(t, "leak", testprog.Options{}), "-begin", begin)
+	leak := testprog.Build(t, "leak", testprog.Options{})
+	proc := testprog.StartLimited(t, 96<<20, leak, "-begin", begin)
 	cmd, out, errOut := command(t, "record", "-t", "heap", "--on-oom", "-p", fmt.Sprint(proc.PID))
-	time.AfterFunc(time.Second, func() { _ = os.WriteFile(begin, nil, 0o600) })
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	awaitReading(t, cmd, leak)
+	if err := os.WriteFile(begin, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
 		t.Fatal(err, errOut)
 	}
 	p := readProfile(t, filepath.Join(cmd.Dir, "heap.pb.gz"))
@@ -145,19 +154,20 @@ func TestRecordOnOOM(t *testing.T) {
 
 // TestRecordOnOOMWithoutOne ends with an exit code of its own, and leaves no file.
 func TestRecordOnOOMWithoutOne(t *testing.T) {
-	proc := testprog.Start(t, testprog.Build(t, "leak", testprog.Options{}), "-most", "1")
-	endsWithoutOOM(t, proc.PID, []string{"-d", "1s"}, func(*os.Process) {})
-	endsWithoutOOM(t, proc.PID, nil, func(p *os.Process) { _ = p.Signal(os.Interrupt) })
-	endsWithoutOOM(t, proc.PID, nil, func(*os.Process) { proc.Stop() })
+	leak := testprog.Build(t, "leak", testprog.Options{})
+	proc := testprog.Start(t, leak, "-most", "1")
+	endsWithoutOOM(t, proc.PID, leak, []string{"-d", "1s"}, func(*os.Process) {})
+	endsWithoutOOM(t, proc.PID, leak, nil, func(p *os.Process) { _ = p.Signal(os.Interrupt) })
+	endsWithoutOOM(t, proc.PID, leak, nil, func(*os.Process) { proc.Stop() })
 }
 
-func endsWithoutOOM(t *testing.T, pid int, args []string, end func(*os.Process)) {
+func endsWithoutOOM(t *testing.T, pid int, program string, args []string, end func(*os.Process)) {
 	t.Helper()
 	cmd, _, errOut := command(t, append([]string{"record", "-t", "heap", "--on-oom", "-p", fmt.Sprint(pid)}, args...)...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(time.Second / 2)
+	awaitReading(t, cmd, program)
 	end(cmd.Process)
 	if code := exitCode(t, cmd.Wait()); code != exitNoOOM || !strings.Contains(errOut.String(), "no process was killed for lack of memory; nothing was written") {
 		t.Errorf("%v: exit code %d, %s", args, code, errOut)

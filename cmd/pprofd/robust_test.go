@@ -84,12 +84,17 @@ func TestTargetThatIsKilledIsWritten(t *testing.T) {
 // TestHighestFrequency counts what is lost, and loses nothing in silence.
 func TestHighestFrequency(t *testing.T) {
 	p := testprog.Start(t, testprog.Build(t, "spin", testprog.Options{}), "-threads=2", "-seconds=60")
-	before := cpuTime(t, p.PID)
 	cmd, _, errOut := command(t, "record", "-q", "-p", fmt.Sprint(p.PID), "-d", "2s", "-F", "9999")
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var before time.Duration
+	until(t, "pprofd samples", func() bool { before = cpuTime(t, p.PID); return hasEvents(cmd.Process.Pid) })
+	until(t, "it samples no more", func() bool { return !hasEvents(cmd.Process.Pid) })
+	used := cpuTime(t, p.PID) - before // more than was sampled
+	if err := cmd.Wait(); err != nil {
 		t.Fatal(err, errOut)
 	}
-	used := cpuTime(t, p.PID) - before // more than was sampled: from before the start and after the end
 	prof := readProfile(t, filepath.Join(cmd.Dir, "cpu.pb.gz"))
 	n, cpu := sum(prof)
 	t.Logf("%d samples, %d lost, %v of at most %v", n, holds(prof, "[lost]"), cpu, used)
