@@ -51,6 +51,15 @@ func (g *gaps) forget(d time.Duration, survived bool) {
 	}
 }
 
+// add adds others.
+func (g *gaps) add(o *gaps) {
+	g.waits, g.later = g.waits+o.waits, g.later+o.later
+	for i := range g.ended {
+		g.ended[i] += o.ended[i]
+		g.survived[i] += o.survived[i]
+	}
+}
+
 // mean is over, of the waits that were in one snapshot only.
 func (g *gaps) mean() time.Duration { return g.over(0) }
 

@@ -31,16 +31,18 @@ type wallGroup struct {
 	whole  int64 // goroutines that were there all the time; see wallProgram.end
 	kept   bool  // while it is found out which are needed no more
 	once   *gaps // of waits that were in one snapshot only; nil: none is looked at twice
+
+	settled *wallGroup // as which this one counts from now on; nil: as itself
 }
 
 // wallRoom is what may be remembered of goroutines, and what is, of all programs that share it.
 type wallRoom struct {
-	maxGroups, maxFrames, maxSeen int
-	groups, frames, seen          int
+	maxGroups, maxFrames, maxSeen, maxHabits int
+	groups, frames, seen, habits             int
 }
 
 func newWallRoom() *wallRoom {
-	return &wallRoom{maxGroups: maxGroups, maxFrames: maxGroupFrames, maxSeen: maxSeen}
+	return &wallRoom{maxGroups: maxGroups, maxFrames: maxGroupFrames, maxSeen: maxSeen, maxHabits: maxHabits}
 }
 
 // wallGroups are those of one program.
@@ -124,8 +126,9 @@ func (s *wallGroups) taken(at, since time.Time) {
 	}
 	s.before = s.before[:0]
 	for _, g := range s.now {
-		s.before = append(s.before, seenGroup{g, g.now})
-		g.count += g.now
+		to := g.is()
+		s.before = append(s.before, seenGroup{to, g.now})
+		to.count += g.now
 	}
 	s.drop()
 	s.weigh(at.Sub(since))
@@ -135,7 +138,7 @@ func (s *wallGroups) taken(at, since time.Time) {
 // weigh has the last snapshot count for some time.
 func (s *wallGroups) weigh(d time.Duration) {
 	for _, g := range s.before {
-		g.weight += time.Duration(g.n) * d
+		g.is().weight += time.Duration(g.n) * d
 	}
 }
 
@@ -145,6 +148,30 @@ func (s *wallGroups) drop() {
 		g.now = 0
 	}
 	s.now = s.now[:0]
+}
+
+// is what g counts as.
+func (g *wallGroup) is() *wallGroup {
+	if g.settled != nil {
+		return g.settled
+	}
+	return g
+}
+
+// settle has g, which is none of s, count as one of them. gaps: its waits are as long as that one's.
+func (s *wallGroups) settle(g, to *wallGroup, gaps bool) {
+	to.count, to.weight, to.stops = to.count+g.count, to.weight+g.weight, to.stops+g.stops
+	g.settled = to
+	switch {
+	case g.once == nil:
+		return
+	case gaps && to.once == nil:
+		to.once = g.once
+		return
+	case gaps:
+		to.once.add(g.once)
+	}
+	s.twice--
 }
 
 // end has the last snapshot count up to the end.

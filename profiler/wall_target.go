@@ -2,14 +2,12 @@ package profiler
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/pprofd/pprofd/export"
 	"github.com/pprofd/pprofd/internal/goruntime"
-	"github.com/pprofd/pprofd/objfile"
 )
 
 // wallTarget is a process whose goroutines are sampled.
@@ -41,12 +39,11 @@ type wallProgram struct {
 	threads threads
 	groups  wallGroups
 
-	seen    map[uint64]*stopped      // by g: where it was, and what it is counted as
-	pending map[uint64]*stopped      // of this snapshot: whose stacks are being read
-	places  map[wallPlace]*wallGroup // where goroutines were seen that stopped in the same way
-	own     map[wallPlace]*wallGroup // the same of each goroutine
-	count   int                      // goroutines in it
-	running wallGroup                // those that ran, or were in a system call and waited for nothing
+	seen    map[uint64]*stopped // by g: where it was, and what it is counted as
+	pending map[uint64]*stopped // of this snapshot: whose stacks are being read
+	habits  map[wallPlace]*habit
+	count   int       // goroutines in it
+	running wallGroup // those that ran, or were in a system call and waited for nothing
 	began   time.Time
 	index   int // of this snapshot, from 1
 	wants   func(goruntime.State, string) bool
@@ -66,24 +63,8 @@ type stopped struct {
 	looked      *glance    // nil: it is not looked at twice
 }
 
-// wallPlace is where a goroutine stopped, without its stack.
-type wallPlace struct {
-	id                       uint64 // of the goroutine; 0: any
-	start, pc, depth, labels uint64
-	reason                   string
-	state                    goruntime.State
-}
-
-// place of the goroutine, or of any.
-func (s *stopped) place(id uint64) wallPlace {
-	return wallPlace{id: id, start: s.start, pc: s.pc, depth: s.end - s.sp, labels: s.labels, reason: s.reason, state: s.state}
-}
-
-// Limits on what is remembered of goroutines from one snapshot to the next, and of those that stop in places of their own.
-const (
-	maxSeen = 1 << 16
-	maxOwn  = 1 << 12
-)
+// maxSeen bounds what is remembered of goroutines from one snapshot to the next.
+const maxSeen = 1 << 16
 
 func newWallTarget(w *Wall, g *Goroutines) *wallTarget {
 	t := &wallTarget{w: w}
@@ -98,7 +79,7 @@ func (t *wallTarget) execute(g *Goroutines, now time.Time) {
 	}
 	t.wallProgram = &wallProgram{
 		g: g, began: now, threads: newThreads(t.w.cfg.ProcRoot, int(g.pid)), wants: t.wants,
-		seen: make(map[uint64]*stopped), pending: make(map[uint64]*stopped), places: make(map[wallPlace]*wallGroup), own: make(map[wallPlace]*wallGroup),
+		seen: make(map[uint64]*stopped), pending: make(map[uint64]*stopped), habits: make(map[wallPlace]*habit),
 		groups: wallGroups{room: t.w.room()},
 	}
 	g.space.ReadDirectly()
@@ -124,6 +105,7 @@ func (t *wallTarget) wants(s goruntime.State, reason string) bool {
 // end has the last snapshot count up to the end, and finds who has waited all the time.
 func (p *wallProgram) end(now time.Time) {
 	p.groups.end(now)
+	p.settle()
 	for _, s := range p.seen {
 		if s.sure && s.group != nil && s.first == 1 && s.last == p.index {
 			s.group.whole++
@@ -182,7 +164,9 @@ func (p *wallProgram) look(raw *goruntime.Goroutine) bool {
 		return false
 	}
 	if was, ok := p.seen[raw.Addr]; ok && was.sure && was.same(&s) {
-		was.repeated()
+		if was.repeated(); was.first == was.last {
+			p.stays(was)
+		}
 		was.last = p.index
 		p.groups.add(was.group)
 		return false
@@ -241,40 +225,17 @@ func (p *wallProgram) visit(g *Goroutine) {
 		return
 	}
 	s.group = p.groups.find(&wallKey{State: s.state, Reason: s.reason, Stack: g.Stack, Labels: g.Labels, Complete: g.Complete})
+	again := s.sure && g.Stops != s.stops
+	p.whole(s, again)
+	if again {
+		p.known(s)
+		p.forget(g.Addr)
+		return
+	}
 	p.groups.add(s.group)
 	s.group.stops++
-	p.glance(s, g.Stops == s.stops)
-	if len(p.places) < p.groups.room.maxSeen {
-		p.places[s.place(0)] = s.group
-	}
-	if len(p.own) >= maxOwn {
-		clear(p.own)
-	}
-	p.own[s.place(s.id)] = s.group
-	s.sure = s.sure && g.Stops == s.stops
+	p.glance(s, true)
 	p.remember(g.Addr, s)
-}
-
-// known counts a goroutine that went on before its stack was read: as the last that was seen to stop in the same way, itself rather than another. There
-// are few.
-func (p *wallProgram) known(s *stopped) {
-	group := p.own[s.place(s.id)]
-	itself := group != nil
-	if group == nil {
-		group = p.places[s.place(0)]
-	}
-	if group == nil {
-		key := wallKey{State: s.state, Reason: s.reason, Leaf: movedFrame}
-		if a, ok := p.g.space.Resolve(s.start); ok {
-			key.Stack = []objfile.Addr{a}
-		}
-		group = p.groups.find(&key)
-	}
-	p.groups.add(group)
-	group.stops++
-	if s.group = group; itself { // how long others wait there it does not tell
-		p.glance(s, false)
-	}
 }
 
 func (p *wallProgram) remember(addr uint64, s *stopped) {
@@ -304,9 +265,7 @@ func (p *wallProgram) sweep() {
 			s.group.kept = true
 		}
 	}
-	gone := func(_ wallPlace, g *wallGroup) bool { return !g.kept }
-	maps.DeleteFunc(p.places, gone)
-	maps.DeleteFunc(p.own, gone)
+	p.sweepHabits()
 	p.groups.sweep()
 }
 
@@ -314,6 +273,7 @@ func (p *wallProgram) sweep() {
 func (p *wallProgram) leave() {
 	p.groups.room.seen -= len(p.seen)
 	clear(p.seen)
+	p.forgetHabits()
 	p.groups.sweep()
 }
 

@@ -166,6 +166,7 @@ func checkShares(t *testing.T, wall *profile.Profile, before, after map[string]i
 		}
 		return sum
 	}
+	t.Log(strings.Join(wall.Comments, "; "))
 	lock, compute := got("main.(*worker).lock"), got("main.(*worker).compute")
 	for what, share := range map[string]float64{
 		"receive": got("main.(*worker).run") - lock - compute, "lock": lock, "compute": compute + got(noCPUFrame), // until it is told what to do next it receives, too

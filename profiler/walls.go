@@ -80,6 +80,7 @@ const (
 	wallsGroups       = 1 << 15 // different stacks of all processes together
 	wallsFrames       = 1 << 19 // of these: 8 MiB
 	wallsSeen         = 1 << 16 // goroutines of all processes together that are remembered
+	wallsHabits       = 1 << 14 // of these goroutines, where each of them stops
 	wallsBad          = 1 << 12
 )
 
@@ -90,7 +91,7 @@ func NewWalls(c WallsConfig) *Walls {
 	c.Window = cmp.Or(c.Window, defaultWallWindow)
 	c.MaxTargets = cmp.Or(c.MaxTargets, defaultMaxTargets)
 	return &Walls{
-		cfg: c, patience: stallPatience, room: &wallRoom{maxGroups: wallsGroups, maxFrames: wallsFrames, maxSeen: wallsSeen}, wanted: make(map[Process]bool), bad: make(map[Process]time.Time),
+		cfg: c, patience: stallPatience, room: &wallRoom{maxGroups: wallsGroups, maxFrames: wallsFrames, maxSeen: wallsSeen, maxHabits: wallsHabits}, wanted: make(map[Process]bool), bad: make(map[Process]time.Time),
 		rates: WallRates{Hz: c.Frequency, CPUs: c.CPUs, Window: c.Window},
 	}
 }

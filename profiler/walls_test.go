@@ -36,8 +36,8 @@ func runWalls(t *testing.T, w *Walls) (end func()) {
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
-		if w.room.groups != 0 || w.room.frames != 0 || w.room.seen != 0 {
-			t.Errorf("left in the room: %d groups, %d frames, %d goroutines", w.room.groups, w.room.frames, w.room.seen)
+		if w.room.groups != 0 || w.room.frames != 0 || w.room.seen != 0 || w.room.habits != 0 {
+			t.Errorf("left in the room: %d groups, %d frames, %d goroutines, %d habits", w.room.groups, w.room.frames, w.room.seen, w.room.habits)
 		}
 	}
 	t.Cleanup(end)

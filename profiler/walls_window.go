@@ -192,6 +192,7 @@ func (k *wallWorker) freeze(t *walled, at time.Time) {
 func (t *wallTarget) freeze(now time.Time) *wallTarget {
 	p := t.wallProgram
 	p.groups.end(now)
+	p.settle()
 	f := *t
 	f.ended = now
 	f.wallProgram = &wallProgram{g: p.g, groups: p.groups.freeze(), running: *p.running.freeze(), began: p.began, wants: p.wants}

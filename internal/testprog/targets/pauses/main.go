@@ -1,5 +1,5 @@
 // Command pauses has goroutines that wait for mutexes and channels for 50 µs, 1 ms, 20 ms and 200 ms at a time, each in a function of its own,
-// and knows how often and for how long they did.
+// and knows how often and for how long they did. With -brief there are further ones, that wait for channels for some 10 µs.
 //
 // It prints "ready", then for each line of its standard input "mark", the line, and a JSON object: by function how many waits have ended
 // and how long they were together, ns. With -dir it writes its own block and mutex profiles there, beside each mark.
@@ -49,10 +49,14 @@ func main() {
 	rate := flag.Int("rate", 0, "argument of SetBlockProfileRate and SetMutexProfileFraction")
 	dir := flag.String("dir", "", "write block and mutex profiles here with each mark")
 	life := flag.Duration("life", 5*time.Minute, "how long to live when nobody can ask any more")
+	brief := flag.Int("brief", 0, "so many further goroutines, whose waits are brief")
 	flag.Parse()
 	runtime.SetBlockProfileRate(*rate)
 	runtime.SetMutexProfileFraction(*rate)
 	all := waiters()
+	for i := 0; i < *brief; i++ {
+		all = append(all, &waiter{name: "receiveBriefly", wait: receiveBriefly, span: 10 * time.Microsecond, pause: time.Millisecond})
+	}
 	for _, w := range all {
 		w.begin, w.c, w.done = make(chan bool), make(chan bool), make(chan bool, 1)
 		go w.run()
@@ -98,15 +102,24 @@ func (w *waiter) partner() {
 	}
 }
 
-// sleep for the span: what is short by the kernel's timer, since the runtime's may be as coarse as 1 ms.
+// sleep for the span: what is short by the kernel's timer, since the runtime's may be as coarse as 1 ms; for what is shorter than that can be it runs.
 func (w *waiter) sleep() {
-	if w.span >= time.Millisecond {
+	switch {
+	case w.span >= time.Millisecond:
 		time.Sleep(w.span)
+		return
+	case w.span < 50*time.Microsecond:
+		runtime.Gosched() // its waiter comes first
+		for began := time.Now(); time.Since(began) < w.span; {
+		}
 		return
 	}
 	ts := syscall.NsecToTimespec(int64(w.span))
 	_ = syscall.Nanosleep(&ts, nil)
 }
+
+//go:noinline
+func receiveBriefly(w *waiter) { <-w.c }
 
 //go:noinline
 func receive50us(w *waiter) { <-w.c }
@@ -149,7 +162,8 @@ func mark(name string, all []*waiter) {
 	type done struct{ Count, NS int64 }
 	out := map[string]done{}
 	for _, w := range all {
-		out[w.name] = done{atomic.LoadInt64(&w.count), atomic.LoadInt64(&w.ns)}
+		sum := out[w.name]
+		out[w.name] = done{sum.Count + atomic.LoadInt64(&w.count), sum.NS + atomic.LoadInt64(&w.ns)}
 	}
 	line, err := json.Marshal(out)
 	check(err)
