@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ func main() {
 	flag.StringVar(&c.only, "only", "", "comma-separated `names` of profilers, as the table has them; with those that need no precision all pairs are measured, too")
 	flag.BoolVar(&c.turns, "turns", true, "measure also what functions are given that take turns in allocating")
 	flag.StringVar(&c.from, "from", "", "comma-separated `files` of earlier runs whose pairs are counted with those of this run")
-	flag.Func("rates", "comma-separated `MB/s` that the target allocates, 0: as fast as it goes (default 100,500,0)", c.parseRates)
+	flag.Func("rates", "comma-separated `MB/s` that the target allocates, 0: as fast as it goes (default 100,500,0)", board.Numbers(&c.rates, "rate in MB/s"))
 	flag.Parse()
 	if *short {
 		c.shorten()
@@ -45,18 +44,6 @@ func main() {
 	os.Exit(board.Run("allocs", func(ctx context.Context) error {
 		return board.Output(c.output, func(out io.Writer) error { return run(ctx, out, &c) })
 	}))
-}
-
-func (c *config) parseRates(list string) error {
-	c.rates = nil
-	for _, word := range strings.Split(list, ",") {
-		mbps, err := strconv.Atoi(word)
-		if err != nil || mbps < 0 {
-			return fmt.Errorf("%q is no rate in MB/s", word)
-		}
-		c.rates = append(c.rates, mbps)
-	}
-	return nil
 }
 
 // shorten makes it a test of whether everything runs.
@@ -87,7 +74,7 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 	if b.watchers, err = b.available(ctx); err != nil {
 		return err
 	}
-	if err := b.include(); err != nil {
+	if err := b.report.IncludeFiles(b.from); err != nil {
 		return err
 	}
 	for _, mbps := range c.rates {
@@ -102,20 +89,6 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 	}
 	b.table()
 	return b.report.Err()
-}
-
-// include takes over what earlier runs have measured.
-func (b *bench) include() error {
-	for _, path := range strings.FieldsFunc(b.from, func(r rune) bool { return r == ',' }) {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(b.report.Include(f), f.Close()); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	return nil
 }
 
 // build makes pprofd and the target.

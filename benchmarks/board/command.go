@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 )
 
 // Run runs a board until it ends or the user interrupts it, tells its error, and returns the exit code.
@@ -31,4 +33,19 @@ func Output(path string, f func(io.Writer) error) (err error) {
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	return f(io.MultiWriter(os.Stdout, file))
+}
+
+// Numbers is for flag.Func: it sets list to the numbers of an argument, with commas between them. what they are is for errors.
+func Numbers(list *[]int, what string) func(string) error {
+	return func(text string) error {
+		*list = nil
+		for _, word := range strings.Split(text, ",") {
+			n, err := strconv.Atoi(word)
+			if err != nil || n < 0 {
+				return fmt.Errorf("%q is no %s", word, what)
+			}
+			*list = append(*list, n)
+		}
+		return nil
+	}
 }

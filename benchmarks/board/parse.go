@@ -2,9 +2,11 @@ package board
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,6 +47,20 @@ func (r *Report) Include(in io.Reader, derived ...string) error {
 	for _, m := range earlier.lines {
 		if !slices.ContainsFunc(derived, func(prefix string) bool { return strings.HasPrefix(m.name, prefix) }) {
 			r.Add(m.name, m.n, m.values...)
+		}
+	}
+	return nil
+}
+
+// IncludeFiles includes the files of a list with commas, as flags have them; "": none.
+func (r *Report) IncludeFiles(list string, derived ...string) error {
+	for _, path := range strings.FieldsFunc(list, func(c rune) bool { return c == ',' }) {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(r.Include(f, derived...), f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return nil

@@ -1,6 +1,8 @@
 package board
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -44,5 +46,29 @@ func TestInclude(t *testing.T) {
 	}
 	if v := r.Values("X", "ns"); len(v) != 2 || v[0] != 2.5 || v[1] != 1.5 || !strings.Contains(second.String(), "# measured earlier, cpus: 2\nBenchmarkX 7 1.5 ns 2e+06 B\n") {
 		t.Errorf("%v, %q", v, second.String())
+	}
+}
+
+// TestIncludeFiles: so it does of several files, or it says which of them cannot be read.
+func TestIncludeFiles(t *testing.T) {
+	var out strings.Builder
+	New(&out).Add("X", 1, Value{1.5, "ns"})
+	good, bad := filepath.Join(t.TempDir(), "good"), filepath.Join(t.TempDir(), "bad")
+	for name, text := range map[string]string{good: out.String(), bad: "BenchmarkX 1 x ns\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := New(&out)
+	if err := r.IncludeFiles(good + "," + good); err != nil || len(r.Values("X", "ns")) != 2 {
+		t.Errorf("%v, %v", r.Values("X", "ns"), err)
+	}
+	if err := r.IncludeFiles(""); err != nil {
+		t.Error(err)
+	}
+	for _, list := range []string{good + "," + bad, bad + ".none"} {
+		if err := r.IncludeFiles(list); err == nil || !strings.Contains(err.Error(), "bad") {
+			t.Errorf("%s: %v", list, err)
+		}
 	}
 }

@@ -26,11 +26,7 @@ func main() { os.Exit(board.Run("goroutines", mainErr)) }
 func mainErr(ctx context.Context) error {
 	c := config{counts: []int{1_000, 10_000, 1_000_000}}
 	flag.IntVar(&c.rounds, "rounds", 7, "`rounds`; of a million goroutines a seventh of them")
-	flag.Func("n", "only so many `goroutines`", func(s string) error {
-		n, err := strconv.Atoi(s)
-		c.counts = []int{n}
-		return err
-	})
+	flag.Func("n", "comma-separated numbers of `goroutines` (default 1000,10000,1000000)", board.Numbers(&c.counts, "number of goroutines"))
 	flag.StringVar(&c.pprofd, "pprofd", "", "measure the `program`, do not build pprofd")
 	out := flag.String("o", "", "also write the report to `file`")
 	flag.Parse()

@@ -2,15 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pprofd/pprofd/benchmarks/agents"
@@ -26,7 +23,7 @@ func mainErr(ctx context.Context) error {
 	flag.DurationVar(&c.window, "window", 6*time.Second, "length of a window, whole seconds")
 	flag.StringVar(&c.only, "only", "", "one of the two `parts`: shares, cost")
 	flag.StringVar(&c.from, "from", "", "comma-separated `files` of earlier runs whose windows are counted with those of this run")
-	flag.Func("n", "comma-separated numbers of idle `goroutines` (default 0,1000,10000)", c.parseCounts)
+	flag.Func("n", "comma-separated numbers of idle `goroutines` (default 0,1000,10000)", board.Numbers(&c.counts, "number of goroutines"))
 	out := flag.String("o", "", "also write the report to `file`")
 	flag.Parse()
 	return board.Output(*out, func(w io.Writer) error { return run(ctx, w, &c) })
@@ -37,18 +34,6 @@ type config struct {
 	rounds     int
 	window     time.Duration
 	only, from string
-}
-
-func (c *config) parseCounts(list string) error {
-	c.counts = nil
-	for _, word := range strings.Split(list, ",") {
-		n, err := strconv.Atoi(word)
-		if err != nil || n < 0 {
-			return fmt.Errorf("%q is no number of goroutines", word)
-		}
-		c.counts = append(c.counts, n)
-	}
-	return nil
 }
 
 // bench is what all measurements need.
@@ -69,7 +54,7 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 		return err
 	}
 	b.report.Facts(board.Facts(ctx))
-	if err := b.include(); err != nil {
+	if err := b.report.IncludeFiles(b.from, "WallBias/"); err != nil {
 		return err
 	}
 	for _, part := range []struct {
@@ -87,20 +72,6 @@ func run(ctx context.Context, out io.Writer, c *config) error {
 	}
 	b.tables()
 	return b.report.Err()
-}
-
-// include takes over what earlier runs have measured.
-func (b *bench) include() error {
-	for _, path := range strings.FieldsFunc(b.from, func(r rune) bool { return r == ',' }) {
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(b.report.Include(f, "WallBias/"), f.Close()); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	return nil
 }
 
 // withFgprof is how programs are built that have fgprof in them.
