@@ -259,7 +259,7 @@ func (s *suite) toolchains(arch string, local bool) []string {
 	if arch == "amd64" {
 		versions = append(versions, s.amd64...)
 	}
-	return append(versions, s.versions...)
+	return appendNew(versions, s.versions)
 }
 
 // args are the flags of the test binary. The binary's own time limit comes first, since it shows where a test hangs.

@@ -95,6 +95,22 @@ func TestSuitesExist(t *testing.T) {
 	}
 }
 
+// TestToolchainsOnce: tests of suites that are run as one want each toolchain once.
+func TestToolchainsOnce(t *testing.T) {
+	c, err := parse([]string{"-run", "X", "./profiler"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen, err := choose(allSuites(), c)
+	if err != nil || len(chosen) != 1 {
+		t.Fatalf("%d suites, %v", len(chosen), err)
+	}
+	got := chosen[0].toolchains("amd64", false)
+	if once := slices.Compact(slices.Sorted(slices.Values(got))); len(got) < 4 || len(once) != len(got) {
+		t.Errorf("toolchains %q", got)
+	}
+}
+
 func TestAnUnknownArchitectureIsAnError(t *testing.T) {
 	if _, err := machineFor("mips"); err == nil || !strings.Contains(err.Error(), "mips") {
 		t.Errorf("error %v, want one that names it", err)
