@@ -38,7 +38,7 @@ func matching(expression string) func([]string) bool {
 
 func TestTopShowsWhereTimeGoes(t *testing.T) {
 	p := spin(t)
-	term := topIn(t, size{100, 30}, nil, pidFlag(p))
+	term := topIn(t, size{100, 30}, nil, pidFlag(p), often)
 	lines := term.await("main.alpha on top, and the cost", func(lines []string) bool {
 		return alphaLeads(lines) && costText.MatchString(strings.Join(lines, "\n"))
 	})
@@ -129,7 +129,7 @@ func TestTopWithAndWithoutColours(t *testing.T) {
 
 func TestTopEndsWithTheProcess(t *testing.T) {
 	p := spin(t)
-	term := topIn(t, size{80, 24}, nil, pidFlag(p))
+	term := topIn(t, size{80, 24}, nil, pidFlag(p), often)
 	term.await("main.alpha on top", alphaLeads)
 	if err := unix.Kill(p.PID, unix.SIGKILL); err != nil {
 		t.Fatal(err)
