@@ -75,7 +75,8 @@ func (s *wallGroups) find(k *wallKey) *wallGroup {
 		}
 		h++
 	}
-	if s.room.groups >= s.room.maxGroups || s.room.frames+len(k.Stack) > s.room.maxFrames {
+	frames := framesOf(k.Stack, k.Labels)
+	if s.room.groups >= s.room.maxGroups || s.room.frames+frames > s.room.maxFrames {
 		return &s.lost
 	}
 	s.last++
@@ -83,7 +84,7 @@ func (s *wallGroups) find(k *wallKey) *wallGroup {
 	group.Stack, group.Labels = slices.Clone(k.Stack), slices.Clone(k.Labels)
 	s.all[h] = group
 	s.room.groups++
-	s.room.frames += len(k.Stack)
+	s.room.frames += frames
 	return group
 }
 
@@ -215,7 +216,7 @@ func (s *wallGroups) sweep() {
 	for _, g := range s.all {
 		if !g.kept {
 			s.room.groups--
-			s.room.frames -= len(g.Stack)
+			s.room.frames -= framesOf(g.Stack, g.Labels)
 		}
 	}
 	kept := make(map[uint64]*wallGroup, len(s.all))

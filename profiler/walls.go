@@ -78,7 +78,7 @@ type WallsStats struct {
 const (
 	defaultWallWindow = 10 * time.Second
 	wallsGroups       = 1 << 15 // different stacks of all processes together
-	wallsFrames       = 1 << 19 // of these: 8 MiB
+	wallsFrames       = 1 << 19 // of these, with their labels: 8 MiB
 	wallsSeen         = 1 << 16 // goroutines of all processes together that are remembered
 	wallsHabits       = 1 << 14 // of these goroutines, where each of them stops
 	wallsBad          = 1 << 12
