@@ -256,8 +256,11 @@ func (p *Profiler) throttledSamples(id uint32) (n uint64) {
 
 // of is a target as a list; 0: all.
 func (p *Profiler) of(id uint32) []*target {
-	if id == 0 || int(id) > len(p.all) {
+	switch {
+	case id == 0:
 		return p.all
+	case int(id) > len(p.all):
+		return nil
 	}
 	return p.all[id-1 : id]
 }
