@@ -349,7 +349,12 @@ func TestSpaceIsOfOneExec(t *testing.T) {
 // TestSpaceOfVforkChild: its memory is that of its parent, until it executes a program; the parent's goes on.
 func TestSpaceOfVforkChild(t *testing.T) {
 	spin := testprog.Build(t, "spin", testprog.Options{})
-	parent := testprog.Start(t, testprog.Build(t, "vforker", testprog.Options{Cgo: true}), spin, "-seconds", "60")
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	parent := testprog.StartWith(t, testprog.StartOptions{Stdin: in}, testprog.Build(t, "vforker", testprog.Options{Cgo: true}), "-input", spin, "-seconds", "60")
 	var child int
 	if _, err := fmt.Sscanf(parent.Lines()[0], "ready %d", &child); err != nil {
 		t.Fatal(err)
@@ -361,6 +366,9 @@ func TestSpaceOfVforkChild(t *testing.T) {
 	s, _ := openSpace(t, child)
 	if m := s.Main(); of() == spin || m == nil || m.Image.Path == spin || !s.Current() {
 		t.Fatalf("before the exec the space is of %+v", m)
+	}
+	if err := out.Close(); err != nil { // it waits for that
+		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); s.Current(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {

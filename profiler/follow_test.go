@@ -218,13 +218,18 @@ func TestGoneBeforeItsFirstEvent(t *testing.T) {
 // TestAddDuringVfork: a process that is added before its first exec, when it has its parent's memory, is followed.
 func TestAddDuringVfork(t *testing.T) {
 	spin := testprog.Build(t, "spin", testprog.Options{})
-	parent := testprog.Start(t, testprog.Build(t, "vforker", testprog.Options{Cgo: true}), spin, "-seconds", "600")
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	parent := testprog.StartWith(t, testprog.StartOptions{Stdin: in}, testprog.Build(t, "vforker", testprog.Options{Cgo: true}), "-input", spin, "-seconds", "600")
 	var child int
 	if _, err := fmt.Sscanf(parent.Lines()[0], "ready %d", &child); err != nil {
 		t.Fatal(err)
 	}
 	r := runWindows(t, Config{Frequency: 199, Window: 500 * time.Millisecond})
-	if err := r.p.Add(child); err != nil {
+	if err := errors.Join(r.p.Add(child), out.Close()); err != nil { // it waits for the latter
 		t.Fatal(err)
 	}
 	var last *export.Profile

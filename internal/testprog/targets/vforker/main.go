@@ -1,6 +1,7 @@
 // Command vforker starts a program as os/exec does, slowly: for a second the child has a process of its own and the memory
 // of its parent. It prints "ready", the child's PID. The child ends with its parent at the latest. With -burn the child burns CPU
-// meanwhile, and the parent has run for a second before.
+// meanwhile, and the parent has run for a second before. With -input that lasts until there is something to read, or nothing any more,
+// instead of a second.
 package main
 
 /*
@@ -19,7 +20,7 @@ static long elapsed_ms(struct timespec *since)
 	return (now.tv_sec - since->tv_sec) * 1000 + (now.tv_nsec - since->tv_nsec) / 1000000;
 }
 
-static void start(char **argv, int burn)
+static void start(char **argv, int burn, int input)
 {
 	struct timespec began;
 	char line[32];
@@ -28,7 +29,7 @@ static void start(char **argv, int burn)
 
 	if (vfork() == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (write(1, line, snprintf(line, sizeof(line), "ready %d\n", getpid())) > 0)
+		if (write(1, line, snprintf(line, sizeof(line), "ready %d\n", getpid())) > 0 && !(input && read(0, line, 1) >= 0))
 			while (elapsed_ms(&began) < 1000)
 				burn || usleep(1000 * 1000);
 		execv(argv[0], argv);
@@ -47,12 +48,15 @@ import (
 )
 
 func main() {
-	args, burn := os.Args[1:], 0
+	args, burn, input := os.Args[1:], 0, 0
 	if len(args) > 0 && args[0] == "-burn" {
 		args, burn = args[1:], 1
 	}
+	if len(args) > 0 && args[0] == "-input" {
+		args, input = args[1:], 1
+	}
 	if len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "usage: vforker [-burn] program [argument...]")
+		fmt.Fprintln(os.Stderr, "usage: vforker [-burn] [-input] program [argument...]")
 		os.Exit(2)
 	}
 	runtime.LockOSThread() // the child's parent is a thread
@@ -61,7 +65,7 @@ func main() {
 		argv[i] = C.CString(arg)
 	}
 	time.Sleep(time.Duration(burn) * time.Second)
-	C.start(&argv[0], C.int(burn))
+	C.start(&argv[0], C.int(burn), C.int(input))
 	time.Sleep(time.Minute)
 }
 
