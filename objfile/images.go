@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/pprofd/pprofd/gopclntab"
 )
@@ -71,6 +72,7 @@ type Images struct {
 	last  ImageID
 	files int
 	pages *gopclntab.Pool
+	vdso  *File // this machine's; nil: not asked for yet
 }
 
 // tablePages bounds what is cached of the pc tables of all images: 8 MiB.
@@ -190,6 +192,22 @@ func (t *Images) copied(path string, b []byte) *Image {
 	}
 	return t.add(im)
 }
+
+// ownVDSO returns the image of this machine's vDSO, of which b is a copy. All processes have it, and it comes and goes with them: it is opened once.
+func (t *Images) ownVDSO(b []byte) *Image {
+	key := imageKey{content: ownVDSOSum(), shared: true, copiedBytes: true}
+	if im := t.known(key); im != nil {
+		return im
+	}
+	if t.vdso == nil {
+		im := t.copied(pathVDSO, b)
+		t.vdso = im.File
+		return im
+	}
+	return t.add(&Image{Path: pathVDSO, key: key, File: t.vdso, BuildID: t.vdso.BuildID()})
+}
+
+var ownVDSOSum = sync.OnceValue(func() [sha256.Size]byte { return sha256.Sum256(ownVDSO()) })
 
 type nopCloser struct{ io.ReaderAt }
 

@@ -499,7 +499,7 @@ var errAnonymous = errors.New("anonymous memory, no file")
 // vdso copies the kernel's shared object from the process's memory, except where it is ours.
 func (s *Space) vdso(m procfs.Map) *Image {
 	if b := ownVDSO(); uint64(len(b)) == m.End-m.Start && s.native() {
-		return s.images.copied(pathVDSO, b)
+		return s.images.ownVDSO(b)
 	}
 	b := make([]byte, min(m.End-m.Start, maxVDSO))
 	if err := s.ReadMem(b, m.Start); err != nil {

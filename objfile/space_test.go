@@ -306,6 +306,28 @@ func TestVDSOIsAnImageWithSymbols(t *testing.T) {
 	}
 }
 
+// TestVDSOIsOpenedOnce: it comes and goes with processes, and is looked at once.
+func TestVDSOIsOpenedOnce(t *testing.T) {
+	images := NewImages()
+	var files []*File
+	for range 2 {
+		s, err := OpenSpace(images, "/proc", os.Getpid())
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, vdsoOf(t, s).Image.File)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if files[0] == nil || files[0] != files[1] {
+		t.Errorf("%p, then %p", files[0], files[1])
+	}
+	if n := images.Len(); n != 1 {
+		t.Errorf("%d images are left", n)
+	}
+}
+
 func vdsoOf(t *testing.T, s *Space) Mapping {
 	t.Helper()
 	for _, m := range s.Mappings() {

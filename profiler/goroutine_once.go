@@ -37,7 +37,7 @@ func (m *Memory) goroutinesOf(p process) (*Goroutines, error) {
 	if m.goroutines == nil {
 		m.goroutines = newGoroutineReader(m.images, m.layouts, m.symbolizer())
 	}
-	return m.goroutines.of(p, m.procs.Proc(int(p.pid)).MonotonicOffset())
+	return m.goroutines.of(p, 0) // no profile says for how long they wait
 }
 
 // goroutineProfile is what the goroutines of an open process do now.

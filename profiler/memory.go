@@ -141,6 +141,7 @@ type memTarget struct {
 	layout  goruntime.MemProfile
 	before  map[uint64]counts    // by bucket: at Add, for KindAllocs
 	records goruntime.MemRecords // of the last reading
+	stack   []objfile.Addr       // resolved last
 
 	contended map[string]*contention // by kind, of those that are asked for
 }
@@ -456,8 +457,9 @@ func (t *memTarget) add(s *aggregate.Snapshot, b *goruntime.Bucket, rate int64, 
 	s.Add(t.resolve(b.Stack), int64(b.Size), objects, bytes, usedObjects, usedBytes)
 }
 
+// resolve returns the stack of pcs, until the next.
 func (t *memTarget) resolve(pcs []uint64) []objfile.Addr {
-	stack := make([]objfile.Addr, 0, len(pcs))
+	stack := t.stack[:0]
 	for _, pc := range pcs {
 		a, ok := t.space.Resolve(pc)
 		if !ok {
@@ -465,6 +467,7 @@ func (t *memTarget) resolve(pcs []uint64) []objfile.Addr {
 		}
 		stack = append(stack, a)
 	}
+	t.stack = stack
 	return stack
 }
 

@@ -25,6 +25,9 @@ type blocks struct {
 	spent   time.Duration // in reads of mem
 	slots   [maxBlocks]block
 	free    [][]byte // of earlier passes
+	// for who walks along buckets
+	bucket []byte
+	stack  []uint64
 }
 
 func newBlocks(mem io.ReaderAt, limit time.Duration) *blocks { return &blocks{mem: mem, limit: limit} }
@@ -36,7 +39,7 @@ func (c *blocks) again(mem io.ReaderAt, limit time.Duration) {
 			c.free = append(c.free, c.slots[i].data)
 		}
 	}
-	*c = blocks{mem: mem, limit: limit, free: c.free}
+	*c = blocks{mem: mem, limit: limit, free: c.free, bucket: c.bucket, stack: c.stack}
 }
 
 // end lets go of the process's memory.

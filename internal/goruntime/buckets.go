@@ -34,8 +34,20 @@ type bucketWalk struct {
 
 	addr, size uint64   // of the bucket that was read last
 	stack      []uint64 // its return addresses, leaf first
-	buf        [bucketHeader + maxBucketStack*8 + (1+futureCycles)*recordSize]byte
+	buf        []byte   // of maxBucketBytes
 }
+
+const maxBucketBytes = bucketHeader + maxBucketStack*8 + (1+futureCycles)*recordSize
+
+// newBucketWalk reads into what mem has for that: one walk at a time.
+func newBucketWalk(mem *blocks, typ uint64, record int) bucketWalk {
+	if mem.bucket == nil {
+		mem.bucket, mem.stack = make([]byte, maxBucketBytes), make([]uint64, 0, usualStack)
+	}
+	return bucketWalk{mem: mem, typ: typ, record: record, stack: mem.stack, buf: mem.bucket}
+}
+
+const usualStack = 64 // frames
 
 // walk calls visit with the record of each bucket of the list whose head is at address head.
 func (w *bucketWalk) walk(head uint64, visit func(record []byte) error) error {
@@ -71,7 +83,7 @@ func (w *bucketWalk) head(addr uint64) (first uint64, err error) {
 	if err := readFull(w.mem.mem, addr, w.buf[:8]); err != nil {
 		return 0, fmt.Errorf("read the head of the profile: %w", err)
 	}
-	return binary.LittleEndian.Uint64(w.buf[:]), nil
+	return binary.LittleEndian.Uint64(w.buf), nil
 }
 
 // read reads the bucket at addr and returns where the next one is, and its record, which is valid until the next read.

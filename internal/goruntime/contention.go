@@ -12,6 +12,7 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/pprofd/pprofd/objfile"
@@ -166,8 +167,8 @@ func (c *Contention) ReadScale(mem io.ReaderAt, bias uint64, kind ContentionKind
 
 var ownTicks = regexp.MustCompile(`(?m)^cycles/second=(\d+)$`)
 
-// ticksPerSecond is how fast runtime.cputicks goes on this machine: what this process's own profile says.
-func ticksPerSecond() (int64, error) {
+// ticksPerSecond is how fast runtime.cputicks goes on this machine: what this process's own profile says, once and for all.
+var ticksPerSecond = sync.OnceValues(func() (int64, error) {
 	var b bytes.Buffer
 	if err := pprof.Lookup("block").WriteTo(&b, 1); err != nil {
 		return 0, fmt.Errorf("find out the speed of the processor's clock: %w", err)
@@ -177,7 +178,7 @@ func ticksPerSecond() (int64, error) {
 		return 0, fmt.Errorf("the speed of the processor's clock is not in this process's own profile of blocking: %.100q", b.Bytes())
 	}
 	return strconv.ParseInt(string(found[1]), 10, 64)
-}
+})
 
 // Apply turns what was counted into numbers of events and nanoseconds, as runtime/pprof does (printCountCycleProfile of
 // runtime/pprof/pprof.go; up to Go 1.19 scaleMutexProfile).
@@ -233,7 +234,7 @@ const contentionRecord = 16
 const logicalStack = ^uint64(0)
 
 func (c *Contention) read(mem *blocks, bias uint64, kind ContentionKind, visit func(*Contended) error) error {
-	w := bucketWalk{mem: mem, typ: blockBucket + uint64(kind), record: contentionRecord}
+	w := newBucketWalk(mem, blockBucket+uint64(kind), contentionRecord)
 	head, ok, err := c.list(&w, bias)
 	if err != nil || !ok {
 		return err

@@ -151,7 +151,7 @@ func (m *MemProfile) read(c *blocks, bias uint64, mode ReadMode, visit func(*Buc
 	if err != nil {
 		return false, err
 	}
-	w := memWalk{bucketWalk: bucketWalk{mem: c, typ: memBucket, record: m.RecordBytes()}, cycle: m.record, take: []int{int(before.number % futureCycles)}}
+	w := memWalk{bucketWalk: newBucketWalk(c, memBucket, m.RecordBytes()), cycle: m.record, take: []int{int(before.number % futureCycles)}}
 	if m.Cycle == 0 {
 		w.take = nil
 	}
