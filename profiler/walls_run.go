@@ -65,6 +65,9 @@ const (
 
 	paceInterval = 500 * time.Millisecond
 	firstTook    = 300 * time.Microsecond // CPU time of a snapshot before it is known
+
+	dearSnapshot   = 200 * time.Millisecond // CPU time of a snapshot that may be more than there is for all processes: of some 100,000 goroutines
+	longestSparing = time.Hour
 )
 
 var errStalled = fmt.Errorf("its memory does not answer: %w", objfile.ErrTooCostly)
@@ -230,6 +233,7 @@ func (k *wallWorker) take(ctx context.Context, t *walled) {
 		t.spent += t.took
 		t.snapshots++
 		k.w.count(func(s *WallsStats) { s.Snapshots, s.Goroutines = s.Snapshots+1, s.Goroutines+uint64(t.goroutines) })
+		k.spare(t)
 	case errors.Is(err, objfile.ErrProcessGone), errors.Is(err, os.ErrNotExist):
 		k.gone(t, time.Now())
 		return
@@ -239,6 +243,17 @@ func (k *wallWorker) take(ctx context.Context, t *walled) {
 		k.w.count(func(s *WallsStats) { s.Failed++ })
 	}
 	t.plan(later(t.slot.Add(t.length), time.Now()), k.end)
+}
+
+// spare leaves a process alone for a while of which one snapshot takes as much as those of all processes may in a window: a million goroutines,
+// or as many as a process says that it has, would be all that there is time for.
+func (k *wallWorker) spare(t *walled) {
+	allowed := k.rates.CPUs / 2
+	if allowed == 0 || t.took < dearSnapshot || t.took.Seconds() < allowed*k.rates.Window.Seconds() {
+		return
+	}
+	err := fmt.Errorf("a snapshot of its %d goroutines takes %v of CPU time: %w", t.goroutines, t.took.Round(time.Millisecond), objfile.ErrTooCostly)
+	k.w.avoid(t.proc, err, time.Duration(min(t.took.Seconds()/allowed, longestSparing.Seconds())*float64(time.Second)))
 }
 
 func later(a, b time.Time) time.Time {

@@ -15,6 +15,7 @@ import (
 	"github.com/pprofd/pprofd/internal/goruntime"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
+	"github.com/pprofd/pprofd/objfile"
 )
 
 // runWalls runs a Walls until the returned function is called, or the test ends; then nothing is left of it.
@@ -249,6 +250,41 @@ func TestWallsStall(t *testing.T) {
 	end()
 	close(letGo)
 	w.goroutines.Wait()
+}
+
+// burning is memory that takes CPU time.
+type burning struct{ goruntime.Memory }
+
+func (b burning) ReadPieces(pieces []objfile.Piece) error {
+	for began := threadTime(); threadTime()-began < dearSnapshot; {
+		burnt++
+	}
+	return b.Memory.ReadPieces(pieces)
+}
+
+var burnt int
+
+// TestWallsDear: a process of which one snapshot takes what there is for all is left alone then, for so long that this is what it takes on average;
+// the others have their turns.
+func TestWallsDear(t *testing.T) {
+	needs.Root(t)
+	dear, good := processOf(t, shares(t, testprog.Options{}).PID), processOf(t, shares(t, testprog.Options{}).PID)
+	k := &keep{}
+	w := NewWalls(WallsConfig{WallConfig: WallConfig{Exporter: k}, Window: time.Second, Discovery: everybody{}, CPUs: 0.01})
+	w.memory = func(p Process, m goruntime.Memory) goruntime.Memory {
+		if p == dear {
+			return burning{m}
+		}
+		return m
+	}
+	w.Set([]Process{dear, good})
+	runWalls(t, w)
+	waitFor(t, func() bool { return len(k.of(KindWall, dear)) > 0 })
+	had := len(k.of(KindWall, good))
+	waitFor(t, func() bool { return len(k.of(KindWall, good)) >= had+4 })
+	if n := len(k.of(KindWall, dear)); n != 1 {
+		t.Errorf("%d profiles of what takes %v a snapshot", n, dearSnapshot)
+	}
 }
 
 // TestWallsRefuses: what is no Go program, or has ended, is counted or not, and others go on.
