@@ -99,6 +99,10 @@ func suitesOfMemory() []suite {
 			versions: []string{"1.18.10", "1.23.12", "1.27.4"}, timeout: 6 * time.Minute,
 		},
 		{
+			// Not TestWallShares, nor what is like it: a snapshot takes some 100 ms where the host is busy, so that a minute has a few dozen.
+			pkg: "./profiler", name: "./profiler wall", run: "^(TestWallCost|TestWallUnseen|TestWallUnseenWaits|TestWallUnseenWindows)$", targets: []string{"pauses"}, slow: true,
+		},
+		{
 			pkg: "./profiler", name: "./profiler crashes", run: "^TestCrashes$", targets: []string{"crash"}, cgo: []string{"crash"},
 			versions: []string{"1.18.10", "1.27.4"}, slow: true, timeout: 6 * time.Minute,
 		},
