@@ -70,7 +70,7 @@ func (p *Profile) Decode() (*profile.Profile, error) {
 
 // coder is what encoding needs: a compressor takes 800 KB.
 type coder struct {
-	raw Marshaler
+	raw bytes.Buffer
 	zip *gzip.Writer
 }
 
@@ -78,6 +78,8 @@ var coders = sync.Pool{New: func() any {
 	zip, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed) // the level exists
 	return &coder{zip: zip}
 }}
+
+const maxKept = 1 << 20 // a buffer that one large profile needed is not kept for ever
 
 // Encode brings p into the form that Encoded describes; p itself stays as it is.
 func Encode(p *profile.Profile) (*Encoded, error) {
@@ -95,15 +97,21 @@ func Encode(p *profile.Profile) (*Encoded, error) {
 	}
 	c := coders.Get().(*coder)
 	defer coders.Put(c)
-	raw := c.raw.Marshal(p)
+	if c.raw.Cap() > maxKept {
+		c.raw = bytes.Buffer{}
+	}
+	c.raw.Reset()
+	if err := p.WriteUncompressed(&c.raw); err != nil {
+		return nil, err
+	}
 	var out bytes.Buffer
-	out.Grow(len(raw)/3 + 64)
+	out.Grow(c.raw.Len()/3 + 64)
 	c.zip.Reset(&out)
-	_, err := c.zip.Write(raw)
+	_, err := c.zip.Write(c.raw.Bytes())
 	if err = errors.Join(err, c.zip.Close()); err != nil {
 		return nil, err
 	}
-	e := &Encoded{Gzip: out.Bytes(), Raw: len(raw), Samples: len(p.Sample)}
+	e := &Encoded{Gzip: out.Bytes(), Raw: c.raw.Len(), Samples: len(p.Sample)}
 	for _, s := range p.Sample {
 		e.Total += s.Value[0]
 		e.Depth = max(e.Depth, depth(s))

@@ -84,7 +84,6 @@ type Exporter struct {
 	sink   sink
 	names  []string
 	out    *bufio.Writer
-	raw    export.Marshaler
 	zip    *gzip.Writer // of Pprof: its tables are a megabyte, which many profiles share
 }
 
@@ -173,8 +172,7 @@ func (e *Exporter) writePprof(w io.Writer, p *export.Profile) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = e.zip.Write(e.raw.Marshal(p.Data))
-	return errors.Join(err, e.zip.Close())
+	return errors.Join(p.Data.WriteUncompressed(e.zip), e.zip.Close())
 }
 
 // stream is a sink that somebody else owns.

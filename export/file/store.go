@@ -63,7 +63,7 @@ type Store struct {
 	ages  time.Duration // monotonic time before which nothing is removed for its age
 	// unsynced are paths that were written since the last Sync, maxUnsynced of them at most.
 	unsynced []string
-	raw      export.Marshaler
+	raw      bytes.Buffer
 	body     bytes.Buffer
 	zip      *gzip.Writer
 }
@@ -193,12 +193,16 @@ const maxUnsynced = 2 * fewFiles
 // encode leaves the file's bytes in s.body.
 func (s *Store) encode(p *export.Profile) error {
 	const keep = 1 << 20 // a buffer that one large profile needed is not kept for ever
-	if s.body.Cap() > keep {
-		s.body = bytes.Buffer{}
+	for _, b := range []*bytes.Buffer{&s.raw, &s.body} {
+		if b.Cap() > keep {
+			*b = bytes.Buffer{}
+		}
+		b.Reset()
 	}
-	s.body.Reset()
-	raw := s.raw.Marshal(p.Data)
-	tail, err := appendComments(nil, raw, labelComments(p))
+	if err := p.Data.WriteUncompressed(&s.raw); err != nil {
+		return err
+	}
+	tail, err := appendComments(nil, s.raw.Bytes(), labelComments(p))
 	if err != nil {
 		return err
 	}
@@ -210,9 +214,9 @@ func (s *Store) encode(p *export.Profile) error {
 	if err != nil {
 		return err
 	}
-	_, err1 := s.zip.Write(raw)
-	_, err2 := s.zip.Write(tail)
-	return errors.Join(err1, err2, s.zip.Close())
+	s.raw.Write(tail)
+	_, err = s.zip.Write(s.raw.Bytes())
+	return errors.Join(err, s.zip.Close())
 }
 
 // write makes the file of s.body, and room for it where the disk is full.
