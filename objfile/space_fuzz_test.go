@@ -29,6 +29,7 @@ func FuzzSpace(f *testing.F) {
 		f.Add([]byte(maps), []byte(strings.ReplaceAll(maps, "400000", "400800")), packed, uint32(0x400000), exe)
 		f.Add([]byte(maps), []byte(nil), exe, uint32(0x7ff000), packed[:0x800])
 	}
+	p.opens(f, "400000-402000 r-xp 00000000 FILE /bin/app\n", exe)
 	f.Fuzz(func(t *testing.T, maps, later, memory []byte, base uint32, exe []byte) {
 		p.write(t, maps, memory, int64(base), exe)
 		images := NewImages()
@@ -50,10 +51,27 @@ func FuzzSpace(f *testing.F) {
 }
 
 // fakeProcess is process 1 of a /proc of ours.
-type fakeProcess struct{ root, exe string }
+type fakeProcess struct {
+	root, exe string
+	mem       *os.File
+}
+
+// addressSpace is the size of a process's memory as a file: there is no end of it as long as the process lives.
+const addressSpace = 1<<63 - 1<<12
+
+// boundless is a file of that size, which few file systems have.
+func boundless(f *testing.F) *os.File {
+	fd, err := unix.MemfdCreate("mem", unix.MFD_CLOEXEC)
+	if err != nil {
+		f.Fatal(err)
+	}
+	mem := os.NewFile(uintptr(fd), "mem")
+	f.Cleanup(func() { mem.Close() })
+	return mem
+}
 
 func newFakeProcess(f *testing.F) *fakeProcess {
-	p := &fakeProcess{root: f.TempDir()}
+	p := &fakeProcess{root: f.TempDir(), mem: boundless(f)}
 	p.exe = filepath.Join(p.root, "app")
 	dir := filepath.Join(p.root, "1")
 	err := os.MkdirAll(dir, 0o755)
@@ -63,8 +81,10 @@ func newFakeProcess(f *testing.F) *fakeProcess {
 			err = os.WriteFile(path, []byte(data), 0o644)
 		}
 	}
-	if err == nil {
-		err = os.Symlink(p.exe, filepath.Join(dir, "exe"))
+	for name, file := range map[string]string{"exe": p.exe, "mem": fmt.Sprintf("/proc/self/fd/%d", p.mem.Fd())} {
+		if err == nil {
+			err = os.Symlink(file, filepath.Join(dir, name))
+		}
 	}
 	if err != nil {
 		f.Fatal(err)
@@ -72,23 +92,24 @@ func newFakeProcess(f *testing.F) *fakeProcess {
 	return p
 }
 
-func (p *fakeProcess) write(t *testing.T, maps, memory []byte, base int64, exe []byte) {
+func (p *fakeProcess) write(t testing.TB, maps, memory []byte, base int64, exe []byte) {
 	t.Helper()
 	if err := os.WriteFile(p.exe, exe, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	mem, err := os.Create(filepath.Join(p.root, "1/mem"))
-	if err != nil {
+	if err := p.mem.Truncate(0); err != nil {
 		t.Fatal(err)
 	}
-	defer mem.Close()
-	if _, err := mem.WriteAt(memory, base); err != nil {
+	if err := p.mem.Truncate(addressSpace); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.mem.WriteAt(memory, base); err != nil {
 		t.Fatal(err)
 	}
 	p.writeMaps(t, maps)
 }
 
-func (p *fakeProcess) writeMaps(t *testing.T, maps []byte) {
+func (p *fakeProcess) writeMaps(t testing.TB, maps []byte) {
 	t.Helper()
 	var st unix.Stat_t
 	if err := unix.Stat(p.exe, &st); err != nil {
@@ -98,6 +119,18 @@ func (p *fakeProcess) writeMaps(t *testing.T, maps []byte) {
 	maps = bytes.ReplaceAll(maps, []byte("FILE"), []byte(file))
 	if err := os.WriteFile(filepath.Join(p.root, "1/maps"), maps, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// opens: else nothing would be tested.
+func (p *fakeProcess) opens(f *testing.F, maps string, exe []byte) {
+	p.write(f, []byte(maps), exe, 0x400000, exe)
+	s, err := OpenSpace(NewImages(), p.root, 1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		f.Fatal(err)
 	}
 }
 
