@@ -63,7 +63,7 @@ func GoroutineFromDWARF(d *dwarf.Data) (GoroutineOffsets, error) {
 
 // end is where what is read of a g ends.
 func (o *GoroutineOffsets) end(labels uint32) uint32 {
-	return 8 + max(o.GStackTop, o.GWaitSince, o.GWaitReason, o.GParentGoid, o.GGoPC, o.GStartPC, o.GLockedM, o.GTrackingSeq, o.GBubble, o.GSig, o.GSigCode, o.GSigAddr, labels)&^7
+	return (max(o.GStackTop, o.GWaitSince, o.GWaitReason, o.GParentGoid, o.GGoPC, o.GStartPC, o.GLockedM, o.GTrackingSeq, o.GBubble, o.GSig, o.GSigCode, o.GSigAddr, labels) + 8 + 7) &^ 7
 }
 
 // goroutineOffsets are those of the program's version, as l was found: from the table, from DWARF, or, like l, from the newest row.

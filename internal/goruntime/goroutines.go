@@ -172,7 +172,7 @@ func word(image []byte, off uint32) uint64 {
 // size is how much is read of a g.
 func (g *Goroutines) size() int {
 	o := &g.Offsets
-	return int(max(g.GEnd, 8+max(o.GM, o.GSchedSP, o.GSchedPC, o.GSchedBP, o.GSyscallSP, o.GSyscallPC, o.GAtomicStatus&^7, o.GGoid, o.GLabels)))
+	return int(max(g.GEnd, (max(o.GM, o.GSchedSP, o.GSchedPC, o.GSchedBP, o.GSyscallSP, o.GSyscallPC, o.GAtomicStatus, o.GGoid, o.GLabels)+8+7)&^7))
 }
 
 // same says whether the goroutine has not run between two images, as far as they can tell.

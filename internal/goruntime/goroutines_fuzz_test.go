@@ -55,7 +55,7 @@ func TestGoroutinesOfAnyLayout(t *testing.T) {
 		t.Fatal("there is no row for Go 1.26")
 	}
 	for _, field := range fields() {
-		for _, at := range []uint32{1, 7, 8, maxG - 8, maxG, 2*maxOffset - 1} {
+		for _, at := range []uint32{1, 7, 8, maxG - 11, maxG - 9, maxG - 8, maxG, 2*maxOffset - 1} {
 			l := Layout{Offsets: off, Globals: Globals{AllGPtr: arrayAt, AllGLen: lenAt}}
 			*field.ptr(&l.Offsets) = at
 			g := &Goroutines{Layout: l}
@@ -64,8 +64,34 @@ func TestGoroutinesOfAnyLayout(t *testing.T) {
 			}
 			image := make([]byte, g.size())
 			g.decode(new(Goroutine), image)
+			g.PanicSignal(&hostile{repeated: repeated{data: []byte{8, 0, 0, 0, 0, 0, 0, 0}}}, 8)
 			if _, err := g.Thread(&hostile{repeated: repeated{data: []byte{8, 0, 0, 0, 0, 0, 0, 0}}}, 8); err != nil && !errors.Is(err, ErrNoGoroutines) {
 				t.Errorf("%s at %d: %v", field.name, at, err)
+			}
+		}
+	}
+}
+
+// TestGoroutinesOfAnyFields: the same of what only goroutines that are shown need.
+func TestGoroutinesOfAnyFields(t *testing.T) {
+	off, ok := rowFor(26)
+	if !ok {
+		t.Fatal("there is no row for Go 1.26")
+	}
+	rows := goroutineTable()
+	for _, field := range []func(*GoroutineOffsets) *uint32{
+		func(o *GoroutineOffsets) *uint32 { return &o.GStackTop }, func(o *GoroutineOffsets) *uint32 { return &o.GWaitSince },
+		func(o *GoroutineOffsets) *uint32 { return &o.GWaitReason }, func(o *GoroutineOffsets) *uint32 { return &o.GLockedM },
+		func(o *GoroutineOffsets) *uint32 { return &o.GTrackingSeq }, func(o *GoroutineOffsets) *uint32 { return &o.GSig },
+		func(o *GoroutineOffsets) *uint32 { return &o.GSigCode }, func(o *GoroutineOffsets) *uint32 { return &o.GSigAddr },
+	} {
+		for at := uint32(maxG - 32); at < maxG+8; at++ {
+			g := &Goroutines{Layout: Layout{Offsets: off, Globals: Globals{AllGPtr: arrayAt, AllGLen: lenAt}}, GoroutineOffsets: rows[len(rows)-1].off}
+			*field(&g.GoroutineOffsets) = at
+			g.GEnd = g.end(off.GLabels)
+			if g.lacks() == "" {
+				g.decode(new(Goroutine), make([]byte, g.size()))
+				g.PanicSignal(&hostile{repeated: repeated{data: []byte{8, 0, 0, 0, 0, 0, 0, 0}}}, 8)
 			}
 		}
 	}
