@@ -412,8 +412,8 @@ func events(pid int) (n int) {
 	return n
 }
 
-// spread is by how much the samples of a profile may miss the truth: a tenth, and where they are few four standard deviations.
-func spread(p *profile.Profile) float64 { return max(0.1, 4/math.Sqrt(float64(sumOf(p, 0)))) }
+// spread is by how much the samples of a profile may miss the truth: a tenth, and where they are few three standard deviations.
+func spread(p *profile.Profile) float64 { return max(0.1, 3/math.Sqrt(float64(sumOf(p, 0)))) }
 
 // TestPullTogether: ten clients at once, who want different processes for different times, share one sampling beside that which goes
 // on always, and each gets its own process for its own time.
