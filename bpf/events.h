@@ -244,11 +244,17 @@ static __always_inline int executed(void)
 		bpf_map_delete_elem(&targets, &pid);
 		return 0;
 	}
-	/* The layout was made for the program that this exec replaces, except where it was made for this exec. */
-	if (t->flags & TARGET_WAIT_EXEC)
+	/*
+	 * The layout was made for the program that this exec replaces, except where it was made for this exec: that target
+	 * waits until the event is out, since a timer may fire in here, and user space takes what is sampled before the event
+	 * for the program before.
+	 */
+	if (t->flags & TARGET_WAIT_EXEC) {
+		emit_event(RECORD_EXEC, pid, start);
 		t->flags &= ~TARGET_WAIT_EXEC;
-	else
-		t->flags = discover ? TARGET_NEW : 0;
+		return 0;
+	}
+	t->flags = discover ? TARGET_NEW : 0;
 	return emit_event(RECORD_EXEC, pid, start);
 }
 

@@ -179,6 +179,46 @@ func TestEventsChild(t *testing.T) {
 	t.Fatal(syscall.Exec("/proc/self/exe", os.Args, nil))
 }
 
+// TestEventsFirst: nothing of a target that waits for its exec is recorded before the exec is, whenever the timer fires.
+func TestEventsFirst(t *testing.T) {
+	p := load(t, Options{Frequency: 4999, Event: EventCPUClock})
+	processes := 400 // of which one or two had a sample first, where the wait ended before the record was out
+	if testing.Short() {
+		processes = 50
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[uint32]Type{} // the first record, by process
+	for range processes {
+		cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", "read x; exec true")
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pid := uint32(cmd.Process.Pid) // Start returns after the exec of the shell
+		if err := errors.Join(p.SetTarget(pid, &Target{WaitExec: true}), in.Close(), cmd.Wait()); err != nil {
+			t.Fatal(err)
+		}
+		drain(t, p, func(r *Record) {
+			if _, ok := seen[r.PID]; !ok {
+				seen[r.PID] = r.Type
+			}
+		})
+	}
+	for pid, first := range seen {
+		if first != TypeExec {
+			t.Errorf("process %d: a record of type %v before its exec", pid, first)
+		}
+	}
+	if len(seen) != processes {
+		t.Errorf("%d processes of %d", len(seen), processes)
+	}
+}
+
 // TestStale: a process that is not the one that was meant, by its start time, is counted and not sampled.
 func TestStale(t *testing.T) {
 	p := load(t, Options{Frequency: 499, Event: EventCPUClock})
