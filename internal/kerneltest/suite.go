@@ -122,7 +122,7 @@ func suitesOfMemory() []suite {
 func suitesOfStacks() []suite {
 	return []suite{
 		{
-			pkg: "./benchmarks/accuracy", run: "^TestAccuracy$/^golocal$/^default$", targets: []string{"mixed"}, slow: true,
+			pkg: "./benchmarks/accuracy", run: "^TestAccuracy$/^golocal$/^default$", targets: []string{"mixed"},
 			timeout: 6 * time.Minute,
 		},
 		{
