@@ -182,10 +182,7 @@ func TestEventsChild(t *testing.T) {
 // TestEventsFirst: nothing of a target that waits for its exec is recorded before the exec is, whenever the timer fires.
 func TestEventsFirst(t *testing.T) {
 	p := load(t, Options{Frequency: 4999, Event: EventCPUClock})
-	processes := 400 // of which one or two had a sample first, where the wait ended before the record was out
-	if testing.Short() {
-		processes = 50
-	}
+	const processes = 400 // of which one or two had a sample first, where the wait ended before the record was out
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
