@@ -365,6 +365,25 @@ static __always_inline bool begin_segment(struct scratch *s, struct target *t, u
 	return enter_segment(s, t) != 0;
 }
 
+#if defined(__TARGET_ARCH_arm64)
+/* The kernel's signal frame, and the record {magic, size} of the vector registers, which is the first of its sigcontext. */
+#define SIGNAL_FRAME 4688
+#define SIGNAL_FPSIMD (128 + 176 + 288)
+#define FPSIMD_RECORD (528ULL << 32 | 0x46508001)
+
+/*
+ * A handler is entered with SP at the signal frame, and has it there when it returns (arch/arm64/kernel/signal.c, setup_return and
+ * get_sigframe). Above the frame lies a frame record of what was interrupted, which the handler's own chain ends with. The handler
+ * returns to the vDSO, so that no return address tells where the frame is; its own words do.
+ */
+static __always_inline bool is_signal_frame(u64 frame)
+{
+	u64 record;
+
+	return user_read(&record, 8, frame + SIGNAL_FPSIMD) && record == FPSIMD_RECORD;
+}
+#endif
+
 static __always_inline long enter_interrupted(struct scratch *s, struct target *t, u64 frame)
 {
 	u64 regs[8]; /* of struct sigcontext: amd64 bp bx dx ax cx sp ip, arm64 see below */
@@ -528,13 +547,22 @@ static __always_inline long leave_stack(struct scratch *s, struct target *t, u32
 	/* While a signal is handled g is gsignal; a chain that leads back to the goroutine is better than its g.sched then. */
 	bool back = within(s->fp, s->cur_lo, s->cur_hi), switched = s->g == s->g0 || (s->g == s->gsignal && !back);
 
-	if (s->stack == STACK_SIGNAL && t->restorer && s->searched != s->segments && load_chunk(s, s->sp)) {
+	if (s->stack == STACK_SIGNAL && s->searched != s->segments) {
 		s->searched = s->segments;
-		if (within(s->pc, t->restorer, t->restorer + RESTORER_BYTES))
-			return enter_interrupted(s, t, s->sp - 8);
-		s->scanning = SCAN_RESTORER;
-		s->scan = 0;
-		return 0;
+#if defined(__TARGET_ARCH_x86)
+		if (t->restorer && load_chunk(s, s->sp)) {
+			if (within(s->pc, t->restorer, t->restorer + RESTORER_BYTES))
+				return enter_interrupted(s, t, s->sp - 8);
+			s->scanning = SCAN_RESTORER;
+			s->scan = 0;
+			return 0;
+		}
+#else
+		if (is_signal_frame(s->sp))
+			return enter_interrupted(s, t, s->sp);
+		if (is_signal_frame(s->lo - 16 - SIGNAL_FRAME))
+			return enter_interrupted(s, t, s->lo - 16 - SIGNAL_FRAME);
+#endif
 	}
 	if (s->stack == STACK_G0 && switched && s->curg && s->sched_pc && !s->joined) {
 		end_segment(s, END_SWITCH);

@@ -97,6 +97,9 @@ func newImage(src *objfile.Image) *image {
 		return im
 	}
 	im.arm64 = src.File.Machine() == elf.EM_AARCH64
+	if im.vdso {
+		im.findRestorer(src.File)
+	}
 	t, err := src.File.Pclntab()
 	if err != nil {
 		return im
@@ -125,6 +128,17 @@ func newImage(src *objfile.Image) *image {
 		im.lo, im.hi = im.roles[0].start, im.roles[n-1].end
 	}
 	return im
+}
+
+// restorerBytes covers the two instructions of __kernel_rt_sigreturn, and the address after its system call.
+const restorerBytes = 16
+
+// findRestorer finds to what signal handlers return on arm64 (arch/arm64/kernel/vdso/sigreturn.S). On amd64 it is the program's.
+func (im *image) findRestorer(vdso *objfile.File) {
+	if start, ok := vdso.SymbolAddr("__kernel_rt_sigreturn"); ok {
+		im.lo, im.hi = start, start+restorerBytes
+		im.roles = []roleRange{{im.lo, im.hi, roleRestorer}}
+	}
 }
 
 // role of the function that covers off.
@@ -181,6 +195,7 @@ func (u *Unwinder) Fetch(leaves []objfile.Addr) {
 // lookUp looks up what no span covers, in the pc tables. Where all spans are too many together they start anew.
 func (u *Unwinder) lookUp(im *image, off uint64) (i pcInfo) {
 	if im.table == nil {
+		i.role = im.role(off)
 		return i
 	}
 	f, ok := im.table.Find(off)
