@@ -28,6 +28,7 @@ type sink struct {
 	withTables bool
 	sending    *sending
 	discard    atomic.Bool // write nothing: the program never ran
+	dropped    sync.Once   // the code that made the first profile
 
 	mu     sync.Mutex
 	tables []table
@@ -71,6 +72,7 @@ func (s *sink) Export(ctx context.Context, p *export.Profile) error {
 	if s.discard.Load() {
 		return nil
 	}
+	s.dropped.Do(dropCode)
 	if err := s.Exporter.Export(ctx, p); err != nil {
 		return err
 	}
