@@ -359,17 +359,53 @@ func TestDutyCycle(t *testing.T) {
 			d := r.p.targets[uint32(proc.PID)].alloc.duty
 			r.p.turn.Unlock()
 			r.end(t)
-			t.Logf("probed for %v of %v, %.0f hits a second, the runtime's own count %+v", d.probed, d.total, d.rate, want.total)
 			if d.probed > d.total/4 {
 				t.Errorf("probed for %v of %v", d.probed, d.total)
 			}
 			p := only(t, r.k)
 			_, total := leaves(p)
+			t.Logf("probed for %v of %v, %.0f hits a second, %d bytes of %d", d.probed, d.total, d.rate, total, want.total)
 			if version == "1.18.10" { // the runtime does not count
 				want.total = total
 			}
 			checkAllocs(t, p, want)
 		})
+	}
+}
+
+// TestWindowsWithoutProbes: windows are so short that in many of them no slot is probed. What was allocated in these is in the next:
+// the profiles add up to what the program's runtime has counted up to the last one with samples.
+func TestWindowsWithoutProbes(t *testing.T) {
+	proc := testprog.Start(t, testprog.Build(t, "alloc", testprog.Options{}), "-now", "-rate", "400")
+	r := runAllocs(t, Config{AllocBudget: defaultAllocBudget, Window: 500 * time.Millisecond}, proc.PID)
+	counted := func() (own uint64, total int64, windows, empty int) {
+		r.p.turn.Lock()
+		defer r.p.turn.Unlock()
+		for _, p := range r.k.profiles {
+			_, sum := leaves(p.Data)
+			total += sum
+			if windows++; sum == 0 {
+				empty++
+			}
+		}
+		a := r.p.targets[uint32(proc.PID)].alloc
+		if !a.ownKnown {
+			t.Fatal("what the runtime has counted is not known")
+		}
+		return a.own, total, windows, empty
+	}
+	before, had, _, _ := counted()
+	time.Sleep(10 * time.Second)
+	own, total, windows, empty := counted()
+	r.end(t)
+	total -= had
+	want := int64(own - before)
+	t.Logf("%d windows, %d without a sample, %d of %d bytes", windows, empty, total, want)
+	if empty < windows/4 {
+		t.Errorf("%d of %d windows have no samples, want more", empty, windows)
+	}
+	if want < 3000<<20 || math.Abs(float64(total-want)) > 0.02*float64(want) {
+		t.Errorf("the profiles have %d bytes of %d", total, want)
 	}
 }
 

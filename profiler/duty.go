@@ -9,12 +9,16 @@ import (
 )
 
 // A probe costs the target a trap at each hit, whether or not a sample is taken. Where a process hits its probes more often
-// than the budget allows, they are there for a part of the time only: time is cut into slots of a second, slots into cycles,
-// and in each cycle some slots in a row, which begin at random, are probed. So each moment is probed with the same
-// probability, and what is seen is divided by it.
+// than the budget allows, they are there for a part of the time only: time is cut into slots of a second or less, slots into
+// cycles, and in each cycle some slots in a row, which begin at random, are probed. So each moment is probed with the same
+// probability, and what is seen is divided by it. Two cycles fit into a window, so that something is seen in each; what was
+// allocated in one in which nothing was seen all the same, because it was too short, counts in the next.
 
 const (
-	slotLength = time.Second
+	maxSlot    = time.Second
+	minSlot    = 100 * time.Millisecond
+	usualCycle = 5 * time.Second        // where there are no windows
+	perWindow  = 0.4                    // of a window: a cycle. Slots end somewhat late
 	learning   = 200 * time.Millisecond // the first slot of all, which tells how often the probes are hit
 	// hitCost is what one hit costs the target: the trap and the BPF program. coldCost is what it costs beyond that where hits
 	// are rare, so that the kernel's code and data have left the caches in between: as if it were so for the first coldHits a
@@ -37,8 +41,9 @@ type duty struct {
 	before      float64   // weight of the last slot that was probed
 	n, k, first int       // of a cycle: slots, how many are probed, where they begin
 	at          int       // the slot's number in the cycle; -1: learning
-	rate        float64   // hits a second while probed
-	hits        uint64    // at the slot's beginning
+	slot        time.Duration
+	rate        float64 // hits a second while probed
+	hits        uint64  // at the slot's beginning
 	probed      time.Duration
 	total       time.Duration
 	partial     bool // there were slots that might not have been probed
@@ -46,7 +51,7 @@ type duty struct {
 
 func newDuty() duty {
 	now := time.Now()
-	return duty{began: now, ends: now.Add(learning), since: monotonic(), weight: 1, before: 1, at: -1}
+	return duty{began: now, ends: now.Add(learning), since: monotonic(), weight: 1, before: 1, at: -1, slot: learning}
 }
 
 // monotonic is the clock of bpf.Sample.Time.
@@ -58,8 +63,26 @@ func monotonic() uint64 {
 	return uint64(t.Nano())
 }
 
-// plan begins a cycle, in which share of the time is probed.
-func (d *duty) plan(share float64) {
+// cycleIn is how long cycles may be where windows have a length, or none: 0.
+func cycleIn(window time.Duration) time.Duration {
+	if window > 0 {
+		return time.Duration(perWindow * float64(window))
+	}
+	return usualCycle
+}
+
+// plan begins a cycle, of the length of cycle at most if slots need not be too short for that.
+func (d *duty) plan(budget float64, cycle time.Duration) {
+	d.slot = maxSlot
+	d.divide(share(budget, d.rate, d.slot))
+	if fits := max(cycle/time.Duration(d.n), minSlot); fits < d.slot {
+		d.slot = fits
+		d.divide(share(budget, d.rate, d.slot))
+	}
+}
+
+// divide makes a cycle of slots, of which share is probed.
+func (d *duty) divide(share float64) {
 	switch {
 	case share >= maxUnused:
 		d.n, d.k = 1, 1
@@ -85,7 +108,7 @@ func (d *duty) weightOf(at uint64) float64 {
 }
 
 // next ends the slot, of which hits were seen if it was probed, and begins the next one.
-func (d *duty) next(now time.Time, hits uint64, budget float64) {
+func (d *duty) next(now time.Time, hits uint64, budget float64, cycle time.Duration) {
 	length := now.Sub(d.began)
 	d.total += length
 	if d.on() {
@@ -95,10 +118,10 @@ func (d *duty) next(now time.Time, hits uint64, budget float64) {
 	}
 	d.hits = hits
 	if d.at++; d.at <= 0 || d.at >= d.n {
-		d.plan(share(budget, d.rate))
+		d.plan(budget, cycle)
 	}
 	d.weight = float64(d.n) / float64(d.k)
-	d.began, d.since, d.ends = now, monotonic(), now.Add(slotLength)
+	d.began, d.since, d.ends = now, monotonic(), now.Add(d.slot)
 }
 
 // finish counts the slot that the end of the recording cuts.
@@ -122,7 +145,7 @@ func (d *duty) resume(now time.Time, hits uint64) {
 	d.total += now.Sub(d.began)
 	d.partial = true
 	d.hits = hits
-	d.began, d.since, d.ends = now, monotonic(), now.Add(slotLength)
+	d.began, d.since, d.ends = now, monotonic(), now.Add(d.slot)
 }
 
 // cost is the share of a CPU that so many hits a second take.
@@ -131,9 +154,9 @@ func cost(rate float64) float64 {
 }
 
 // share is for which part of the time a budget pays, with the turns: there is at most one in 1 / share slots. One below 0 has no end.
-func share(budget, rate float64) float64 {
+func share(budget, rate float64, slot time.Duration) float64 {
 	if all := cost(max(rate, 1)); budget >= 0 && all*maxUnused > budget {
-		return budget / (all + turnCost.Seconds()/slotLength.Seconds())
+		return budget / (all + turnCost.Seconds()/slot.Seconds())
 	}
 	return 1
 }
@@ -154,7 +177,7 @@ func (p *Profiler) turnAllocs(t *target, now time.Time) {
 	first := a.duty.at < 0
 	was := a.duty.on()
 	p.keepTotals(t, a.duty.weight)
-	a.duty.next(now, a.hits(), p.cfg.AllocBudget)
+	a.duty.next(now, a.hits(), p.cfg.AllocBudget, cycleIn(p.cfg.Window))
 	on := a.duty.on()
 	if was && !on {
 		p.beginDetach(t)
@@ -167,6 +190,7 @@ func (p *Profiler) turnAllocs(t *target, now time.Time) {
 		if err := p.attachAllocs(t); err != nil && p.alive(&t.process) {
 			p.note("process %d (%s): %v", t.pid, t.comm, err)
 		}
+		a.duty.ends = time.Now().Add(a.duty.slot) // it is to be as long as one that needs no probes first
 	}
 }
 
@@ -205,10 +229,12 @@ func (a *allocTarget) ownTotal(t *target) (bytes float64, ok bool) {
 	return float64(n - min(a.own, n)), err == nil && n > a.own
 }
 
-// restart begins to count anew, for the next window.
+// restart begins to count anew, for the next window: what the runtime has counted in one in which nothing was seen goes there, too.
 func (a *allocTarget) restart(t *target) {
+	owed := a.duty.partial && len(a.totals) == 0
+	a.totals = nil
 	a.duty.probed, a.duty.total, a.duty.partial = 0, 0, a.duty.n > 1
-	if a.ownKnown {
+	if a.ownKnown && !owed {
 		a.countTotal(t)
 	}
 }

@@ -1,6 +1,7 @@
 package profiler
 
 import (
+	"cmp"
 	"math"
 	"testing"
 	"time"
@@ -12,10 +13,10 @@ func TestEachSlotIsProbedAsOften(t *testing.T) {
 	for _, share := range []float64{1, 0.97, 0.9, 0.8, 0.51, 0.5, 0.4, 0.16, 0.02, 0.0001} {
 		const cycles = 20000
 		var d duty
-		d.plan(share)
+		d.divide(share)
 		probed := make([]int, d.n)
 		for range cycles {
-			d.plan(share)
+			d.divide(share)
 			for d.at = range d.n {
 				if d.on() {
 					probed[d.at]++
@@ -46,8 +47,8 @@ func TestDutyIsUnbiased(t *testing.T) {
 				sum += d.weight * float64(n)
 			}
 			want += float64(n)
-			now = now.Add(slotLength)
-			d.next(now, hits, 0.01)
+			now = now.Add(maxSlot)
+			d.next(now, hits, 0.01, time.Minute)
 		}
 	}
 	if sum < 0.98*want || sum > 1.02*want {
@@ -64,14 +65,32 @@ func TestBudgetIsKept(t *testing.T) {
 			if d.on() {
 				hits += rate
 			}
-			now = now.Add(slotLength)
-			d.next(now, uint64(hits), 0.01)
+			now = now.Add(maxSlot)
+			d.next(now, uint64(hits), 0.01, maxCycle*maxSlot)
 		}
 		if took := cost(rate) * hits / rate; cost(rate) < 0.01*maxCycle && took > 0.01*1.1*seconds+cost(rate) {
 			t.Errorf("%v hits a second: they took %.2f s of %d s", rate, took, seconds)
 		}
 		if cost(rate) < 0.01*maxUnused && d.probed != d.total {
 			t.Errorf("%v hits a second: probed for %v of %v", rate, d.probed, d.total)
+		}
+	}
+}
+
+// TestCyclesFitIntoWindows: two cycles end within a window, unless their slots would be too short.
+func TestCyclesFitIntoWindows(t *testing.T) {
+	for _, rate := range []float64{1_000, 9_000, 30_000, 100_000} {
+		for _, window := range []time.Duration{0, 10 * time.Second, 15 * time.Second, time.Minute, time.Hour} {
+			d := newDuty()
+			d.rate = rate
+			d.plan(defaultAllocBudget, cycleIn(window))
+			fits := cmp.Or(window, 15*time.Second)
+			if length := time.Duration(d.n) * d.slot; length > fits/2 || d.slot > maxSlot || d.slot < minSlot {
+				t.Errorf("%v hits a second, windows of %v: %d slots of %v", rate, window, d.n, d.slot)
+			}
+			if took := cost(rate)*float64(d.k)/float64(d.n) + turnCost.Seconds()/(float64(d.n)*d.slot.Seconds()); d.n > 1 && d.n < maxCycle && took > 1.01*defaultAllocBudget {
+				t.Errorf("%v hits a second, windows of %v: %.3f %% of a CPU", rate, window, 100*took)
+			}
 		}
 	}
 }

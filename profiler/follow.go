@@ -160,7 +160,6 @@ func (p *Profiler) nextWindow() error {
 		}
 		errs = append(errs, t.closeOld(), t.trim())
 		if t.alloc != nil {
-			t.alloc.totals = nil
 			t.alloc.restart(t)
 		}
 		live = append(live, t)

@@ -9,9 +9,11 @@ const (
 	watchedInterval = time.Second     // the same while somebody asks for Stats
 	calmAfter       = 5 * time.Second
 	leastWait       = time.Millisecond
+	leastTurn       = 20 * time.Millisecond // the same where the probes of many come and go
 )
 
-// patience is for how long Run may wait from now on. What is not known of a new target is looked up soon; windows end when they should.
+// patience is for how long Run may wait from now on. What is not known of a new target is looked up soon; windows, and slots of
+// probes, end when they should.
 func (p *Profiler) patience(now time.Time) time.Duration {
 	wait := calmInterval
 	if p.watched(now) {
@@ -19,6 +21,11 @@ func (p *Profiler) patience(now time.Time) time.Duration {
 	}
 	if p.allocs != nil || now.Sub(p.changed) < calmAfter {
 		wait = pollInterval
+	}
+	for _, t := range p.targets {
+		if t.alloc != nil && t.alloc.duty.n > 1 {
+			wait = min(wait, max(t.alloc.duty.ends.Sub(now), leastTurn))
+		}
 	}
 	if p.cfg.Window > 0 {
 		wait = max(min(wait, p.cfg.Window-now.Sub(p.started)), leastWait)
