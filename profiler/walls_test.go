@@ -153,7 +153,11 @@ func checkWindows(t *testing.T, k *keep, p Process) {
 			alone++ // the CPU profiles had come to their end, or were too late
 			continue
 		}
-		if want, ok := ran(end); !ok || running != want {
+		want, ok := ran(end)
+		if short := one.Duration < time.Second/4; !ok && running == 0 && short && i == len(all)-1 {
+			continue // the end has cut it: there was no sample
+		}
+		if !ok || running != want {
 			t.Errorf("window %d, to %v: running %v, CPU profile %v (%v)", i, end, running, want, ok)
 		}
 		if err := one.Data.CheckValid(); err != nil {
