@@ -326,14 +326,12 @@ int alloc_next_free(struct pt_regs *ctx)
 	return span_used(ctx, SITE_NEXT_FREE, true);
 }
 
-SEC("uprobe.multi")
-int alloc_large(struct pt_regs *ctx)
+static __always_inline int large_object(struct pt_regs *ctx, u32 site, u64 size)
 {
-	u64 began = hit(), id = ids(), size = *(volatile u64 *)&REG_ARG1(ctx), value;
-	struct alloc_target *t = probed(ctx, id >> 32, SITE_LARGE);
+	u64 began = hit(), id = ids(), value;
+	struct alloc_target *t = probed(ctx, id >> 32, site);
 	struct batch b = {.objects = 1, .class = CLASS_LARGE};
 
-	no_private_stack(ctx);
 	if (!t)
 		return 0;
 	b.size = b.weight = (size + PAGE_MASK) & ~(u64)PAGE_MASK; /* what the runtime counts */
@@ -342,6 +340,20 @@ int alloc_large(struct pt_regs *ctx)
 	if (value)
 		take(ctx, t, id, value, b.size);
 	return 0;
+}
+
+SEC("uprobe.multi")
+int alloc_large(struct pt_regs *ctx)
+{
+	no_private_stack(ctx);
+	return large_object(ctx, SITE_LARGE, *(volatile u64 *)&REG_ARG1(ctx));
+}
+
+SEC("uprobe.multi")
+int alloc_malloc_large(struct pt_regs *ctx)
+{
+	no_private_stack(ctx);
+	return large_object(ctx, SITE_MALLOC_LARGE, *(volatile u64 *)&REG_ARG0(ctx));
 }
 
 #define SPANS_AT_ONCE 8

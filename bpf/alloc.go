@@ -18,11 +18,12 @@ type Site uint8
 
 // Sites.
 const (
-	SiteRefill   = Site(allocAllocSiteSITE_REFILL)
-	SiteNextFree = Site(allocAllocSiteSITE_NEXT_FREE)
-	SiteLarge    = Site(allocAllocSiteSITE_LARGE)
-	SiteRelease  = Site(allocAllocSiteSITE_RELEASE)
-	SiteProfile  = Site(allocAllocSiteSITE_PROFILE)
+	SiteRefill      = Site(allocAllocSiteSITE_REFILL)
+	SiteNextFree    = Site(allocAllocSiteSITE_NEXT_FREE)
+	SiteLarge       = Site(allocAllocSiteSITE_LARGE)
+	SiteRelease     = Site(allocAllocSiteSITE_RELEASE)
+	SiteProfile     = Site(allocAllocSiteSITE_PROFILE)
+	SiteMallocLarge = Site(allocAllocSiteSITE_MALLOC_LARGE)
 )
 
 // AllocTarget is what the allocation programs know of a process beside its Target: offsets of runtime.mcache and
@@ -180,7 +181,7 @@ func (p *AllocProbes) Attach(path string, pid uint32, places []Place) (*Attached
 func (p *AllocProbes) attachOne(exe *link.Executable, pid uint32, place Place) (link.Link, error) {
 	prog := map[Site]*ebpf.Program{
 		SiteRefill: p.objs.AllocRefill, SiteNextFree: p.objs.AllocNextFree, SiteLarge: p.objs.AllocLarge,
-		SiteRelease: p.objs.AllocRelease, SiteProfile: p.objs.AllocProfile,
+		SiteRelease: p.objs.AllocRelease, SiteProfile: p.objs.AllocProfile, SiteMallocLarge: p.objs.AllocMallocLarge,
 	}[place.Site]
 	if p.multi {
 		return exe.UprobeMulti(nil, prog, &link.UprobeMultiOptions{Addresses: []uint64{place.Offset}, PID: pid})

@@ -16,12 +16,13 @@ import (
 type allocAllocSite uint32
 
 const (
-	allocAllocSiteSITE_REFILL    allocAllocSite = 0
-	allocAllocSiteSITE_NEXT_FREE allocAllocSite = 1
-	allocAllocSiteSITE_LARGE     allocAllocSite = 2
-	allocAllocSiteSITE_RELEASE   allocAllocSite = 3
-	allocAllocSiteSITE_PROFILE   allocAllocSite = 4
-	allocAllocSiteSITE_MAX       allocAllocSite = 8
+	allocAllocSiteSITE_REFILL       allocAllocSite = 0
+	allocAllocSiteSITE_NEXT_FREE    allocAllocSite = 1
+	allocAllocSiteSITE_LARGE        allocAllocSite = 2
+	allocAllocSiteSITE_RELEASE      allocAllocSite = 3
+	allocAllocSiteSITE_PROFILE      allocAllocSite = 4
+	allocAllocSiteSITE_MALLOC_LARGE allocAllocSite = 5
+	allocAllocSiteSITE_MAX          allocAllocSite = 8
 )
 
 type allocAllocTarget struct {
@@ -175,32 +176,33 @@ type allocSettings struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	allocMapAllocated      = "allocated"
-	allocMapBucket         = "bucket"
-	allocMapControl        = "control"
-	allocMapCounters       = "counters"
-	allocMapLosses         = "losses"
-	allocMapNowhere        = "nowhere"
-	allocMapSamples        = "samples"
-	allocMapScratches      = "scratches"
-	allocMapStrangers      = "strangers"
-	allocMapTargets        = "targets"
-	allocMapThrottled      = "throttled"
-	allocProgAllocLarge    = "alloc_large"
-	allocProgAllocNextFree = "alloc_next_free"
-	allocProgAllocProfile  = "alloc_profile"
-	allocProgAllocRefill   = "alloc_refill"
-	allocProgAllocRelease  = "alloc_release"
-	allocProgProcessExec   = "process_exec"
-	allocProgProcessExit   = "process_exit"
-	allocVarDiscover       = "discover"
-	allocVarHaveLoop       = "have_loop"
-	allocVarPidnsDev       = "pidns_dev"
-	allocVarPidnsIno       = "pidns_ino"
-	allocVarScratchSlots   = "scratch_slots"
-	allocVarTailCalls      = "tail_calls"
-	allocVarUnusedWire     = "unused_wire"
-	allocVarWakeupBytes    = "wakeup_bytes"
+	allocMapAllocated         = "allocated"
+	allocMapBucket            = "bucket"
+	allocMapControl           = "control"
+	allocMapCounters          = "counters"
+	allocMapLosses            = "losses"
+	allocMapNowhere           = "nowhere"
+	allocMapSamples           = "samples"
+	allocMapScratches         = "scratches"
+	allocMapStrangers         = "strangers"
+	allocMapTargets           = "targets"
+	allocMapThrottled         = "throttled"
+	allocProgAllocLarge       = "alloc_large"
+	allocProgAllocMallocLarge = "alloc_malloc_large"
+	allocProgAllocNextFree    = "alloc_next_free"
+	allocProgAllocProfile     = "alloc_profile"
+	allocProgAllocRefill      = "alloc_refill"
+	allocProgAllocRelease     = "alloc_release"
+	allocProgProcessExec      = "process_exec"
+	allocProgProcessExit      = "process_exit"
+	allocVarDiscover          = "discover"
+	allocVarHaveLoop          = "have_loop"
+	allocVarPidnsDev          = "pidns_dev"
+	allocVarPidnsIno          = "pidns_ino"
+	allocVarScratchSlots      = "scratch_slots"
+	allocVarTailCalls         = "tail_calls"
+	allocVarUnusedWire        = "unused_wire"
+	allocVarWakeupBytes       = "wakeup_bytes"
 )
 
 // loadAlloc returns the embedded CollectionSpec for alloc.
@@ -245,13 +247,14 @@ type allocSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type allocProgramSpecs struct {
-	AllocLarge    *ebpf.ProgramSpec `ebpf:"alloc_large"`
-	AllocNextFree *ebpf.ProgramSpec `ebpf:"alloc_next_free"`
-	AllocProfile  *ebpf.ProgramSpec `ebpf:"alloc_profile"`
-	AllocRefill   *ebpf.ProgramSpec `ebpf:"alloc_refill"`
-	AllocRelease  *ebpf.ProgramSpec `ebpf:"alloc_release"`
-	ProcessExec   *ebpf.ProgramSpec `ebpf:"process_exec"`
-	ProcessExit   *ebpf.ProgramSpec `ebpf:"process_exit"`
+	AllocLarge       *ebpf.ProgramSpec `ebpf:"alloc_large"`
+	AllocMallocLarge *ebpf.ProgramSpec `ebpf:"alloc_malloc_large"`
+	AllocNextFree    *ebpf.ProgramSpec `ebpf:"alloc_next_free"`
+	AllocProfile     *ebpf.ProgramSpec `ebpf:"alloc_profile"`
+	AllocRefill      *ebpf.ProgramSpec `ebpf:"alloc_refill"`
+	AllocRelease     *ebpf.ProgramSpec `ebpf:"alloc_release"`
+	ProcessExec      *ebpf.ProgramSpec `ebpf:"process_exec"`
+	ProcessExit      *ebpf.ProgramSpec `ebpf:"process_exit"`
 }
 
 // allocMapSpecs contains maps before they are loaded into the kernel.
@@ -352,18 +355,20 @@ type allocVariables struct {
 //
 // It can be passed to loadAllocObjects or ebpf.CollectionSpec.LoadAndAssign.
 type allocPrograms struct {
-	AllocLarge    *ebpf.Program `ebpf:"alloc_large"`
-	AllocNextFree *ebpf.Program `ebpf:"alloc_next_free"`
-	AllocProfile  *ebpf.Program `ebpf:"alloc_profile"`
-	AllocRefill   *ebpf.Program `ebpf:"alloc_refill"`
-	AllocRelease  *ebpf.Program `ebpf:"alloc_release"`
-	ProcessExec   *ebpf.Program `ebpf:"process_exec"`
-	ProcessExit   *ebpf.Program `ebpf:"process_exit"`
+	AllocLarge       *ebpf.Program `ebpf:"alloc_large"`
+	AllocMallocLarge *ebpf.Program `ebpf:"alloc_malloc_large"`
+	AllocNextFree    *ebpf.Program `ebpf:"alloc_next_free"`
+	AllocProfile     *ebpf.Program `ebpf:"alloc_profile"`
+	AllocRefill      *ebpf.Program `ebpf:"alloc_refill"`
+	AllocRelease     *ebpf.Program `ebpf:"alloc_release"`
+	ProcessExec      *ebpf.Program `ebpf:"process_exec"`
+	ProcessExit      *ebpf.Program `ebpf:"process_exit"`
 }
 
 func (p *allocPrograms) Close() error {
 	return _AllocClose(
 		p.AllocLarge,
+		p.AllocMallocLarge,
 		p.AllocNextFree,
 		p.AllocProfile,
 		p.AllocRefill,

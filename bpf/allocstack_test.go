@@ -25,7 +25,7 @@ func TestProbesHaveStacksOfTheirOwn(t *testing.T) {
 	defer p.Close()
 	for name, prog := range map[string]*ebpf.Program{
 		"alloc_refill": p.objs.AllocRefill, "alloc_next_free": p.objs.AllocNextFree, "alloc_large": p.objs.AllocLarge,
-		"alloc_release": p.objs.AllocRelease, "alloc_profile": p.objs.AllocProfile,
+		"alloc_release": p.objs.AllocRelease, "alloc_profile": p.objs.AllocProfile, "alloc_malloc_large": p.objs.AllocMallocLarge,
 	} {
 		info, err := prog.Info()
 		if err != nil {

@@ -179,6 +179,7 @@ enum alloc_site {
 	SITE_LARGE = 2,	   /* (*mcache).allocLarge(c, size, noscan): an object with a span of its own */
 	SITE_RELEASE = 3,  /* (*mcache).releaseAll(c): a garbage collection takes the spans back before they are full */
 	SITE_PROFILE = 4,  /* profilealloc(mp, x, size): the runtime itself samples this object */
+	SITE_MALLOC_LARGE = 5, /* mallocgcLarge(size, typ, needzero): stands in where allocLarge was inlined into it */
 	SITE_MAX = 8,
 };
 

@@ -27,6 +27,7 @@ func FuzzTable(f *testing.F) {
 			return
 		}
 		tab.Lookup("runtime.mcall", "main.main")
+		tab.Inlining("runtime.mcall", "runtime.acquirem")
 		for _, pc := range []uint64{pc, 0x401000, 0x401000 + pc%0x10000} {
 			fn, ok := tab.Find(pc)
 			if ok && (pc < fn.Entry || pc >= fn.End) {

@@ -89,6 +89,10 @@ func TestEndlessTable(t *testing.T) {
 		if limit := uint64(maxDecode/pageSize + 100); f.t.pages.fills > limit {
 			t.Errorf("%d pages read, limit %d", f.t.pages.fills, limit)
 		}
+		f.t.budget = maxDecode
+		if calls := f.inlinedCalls(nil, maxInlining); len(calls) > 0 {
+			t.Errorf("%d inlined calls", len(calls))
+		}
 	})
 }
 

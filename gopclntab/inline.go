@@ -67,6 +67,28 @@ func (f Func) AppendFrames(dst []Frame, pc uint64) []Frame {
 	})
 }
 
+// inlinedCalls appends the offsets of the names of the functions that were inlined into f, one for each call, so many at most. It takes what
+// it decodes from the table's budget.
+func (f Func) inlinedCalls(names []int32, most int) []int32 {
+	rec, ok := f.record()
+	if !ok {
+		return names
+	}
+	tree, index := f.inlineTree(rec)
+	if tree == 0 {
+		return names
+	}
+	n := min(int(f.t.largest(index, f.Entry, f.End))+1, most)
+	for i := range n {
+		call, ok := f.t.inlinedCall(tree, uint64(i))
+		if !ok {
+			break
+		}
+		names = append(names, call.nameOff)
+	}
+	return names
+}
+
 // inlineTree returns the address of the function's inline tree and the table of indexes in it.
 func (f Func) inlineTree(rec record) (tree uint64, index uint32) {
 	if rec.npcdata <= pcdataInlTreeIndex || rec.nfuncdata <= funcdataInlTree {

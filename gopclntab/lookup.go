@@ -1,12 +1,16 @@
 package gopclntab
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Bounds of a search by name.
 const (
 	runtimePrefix  = "runtime."
 	runtimeMargin  = 4096    // functions without the prefix after which package runtime lies behind
 	maxLookupFills = 1 << 16 // pages read: 256 MiB; a whole 100 MB binary takes 7,000
+	maxInlining    = 1 << 17 // inlined calls looked at by Inlining: package runtime has some 6,000
 )
 
 // Lookup finds functions by their full names ("runtime.systemstack"); names that are not found are
@@ -35,6 +39,41 @@ func (t *Table) lookup(names []string, match func(Func) bool) map[string]Func {
 		s.visit(t, i)
 	}
 	return s.found
+}
+
+// Inlining finds the functions of package runtime into which the compiler has inlined calls of others, by the full names of these;
+// what was inlined nowhere there is missing from the result. The package is found as Lookup finds it.
+func (t *Table) Inlining(names ...string) map[string][]Func {
+	s := search{want: make(map[string]bool)}
+	s.add(runtimePrefix)                        // no function has this name: the search goes on to the package's end
+	known := make(map[int32]string, len(names)) // by their offsets; "": not wanted
+	found := make(map[string][]Func)
+	var calls []int32
+	t.budget = maxDecode
+	left := maxInlining
+	fills := t.pages.fills
+	for i := uint64(0); i < t.nfunc && !s.over(i) && t.pages.fills-fills < maxLookupFills; i++ {
+		s.visit(t, i)
+		f, ok := t.funcAt(i)
+		if !ok || s.runtime != i+1 {
+			continue
+		}
+		calls = f.inlinedCalls(calls[:0], left)
+		left -= len(calls)
+		for _, off := range calls {
+			name, ok := known[off]
+			if !ok {
+				if name = t.name(off); !slices.Contains(names, name) {
+					name = ""
+				}
+				known[off] = name
+			}
+			if in := found[name]; name != "" && (len(in) == 0 || in[len(in)-1] != f) {
+				found[name] = append(in, f)
+			}
+		}
+	}
+	return found
 }
 
 // A search is the state of one lookup.

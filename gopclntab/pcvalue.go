@@ -91,3 +91,23 @@ func (t *Table) pcvalue(off uint32, entry, pc uint64) (r pcRange, ok bool) {
 		}
 	}
 }
+
+// largest is the largest value in a pc-value table, for the function [entry, end); -1: there is none.
+func (t *Table) largest(off uint32, entry, end uint64) int32 {
+	if off == 0 {
+		return -1
+	}
+	d := decoder{p: &t.pages, addr: t.pctab + uint64(off), end: t.functab}
+	most, val := int32(-1), int32(-1)
+	for at := entry; at < end && t.budget > 0; t.budget-- {
+		dv, ok1 := d.varint()
+		dpc, ok2 := d.varint()
+		if !ok1 || !ok2 || dv == 0 && at != entry {
+			break
+		}
+		val += int32(-(dv & 1) ^ dv>>1)
+		most = max(most, val)
+		at += uint64(dpc) * t.minLC
+	}
+	return most
+}

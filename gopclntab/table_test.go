@@ -9,6 +9,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +67,51 @@ func TestLookup(t *testing.T) {
 			}
 			if f := tab.Lookup("main.main", "runtime.mcall"); len(f) != 2 || f["main.main"].Entry != p.symbols["main.main"] {
 				t.Errorf("main.main: %+v", f)
+			}
+		})
+	}
+}
+
+// TestInlining: what was inlined into which function of package runtime is what the frames of all pcs there say.
+func TestInlining(t *testing.T) {
+	for _, version := range []string{"1.18.10", "1.21.13", "1.27.4", ""} {
+		t.Run("go"+version, func(t *testing.T) {
+			t.Parallel()
+			tab := buildPCs(t, testprog.Options{Go: version}).table(t)
+			want, calls := make(map[string][]string), 0
+			var frames []Frame
+			for i := range tab.nfunc {
+				f, ok := tab.funcAt(i)
+				if !ok || !strings.HasPrefix(f.Name(), runtimePrefix) {
+					continue
+				}
+				tab.budget = maxDecode
+				calls += len(f.inlinedCalls(nil, maxInlining))
+				for pc := f.Entry; pc < f.End; pc++ {
+					frames = f.AppendFrames(frames[:0], pc)
+					for _, fr := range frames {
+						if in := want[fr.Func]; fr.Inlined && !slices.Contains(in, f.Name()) {
+							want[fr.Func] = append(in, f.Name())
+						}
+					}
+				}
+			}
+			got := tab.Inlining(slices.Collect(maps.Keys(want))...)
+			t.Logf("%d functions were inlined into others, %d calls", len(want), calls)
+			if len(want) < 200 || calls > maxInlining/4 {
+				t.Errorf("%d functions, %d calls", len(want), calls)
+			}
+			for name, in := range want {
+				var list []string
+				for _, f := range got[name] {
+					list = append(list, f.Name())
+				}
+				if !slices.Equal(list, in) {
+					t.Errorf("%s: inlined into %v, want %v", name, list, in)
+				}
+			}
+			if found := tab.Inlining("runtime.main", "main.main", ""); len(found) > 0 {
+				t.Errorf("inlined nowhere: %v", found)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/bits"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -192,7 +193,7 @@ func (a *allocTarget) wire() *bpf.AllocTarget {
 func site(f goruntime.AllocFunc) bpf.Site {
 	return map[goruntime.AllocFunc]bpf.Site{
 		goruntime.Refill: bpf.SiteRefill, goruntime.NextFree: bpf.SiteNextFree, goruntime.AllocLarge: bpf.SiteLarge,
-		goruntime.ReleaseAll: bpf.SiteRelease, goruntime.ProfileAlloc: bpf.SiteProfile,
+		goruntime.ReleaseAll: bpf.SiteRelease, goruntime.ProfileAlloc: bpf.SiteProfile, goruntime.MallocLarge: bpf.SiteMallocLarge,
 	}[f]
 }
 
@@ -458,7 +459,7 @@ func (a *allocTarget) source(interval *span) string {
 	if a.duty.partial {
 		s += fmt.Sprintf(", in random slots that make up %.1f of %.1f s", a.duty.probed.Seconds(), a.duty.total.Seconds())
 	}
-	if len(a.sites.Heap) > 0 && a.sites.Heap[0].Func == goruntime.Refill {
+	if slices.ContainsFunc(a.sites.Heap, func(s goruntime.Site) bool { return s.Func == goruntime.Refill }) {
 		return s + "; functions that take turns in allocating objects of one size may have each other's bytes: " +
 			"two that strictly alternated were given 40 and 60 % while there were garbage collections, 0 and 100 % with GOGC=off"
 	}

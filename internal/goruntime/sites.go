@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 
-	"github.com/pprofd/pprofd/gopclntab"
 	"github.com/pprofd/pprofd/objfile"
 )
 
@@ -22,6 +23,7 @@ const (
 	NextFree     AllocFunc = iota // (*mcache).nextFree(c, spanClass)
 	Refill                        // (*mcache).refill(c, spanClass), which nextFree calls; where that was inlined
 	AllocLarge                    // (*mcache).allocLarge(c, size, noscan)
+	MallocLarge                   // mallocgcLarge(size, typ, needzero), which calls it; where that was inlined
 	ReleaseAll                    // (*mcache).releaseAll(c)
 	ProfileAlloc                  // profilealloc(mp, x, size)
 )
@@ -56,6 +58,7 @@ func allocFuncs() map[string]AllocFunc {
 	return map[string]AllocFunc{
 		"runtime.(*mcache).refill": Refill, "runtime.(*mcache).nextFree": NextFree, "runtime.(*mcache).allocLarge": AllocLarge,
 		"runtime.(*mcache).releaseAll": ReleaseAll, "runtime.profilealloc": ProfileAlloc,
+		"runtime.mallocgcLarge": MallocLarge,
 	}
 }
 
@@ -67,7 +70,6 @@ func FindAllocSites(f *objfile.File, version string) (AllocSites, error) {
 	}
 	p := &program{file: f, table: t, mach: f.Machine()}
 	names := append(memProfileReaders(), "runtime.preemptall", "runtime.gcMarkTinyAllocs")
-	names = append(names, callersOfNextFree()...)
 	for name := range allocFuncs() {
 		names = append(names, name)
 	}
@@ -89,13 +91,16 @@ func FindAllocSites(f *objfile.File, version string) (AllocSites, error) {
 			sites[fn] = site
 		}
 	}
-	return s, s.choose(p, sites)
+	return s, s.choose(sites, p.inlining())
 }
 
-// totalAlloc finds the first variable that allocLarge adds to atomically: lea var, reg; lock xadd x, (reg). Since Go 1.19, on
+// totalAlloc finds the first variable that allocLarge, also where it was inlined, adds to atomically: lea var, reg; lock xadd x, (reg). Since Go 1.19, on
 // amd64. Who uses it compares what it says with what was counted.
 func (p *program) totalAlloc() uint64 {
-	src, ok := p.source("runtime.(*mcache).allocLarge")
+	src, ok := p.source(AllocLarge.String())
+	if !ok {
+		src, ok = p.source(MallocLarge.String())
+	}
 	if !ok || p.mach != elf.EM_X86_64 {
 		return 0
 	}
@@ -134,51 +139,90 @@ func (s *AllocSites) ReadTotalAlloc(mem io.ReaderAt, bias uint64) (uint64, error
 	return binary.LittleEndian.Uint64(b[:]), nil
 }
 
-// callersOfNextFree are the functions of the runtime that call it, in one version or another (runtime/malloc.go).
-func callersOfNextFree() []string {
-	return []string{
-		"runtime.mallocgc", "runtime.mallocgcTiny", "runtime.mallocgcSmallNoscan", "runtime.mallocgcSmallScanNoHeader",
-		"runtime.mallocgcSmallScanHeader",
-	}
-}
-
-// choose takes the sites that together see each allocation once.
-func (s *AllocSites) choose(p *program, sites map[AllocFunc]Site) error {
-	if site, ok := sites[ProfileAlloc]; ok && s.Linked {
+// choose takes the sites that together see each allocation once. inlining says for each of allocFuncs into which functions it was inlined:
+// where it was, it is not called. With a profile for the compiler (-pgo) it is here and not there.
+func (s *AllocSites) choose(sites map[AllocFunc]Site, inlining map[AllocFunc][]string) error {
+	if site, ok := sites[ProfileAlloc]; ok && s.Linked && len(inlining[ProfileAlloc]) == 0 {
 		s.Profile = []Site{site}
 	}
-	first := NextFree // which sees what refill would, where the span is full, and more
-	_, ok := sites[NextFree]
-	if !ok || slices.ContainsFunc(callersOfNextFree(), func(fn string) bool { return p.inlines(fn, "runtime.(*mcache).nextFree") }) {
-		first = Refill
+	spans, err := chooseSpans(sites, inlining)
+	if err != nil {
+		return err
 	}
-	for _, fn := range []AllocFunc{first, AllocLarge} {
-		site, ok := sites[fn]
-		if !ok {
-			return fmt.Errorf("%w: the compiler inlined functions of the allocator, or their code is not as expected", ErrNoAllocSites)
+	large, err := chooseLarge(sites, inlining)
+	if err != nil {
+		return err
+	}
+	for _, fn := range append(append(spans, large), ReleaseAll) {
+		if site, ok := sites[fn]; ok {
+			s.Heap = append(s.Heap, site)
 		}
-		s.Heap = append(s.Heap, site)
-	}
-	if site, ok := sites[ReleaseAll]; ok {
-		s.Heap = append(s.Heap, site)
 	}
 	return nil
 }
 
-// inlines reports whether the compiler has inlined callee somewhere in fn.
-func (p *program) inlines(fn, callee string) bool {
-	f, ok := p.funcs[fn]
-	if !ok {
-		return false
+// chooseSpans: nextFree sees what refill would, where the span is full, and more. Where it was inlined refill is called, unless that was
+// inlined, too; into nextFree itself it may be.
+func chooseSpans(sites map[AllocFunc]Site, inlining map[AllocFunc][]string) ([]AllocFunc, error) {
+	_, called := sites[NextFree]
+	if called && len(inlining[NextFree]) == 0 {
+		return []AllocFunc{NextFree}, nil
 	}
-	var frames []gopclntab.Frame
-	for pc := f.Entry; pc < f.End && pc < f.Entry+maxCode; pc++ {
-		frames = f.AppendFrames(frames[:0], pc)
-		if slices.ContainsFunc(frames, func(fr gopclntab.Frame) bool { return fr.Inlined && fr.Func == callee }) {
-			return true
+	in := slices.Clone(inlining[Refill])
+	if _, ok := sites[Refill]; !ok && len(in) == 0 {
+		return nil, unseen(Refill, in)
+	}
+	if own := slices.Index(in, NextFree.String()); own >= 0 && called {
+		if in = slices.Delete(in, own, own+1); len(in) == 0 {
+			return []AllocFunc{NextFree, Refill}, nil
 		}
 	}
-	return false
+	if len(in) > 0 {
+		return nil, unseen(Refill, in)
+	}
+	return []AllocFunc{Refill}, nil
+}
+
+// chooseLarge: since Go 1.24 mallocgcLarge is all that calls allocLarge.
+func chooseLarge(sites map[AllocFunc]Site, inlining map[AllocFunc][]string) (AllocFunc, error) {
+	in := inlining[AllocLarge]
+	if _, ok := sites[AllocLarge]; ok && len(in) == 0 {
+		return AllocLarge, nil
+	}
+	_, called := sites[MallocLarge]
+	if called && len(in) == 1 && in[0] == MallocLarge.String() && len(inlining[MallocLarge]) == 0 {
+		return MallocLarge, nil
+	}
+	return 0, unseen(AllocLarge, in)
+}
+
+// unseen says why the calls of fn are not seen.
+func unseen(fn AllocFunc, in []string) error {
+	if len(in) == 0 {
+		return fmt.Errorf("%w: the code of %s is not as expected", ErrNoAllocSites, fn)
+	}
+	return fmt.Errorf("%w: the compiler has inlined %s into %s", ErrNoAllocSites, fn, strings.Join(in, ", "))
+}
+
+// String is the function's full name.
+func (fn AllocFunc) String() string {
+	for name, is := range allocFuncs() {
+		if is == fn {
+			return name
+		}
+	}
+	return "a function of the allocator"
+}
+
+// inlining says into which functions those that see allocations were inlined.
+func (p *program) inlining() map[AllocFunc][]string {
+	found := make(map[AllocFunc][]string)
+	for name, in := range p.table.Inlining(slices.Collect(maps.Keys(allocFuncs()))...) {
+		for _, f := range in {
+			found[allocFuncs()[name]] = append(found[allocFuncs()[name]], f.Name())
+		}
+	}
+	return found
 }
 
 // maxPrologue bounds the instructions before the stack check.

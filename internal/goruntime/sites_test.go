@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pprofd/pprofd/internal/testprog"
@@ -88,7 +89,7 @@ func TestFindAllocSites(t *testing.T) {
 // TestChooseSites: each allocation is to be seen once, also where the compiler inlined refill.
 func TestChooseSites(t *testing.T) {
 	all := map[AllocFunc]Site{}
-	for _, fn := range []AllocFunc{Refill, NextFree, AllocLarge, ReleaseAll, ProfileAlloc} {
+	for _, fn := range []AllocFunc{Refill, NextFree, AllocLarge, MallocLarge, ReleaseAll, ProfileAlloc} {
 		all[fn] = Site{Func: fn}
 	}
 	without := func(fns ...AllocFunc) map[AllocFunc]Site {
@@ -101,25 +102,38 @@ func TestChooseSites(t *testing.T) {
 		}
 		return m
 	}
+	const tiny, noscan, large = "runtime.mallocgcTiny", "runtime.mallocgcSmallNoscan", "runtime.mallocgcLarge"
+	type inlining = map[AllocFunc][]string
 	for name, tt := range map[string]struct {
-		sites   map[AllocFunc]Site
-		want    []AllocFunc
-		refused bool
+		sites    map[AllocFunc]Site
+		inlining inlining
+		want     []AllocFunc
+		refused  string
 	}{
-		"all":           {sites: all, want: []AllocFunc{NextFree, AllocLarge, ReleaseAll}},
-		"no refill":     {sites: without(Refill), want: []AllocFunc{NextFree, AllocLarge, ReleaseAll}},
-		"no nextFree":   {sites: without(NextFree), want: []AllocFunc{Refill, AllocLarge, ReleaseAll}},
-		"no releaseAll": {sites: without(ReleaseAll), want: []AllocFunc{NextFree, AllocLarge}},
-		"no allocLarge": {sites: without(AllocLarge), refused: true},
-		"neither":       {sites: without(Refill, NextFree), refused: true},
+		"all":                        {sites: all, want: []AllocFunc{NextFree, AllocLarge, ReleaseAll}},
+		"no refill":                  {sites: without(Refill), inlining: inlining{Refill: {NextFree.String()}}, want: []AllocFunc{NextFree, AllocLarge, ReleaseAll}},
+		"no nextFree":                {sites: without(NextFree), inlining: inlining{NextFree: {noscan}}, want: []AllocFunc{Refill, AllocLarge, ReleaseAll}},
+		"no releaseAll":              {sites: without(ReleaseAll), want: []AllocFunc{NextFree, AllocLarge}},
+		"no allocLarge":              {sites: without(AllocLarge), inlining: inlining{AllocLarge: {large}}, want: []AllocFunc{NextFree, MallocLarge, ReleaseAll}},
+		"nextFree here and there":    {sites: all, inlining: inlining{NextFree: {noscan}}, want: []AllocFunc{Refill, AllocLarge, ReleaseAll}},
+		"refill in nextFree":         {sites: all, inlining: inlining{NextFree: {tiny}, Refill: {NextFree.String()}}, want: []AllocFunc{NextFree, Refill, AllocLarge, ReleaseAll}},
+		"refill in nextFree only":    {sites: all, inlining: inlining{Refill: {NextFree.String()}}, want: []AllocFunc{NextFree, AllocLarge, ReleaseAll}},
+		"refill and nextFree in one": {sites: all, inlining: inlining{NextFree: {noscan}, Refill: {noscan}}, refused: "inlined runtime.(*mcache).refill into " + noscan},
+		"refill in both":             {sites: all, inlining: inlining{NextFree: {noscan}, Refill: {NextFree.String(), noscan}}, refused: "inlined runtime.(*mcache).refill into " + noscan},
+		"allocLarge here and there":  {sites: all, inlining: inlining{AllocLarge: {large, "runtime.mallocgc"}}, refused: "inlined runtime.(*mcache).allocLarge into " + large + ", runtime.mallocgc"},
+		"mallocgcLarge, too":         {sites: all, inlining: inlining{AllocLarge: {large}, MallocLarge: {"runtime.mallocgc"}}, refused: "inlined runtime.(*mcache).allocLarge into " + large},
+		"neither":                    {sites: without(Refill, NextFree), refused: "refill is not as expected"},
 	} {
 		var s AllocSites
-		err := s.choose(&program{}, tt.sites)
-		if tt.refused != errors.Is(err, ErrNoAllocSites) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if tt.refused {
+		err := s.choose(tt.sites, tt.inlining)
+		if tt.refused != "" {
+			if !errors.Is(err, ErrNoAllocSites) || !strings.Contains(err.Error(), tt.refused) {
+				t.Errorf("%s: %v", name, err)
+			}
 			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 		var got []AllocFunc
 		for _, site := range s.Heap {
