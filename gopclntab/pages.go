@@ -6,10 +6,11 @@ import (
 	"io"
 )
 
-// The page cache of a Table: 64 pages, 256 KiB.
+// The page cache of a Table: 256 pages, 256 KiB. What is looked up of a function lies in many places, a few dozen bytes in
+// each: small pages hold more of them.
 const (
-	pageSize = 4 << 10
-	pageSets = 16
+	pageSize = 1 << 10
+	pageSets = 64
 	pageWays = 4
 )
 

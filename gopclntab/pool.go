@@ -8,7 +8,7 @@ type Pool struct {
 	next int     // whose data is taken next
 }
 
-// NewPool returns a pool of so many pages of 4 KiB, of which each table has 64 at most.
+// NewPool returns a pool of so many pages of 1 KiB, of which each table has 256 at most.
 func NewPool(pages int) *Pool { return &Pool{max: max(pages, 1)} }
 
 // Share makes t cache its pages in p, from now on.

@@ -8,6 +8,8 @@ import (
 const (
 	pageSize  = 4 << 10
 	pageSlots = 16 // a power of two; 64 KiB for each file at most
+	// ownPages is what somebody reads at once who has a cache: gopclntab, by its pages.
+	ownPages = 1 << 10
 )
 
 // pageCache reads small pieces through a few cached pages, and large ones past them.
@@ -30,7 +32,7 @@ func (c *pageCache) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > 1<<62 {
 		return 0, io.EOF
 	}
-	if len(p) >= pageSize { // gopclntab has a cache of pages of its own
+	if len(p) >= ownPages {
 		return readFullAt(c.r, p, off)
 	}
 	n := 0

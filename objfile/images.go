@@ -76,7 +76,7 @@ type Images struct {
 }
 
 // tablePages bounds what is cached of the pc tables of all images: 8 MiB.
-const tablePages = 2048
+const tablePages = 8192
 
 // NewImages returns a table that holds the kernel image only.
 func NewImages() *Images {
