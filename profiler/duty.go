@@ -19,6 +19,7 @@ const (
 	minSlot    = 100 * time.Millisecond
 	usualCycle = 5 * time.Second        // where there are no windows
 	perWindow  = 0.4                    // of a window: a cycle. Slots end somewhat late
+	turnRoom   = 20 * time.Millisecond  // of a cycle for each target, twice what its turn takes
 	learning   = 200 * time.Millisecond // the first slot of all, which tells how often the probes are hit
 	// hitCost is what one hit costs the target: the trap and the BPF program. coldCost is what it costs beyond that where hits
 	// are rare, so that the kernel's code and data have left the caches in between: as if it were so for the first coldHits a
@@ -63,12 +64,14 @@ func monotonic() uint64 {
 	return uint64(t.Nano())
 }
 
-// cycleIn is how long cycles may be where windows have a length, or none: 0.
-func cycleIn(window time.Duration) time.Duration {
+// cycleIn is how long cycles may be where windows have a length, or none: 0. It takes the profiler some milliseconds to probe a target
+// again, so that with many they are longer.
+func cycleIn(window time.Duration, targets int) time.Duration {
+	cycle := usualCycle
 	if window > 0 {
-		return time.Duration(perWindow * float64(window))
+		cycle = time.Duration(perWindow * float64(window))
 	}
-	return usualCycle
+	return max(cycle, time.Duration(targets)*turnRoom)
 }
 
 // plan begins a cycle, of the length of cycle at most if slots need not be too short for that.
@@ -177,7 +180,7 @@ func (p *Profiler) turnAllocs(t *target, now time.Time) {
 	first := a.duty.at < 0
 	was := a.duty.on()
 	p.keepTotals(t, a.duty.weight)
-	a.duty.next(now, a.hits(), p.cfg.AllocBudget, cycleIn(p.cfg.Window))
+	a.duty.next(now, a.hits(), p.cfg.AllocBudget, cycleIn(p.cfg.Window, len(p.targets)))
 	on := a.duty.on()
 	if was && !on {
 		p.beginDetach(t)

@@ -83,7 +83,7 @@ func TestCyclesFitIntoWindows(t *testing.T) {
 		for _, window := range []time.Duration{0, 10 * time.Second, 15 * time.Second, time.Minute, time.Hour} {
 			d := newDuty()
 			d.rate = rate
-			d.plan(defaultAllocBudget, cycleIn(window))
+			d.plan(defaultAllocBudget, cycleIn(window, 50))
 			fits := cmp.Or(window, 15*time.Second)
 			if length := time.Duration(d.n) * d.slot; length > fits/2 || d.slot > maxSlot || d.slot < minSlot {
 				t.Errorf("%v hits a second, windows of %v: %d slots of %v", rate, window, d.n, d.slot)

@@ -22,15 +22,23 @@ func (p *Profiler) patience(now time.Time) time.Duration {
 	if p.allocs != nil || now.Sub(p.changed) < calmAfter {
 		wait = pollInterval
 	}
-	for _, t := range p.targets {
-		if t.alloc != nil && t.alloc.duty.n > 1 {
-			wait = min(wait, max(t.alloc.duty.ends.Sub(now), leastTurn))
-		}
+	if p.allocs != nil {
+		wait = p.untilTurn(wait, now)
 	}
 	if p.cfg.Window > 0 {
 		wait = max(min(wait, p.cfg.Window-now.Sub(p.started)), leastWait)
 	}
 	return wait
+}
+
+// untilTurn is how long it is until probes of allocations come or go, most at most.
+func (p *Profiler) untilTurn(most time.Duration, now time.Time) time.Duration {
+	for _, t := range p.targets {
+		if t.alloc != nil && t.alloc.duty.n > 1 {
+			most = min(most, max(t.alloc.duty.ends.Sub(now), leastTurn))
+		}
+	}
+	return most
 }
 
 // watched reports whether Stats has been called lately.
