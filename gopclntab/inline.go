@@ -67,8 +67,8 @@ func (f Func) AppendFrames(dst []Frame, pc uint64) []Frame {
 	})
 }
 
-// inlinedCalls appends the offsets of the names of the functions that were inlined into f, one for each call, so many at most. It takes what
-// it decodes from the table's budget.
+// inlinedCalls appends the offsets of the names of the functions that were inlined into f, one for each call, most at most.
+// It takes what it decodes from the table's budget.
 func (f Func) inlinedCalls(names []int32, most int) []int32 {
 	rec, ok := f.record()
 	if !ok {

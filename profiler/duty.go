@@ -193,7 +193,6 @@ func (p *Profiler) turnAllocs(t *target, now time.Time) {
 		if err := p.attachAllocs(t); err != nil && p.alive(&t.process) {
 			p.note("process %d (%s): %v", t.pid, t.comm, err)
 		}
-		a.duty.ends = time.Now().Add(a.duty.slot) // it is to be as long as one that needs no probes first
 	}
 }
 

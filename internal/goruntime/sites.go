@@ -168,19 +168,14 @@ func chooseSpans(sites map[AllocFunc]Site, inlining map[AllocFunc][]string) ([]A
 	if called && len(inlining[NextFree]) == 0 {
 		return []AllocFunc{NextFree}, nil
 	}
-	in := slices.Clone(inlining[Refill])
-	if _, ok := sites[Refill]; !ok && len(in) == 0 {
+	list, in := []AllocFunc{Refill}, slices.Clone(inlining[Refill])
+	if own := slices.Index(in, NextFree.String()); called && own >= 0 {
+		list, in = []AllocFunc{NextFree, Refill}, slices.Delete(in, own, own+1)
+	}
+	if _, ok := sites[Refill]; !ok || len(in) > 0 {
 		return nil, unseen(Refill, in)
 	}
-	if own := slices.Index(in, NextFree.String()); own >= 0 && called {
-		if in = slices.Delete(in, own, own+1); len(in) == 0 {
-			return []AllocFunc{NextFree, Refill}, nil
-		}
-	}
-	if len(in) > 0 {
-		return nil, unseen(Refill, in)
-	}
-	return []AllocFunc{Refill}, nil
+	return list, nil
 }
 
 // chooseLarge: since Go 1.24 mallocgcLarge is all that calls allocLarge.

@@ -122,6 +122,7 @@ func TestChooseSites(t *testing.T) {
 		"refill in both":             {sites: all, inlining: inlining{NextFree: {noscan}, Refill: {NextFree.String(), noscan}}, refused: "inlined runtime.(*mcache).refill into " + noscan},
 		"allocLarge here and there":  {sites: all, inlining: inlining{AllocLarge: {large, "runtime.mallocgc"}}, refused: "inlined runtime.(*mcache).allocLarge into " + large + ", runtime.mallocgc"},
 		"mallocgcLarge, too":         {sites: all, inlining: inlining{AllocLarge: {large}, MallocLarge: {"runtime.mallocgc"}}, refused: "inlined runtime.(*mcache).allocLarge into " + large},
+		"refill cannot be probed":    {sites: without(Refill), inlining: inlining{NextFree: {tiny}, Refill: {NextFree.String()}}, refused: "refill is not as expected"},
 		"neither":                    {sites: without(Refill, NextFree), refused: "refill is not as expected"},
 	} {
 		var s AllocSites
@@ -147,6 +148,20 @@ func TestChooseSites(t *testing.T) {
 			if got[i] != tt.want[i] {
 				t.Errorf("%s: %v, want %v", name, got, tt.want)
 			}
+		}
+	}
+}
+
+// TestChooseProfileSite: the runtime's own samples are seen only where they are taken by a call.
+func TestChooseProfileSite(t *testing.T) {
+	sites := map[AllocFunc]Site{NextFree: {Func: NextFree}, AllocLarge: {Func: AllocLarge}, ProfileAlloc: {Func: ProfileAlloc}}
+	for inlined, want := range map[string]int{"": 1, "runtime.mallocgc": 0} {
+		s, inlining := AllocSites{Linked: true}, map[AllocFunc][]string{}
+		if inlined != "" {
+			inlining[ProfileAlloc] = []string{inlined}
+		}
+		if err := s.choose(sites, inlining); err != nil || len(s.Profile) != want || len(s.Heap) != 2 {
+			t.Errorf("inlined into %q: %+v, %v", inlined, s, err)
 		}
 	}
 }
