@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net/http"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/pprofd/pprofd/internal/procfs"
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
@@ -193,7 +196,7 @@ func TestAgent(t *testing.T) {
 }
 
 // programsOf are the BPF programs that a process holds.
-func programsOf(t *testing.T, pid int) (ids []string) {
+func programsOf(t *testing.T, pid int) (ids []ebpf.ProgramID) {
 	t.Helper()
 	infos, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	if err != nil {
@@ -204,20 +207,34 @@ func programsOf(t *testing.T, pid int) (ids []string) {
 		if err != nil {
 			continue
 		}
-		if _, rest, ok := strings.Cut(string(b), "prog_id:"); ok {
-			ids = append(ids, strings.Fields(rest)[0])
+		_, rest, ok := strings.Cut(string(b), "prog_id:")
+		if !ok {
+			continue
 		}
+		id, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 32)
+		if err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		ids = append(ids, ebpf.ProgramID(id))
 	}
 	return ids
 }
 
 // loaded counts those that are in the kernel.
-func loaded(t *testing.T, ids []string) (n int) {
+func loaded(t *testing.T, ids []ebpf.ProgramID) (n int) {
 	t.Helper()
 	for _, id := range ids {
-		if exec.Command(needs.Tool(t, "bpftool"), "prog", "show", "id", id).Run() == nil {
-			n++
+		p, err := ebpf.NewProgramFromID(id)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		n++
 	}
 	return n
 }
