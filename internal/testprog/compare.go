@@ -85,6 +85,7 @@ func (a Agreement) String() string {
 type frame struct {
 	fn   string
 	line int64
+	inGo bool // not in assembly or C
 }
 
 // stacks are the samples of one profile, summed up by what Compare asks for. Keys are frames joined by newlines.

@@ -12,8 +12,9 @@ import (
 // being preempted by another signal: the time belongs to the function that was interrupted.
 var preempting = []string{"runtime.asyncPreempt", "runtime.asyncPreempt2"}
 
-// clocks call into the vDSO. While they do, runtime/pprof begins the stack at their caller (m.vdsoPC, runtime/proc.go,
-// sigprof); a profile from outside shows them, and the vDSO's function above.
+// clocks, in assembly, call into the vDSO. While they do, runtime/pprof begins the stack at their caller (m.vdsoPC,
+// runtime/proc.go, sigprof); a profile from outside shows them, and the vDSO's function above. time.now is one on amd64; on
+// arm64 it is Go code that calls others (runtime/timestub.go).
 var clocks = []string{"runtime.nanotime1", "runtime.walltime", "runtime.walltime1", "time.now", "runtime.vgetrandom1"}
 
 // roots begin goroutines and threads. runtime/pprof leaves out some of them.
@@ -34,7 +35,7 @@ func normalize(s *profile.Sample, opts *CompareOptions) []frame {
 	for len(frames) > 0 && slices.Contains(preempting, frames[0].fn) {
 		frames = frames[1:]
 	}
-	if len(frames) > 1 && slices.Contains(clocks, frames[0].fn) {
+	if len(frames) > 1 && !frames[0].inGo && slices.Contains(clocks, frames[0].fn) {
 		frames = frames[1:]
 	}
 	for len(frames) > 0 && slices.Contains(roots, frames[len(frames)-1].fn) {
@@ -51,7 +52,9 @@ func appendLines(frames []frame, loc *profile.Location, opts *CompareOptions) []
 		if line.Function == nil || (wrapper(line.Function) && !opts.KeepWrappers) || vdso(line.Function.Name) {
 			continue
 		}
-		frames = append(frames, frame{strings.TrimSuffix(line.Function.Name, ".abi0"), line.Line})
+		frames = append(frames, frame{
+			fn: strings.TrimSuffix(line.Function.Name, ".abi0"), line: line.Line, inGo: strings.HasSuffix(line.Function.Filename, ".go"),
+		})
 	}
 	return frames
 }
