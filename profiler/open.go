@@ -60,7 +60,7 @@ func (o *opener) open(pid int) (process, error) {
 	}
 	if p.space.Main() == nil {
 		err := o.notGo(&p)
-		if !p.current() { // what was read of it is what was left at its end
+		if !p.current() || !o.hasMemory(&p) { // what was read of it is what was left at its end
 			err = fmt.Errorf("process %d (%s) has exited, or runs another program by now: %w", pid, p.comm, os.ErrNotExist)
 		}
 		return process{}, errors.Join(err, p.space.Close())
@@ -153,6 +153,13 @@ func (o *opener) kernelThread(p *process) bool {
 func (o *opener) alive(p *process) bool {
 	stat, err := o.procs.Proc(int(p.pid)).Stat()
 	return err == nil && stat.StartTime == p.start && stat.State != 'Z' && stat.State != 'X'
+}
+
+// hasMemory tells a process from one at its end: its first thread may have no address space any more while others have, which
+// can be read through what was opened before (kernel, kernel/exit.c, exit_mm).
+func (o *opener) hasMemory(p *process) bool {
+	_, err := o.procs.Proc(int(p.pid)).Exe()
+	return !errors.Is(err, os.ErrNotExist)
 }
 
 // current reports whether p's space is of the program that runs now.

@@ -2,10 +2,13 @@ package profiler
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pprofd/pprofd/internal/testprog"
 	"github.com/pprofd/pprofd/internal/testprog/needs"
@@ -48,6 +51,54 @@ func TestOpenRefuses(t *testing.T) {
 				t.Errorf("a limit of ours is taken for the program's kind: %v", err)
 			}
 		})
+	}
+}
+
+// TestHasMemory: a process has none from the moment on when its first thread has ended, though another one still runs.
+func TestHasMemory(t *testing.T) {
+	source := filepath.Join(t.TempDir(), "leader.c")
+	err := os.WriteFile(source, []byte(`
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+static void *rest(void *p) { sleep(60); return p; }
+int main(void) {
+	pthread_t t;
+	pthread_create(&t, NULL, rest, NULL);
+	getchar();
+	pthread_exit(NULL);
+}`), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := strings.TrimSuffix(source, ".c")
+	if out, err := exec.CommandContext(t.Context(), needs.Tool(t, "gcc"), "-pthread", "-o", bin, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	cmd := exec.CommandContext(t.Context(), bin)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); _ = cmd.Wait() }()
+	o := newOpener("/proc")
+	p := process{pid: uint32(cmd.Process.Pid)}
+	if !o.hasMemory(&p) {
+		t.Fatal("none while its first thread runs")
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); o.hasMemory(&p); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("some after its first thread has ended")
+		}
+	}
+	if threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.pid)); err != nil || len(threads) != 2 {
+		t.Errorf("the other thread has ended, too: %d, %v", len(threads), err)
 	}
 }
 
