@@ -280,7 +280,9 @@ static __always_inline int exited(void)
 
 	if ((t->start && t->start != start) || task->signal->live.counter > 0)
 		return 0;
-	bpf_map_delete_elem(&targets, &pid);
+	/* Two threads may find that none is left: the count goes down before the tracepoint. kernel/exit.c, do_exit */
+	if (bpf_map_delete_elem(&targets, &pid) == -ENOENT)
+		return 0;
 	return emit_event(RECORD_EXIT, pid, start);
 }
 

@@ -8,6 +8,7 @@
 typedef _Bool bool;
 #define true 1
 #define false 0
+#define ENOENT 2 /* include/uapi/asm-generic/errno-base.h */
 
 typedef u8 __u8;
 typedef u16 __u16;
