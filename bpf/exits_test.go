@@ -54,7 +54,7 @@ func TestExitIsToldOnce(t *testing.T) {
 		if err := errors.Join(p.SetTarget(pid, &Target{}), in.Close(), cmd.Wait()); err != nil {
 			t.Fatal(err)
 		}
-		exits[pid] += 0
+		exits[pid] = 0
 	}
 	drain(t, p, func(r *Record) {
 		if r.Type == TypeExit {
